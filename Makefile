@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test jobs sqlite check fast format format-check lint types contracts shape models gpu vllm llamacpp detectors ray deploy-check deploy-render browser fuzz bench dist lock clean
+.PHONY: help setup demo demo-clean test jobs check fast format format-check lint types contracts shape models gpu vllm llamacpp detectors ray deploy-check deploy-render browser fuzz bench dist lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,9 +40,6 @@ test: check browser  ## Everything: the fast tests, then those on the real small
 
 jobs: setup  ## The README's commands and every template, each to a release; a kill at each moment of a story (twenty minutes).
 	$(BIN)/python -m pytest -q -m jobs
-
-sqlite: setup  ## The tests that use the in-memory ledger, on SQLite files instead.
-	TAILORBIRD_TEST_LEDGER=sqlite $(BIN)/python -m pytest -q -m 'not slow and not jobs and not models and not gpu' -n 2 tests/usecases tests/api tests/console tests/serving tests/processes
 
 models: setup  ## Tiny random models of every architecture in the matrix: trained, scored and generated as transformers and PEFT do.
 	$(BIN)/python -m pytest -q -m models

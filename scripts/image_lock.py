@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "deploy" / "requirements"
 #: What an image is for.
-EXTRAS = ("local", "data", "postgres", "s3", "tensorboard")
+EXTRAS = ("local", "data", "postgres", "s3")
 HEADER = "# Made by `make lock` from requirements.lock. Install with --no-deps --require-hashes.\n"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
 LEFT_OUT = re.compile(r"^(torch==|nvidia-|cuda-|triton)")
-EXTRAS = ("local", "data", "postgres", "s3", "tensorboard", "dev")
+EXTRAS = ("local", "data", "postgres", "s3", "dev")
 HEADER = "# Made by `make lock`. Install torch first, by range; then this with --no-deps --require-hashes.\n"
 
 

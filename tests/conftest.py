@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support.ray_cluster import RayCluster, ray_cluster
-from tailorbird.system import sandbox, threads
+from tailorbird.ledger import sqlite
+from tailorbird.system import sandbox
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -57,16 +57,7 @@ def no_power_loss() -> Iterator[None]:
     """Processes are killed in tests, and the machine is not: what this one wrote is there without a wait for the disk."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _file: None)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_barrier_watch() -> Iterator[None]:
-    """Whatever computes here begins no watch that lives on in the tests after it: they count the threads that it would start."""
-    with pytest.MonkeyPatch.context() as patch:
-        begun = threading.Lock()
-        begun.acquire()
-        patch.setattr(threads, "_begun", begun)
+        patch.setattr(sqlite, "SYNCHRONOUS", dict.fromkeys((True, False), "OFF"))
         yield
 
 

@@ -23,7 +23,7 @@ from objectives import objective_of
 
 from tailorbird.data import read_sources
 from tailorbird.data.readers import sources
-from tailorbird.data.readers.confined_reader import READERS
+from tailorbird.data.readers.formats import READERS
 
 PAIRS = 7
 SMALL_PAIRS = 40

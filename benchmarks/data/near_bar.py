@@ -17,7 +17,7 @@ from rows import MISSES, PLANTED, banking77, made_rows, typos
 
 from support.disjoint_sets import Forest
 from tailorbird.data.duplicates import near_duplicates
-from tailorbird.text.normalisation import normalise
+from tailorbird.text.words import normalise
 
 HERE = Path(__file__).resolve().parent
 SEED = 7

@@ -13,7 +13,7 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.curation import CurationPolicy
 from tailorbird.domain.objective import Business, DataOrigin, DataSource, Kpi, Objective, RiskTier, Task, TaskKind
 from tailorbird.domain.value import Digest
-from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ledger.artifacts import ArtifactStore
 
 ORIGIN = DataOrigin(origin="a benchmark", license="CC-BY-4.0")
 

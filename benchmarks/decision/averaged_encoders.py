@@ -1,10 +1,10 @@
-"""Averaged encoders against the floor with vectors: the experiment of docs/decisions/0114.
+"""Averaged encoders against the floor with vectors: the experiment of docs/design/rungs.md.
 
 Four copies of the upper half of the layers are tuned over kept states of the lower half (which no step changes), each without a twentieth
 of the rows; their weights are averaged, and so are the vectors that stand for the labels, which answer by the nearest. Compared in pairs on
 every row of Banking77's train file that was not learned. In: ``DRAWS=2,3``, ``LEARNED=10``, ``PASSES=6``, ``CONTRAST=0.5`` (the weight of a
 loss over the names of the batch's labels; 0: none), ``PARTS=20`` (4: each lacks a fourth), ``ADAPTERS=16:10:learned,16:10:frozen`` (tuned
-too, and compared with all weights: docs/decisions/0118; rank, times the rate, and what is averaged: both matrices, B alone beside an A
+too, and compared with all weights: docs/design/engine.md; rank, times the rate, and what is averaged: both matrices, B alone beside an A
 that stays as drawn, or with ``exact`` the products B A). Out: per draw both accuracies and the
 difference with its 95 % interval, and all draws together, a row that recurs being one cluster. One thread; the official test is not read.
 

@@ -28,7 +28,7 @@ from tailorbird.domain.ladder import Climb
 from tailorbird.ports.trainer import Example, ReportProgress, TrainedModel, Trainer, TrainingJob
 from tailorbird.usecases import Progress
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
-from tailorbird.usecases.runs.run_queries import RunReport, show_run
+from tailorbird.usecases.runs.queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt
 
 RESULTS = ROOT / "benchmarks" / "results" / "banking77.jsonl"

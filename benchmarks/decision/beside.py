@@ -20,8 +20,8 @@ from cases import ROOT, Case, base_folder, settings_of
 from estimates import HERE, inputs_of, say
 
 from tailorbird.domain.plan import Machine
-from tailorbird.domain.timing import Calibration
-from tailorbird.planning.time_and_cost import loop_time
+from tailorbird.domain.plan import Calibration
+from tailorbird.planning.estimates import loop_time
 
 sys.path.insert(0, str(ROOT / "benchmarks" / "training"))
 

@@ -27,7 +27,7 @@ from tailorbird.base_models import pull
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.inference import open_encoder, open_model_reader
-from tailorbird.planning.encoder import PASSES, RATE, tuning_settings
+from tailorbird.planning.floor import PASSES, RATE, tuning_settings
 from tailorbird.planning.setting_rules import usual_precision
 from tailorbird.ports.trainer import LabelJob
 from tailorbird.rungs import FloorModel, averaged_rows, fit_floor, prototype_fit

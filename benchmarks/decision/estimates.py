@@ -23,10 +23,10 @@ from tailorbird.base_models import ModelDigests, describe
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Machine, Prices, TokenProfile
-from tailorbird.domain.timing import Calibration
+from tailorbird.domain.plan import Calibration
 from tailorbird.planning import PlanInputs
-from tailorbird.planning.memory import training_memory
-from tailorbird.planning.time_and_cost import loop_time
+from tailorbird.planning.estimates import training_memory
+from tailorbird.planning.estimates import loop_time
 
 HERE = Path(__file__).resolve().parent
 WORK = ROOT / ".cache" / "benchmarks" / "estimates"
@@ -88,7 +88,7 @@ def worker(script: str, case: Case) -> dict[str, Any]:
 def inputs_of(case: Case, machine: Machine, timed: tuple[Calibration, ...]) -> PlanInputs:
     """What the planner would be given for a case."""
     from tailorbird.training.batches import shared_prefix
-    from tailorbird.training.tokenization import RowTokenizer
+    from tailorbird.training.batches import RowTokenizer
 
     folder = base_folder(case.base)
     job = job_of(case, Path("/nonexistent"))
@@ -149,6 +149,9 @@ def _manifest(rows: int) -> SnapshotManifest:
         salt="s",
         text_length_p95=1,
         text_length_max=1,
+        curation="sha256:" + "0" * 64,
+        root="00",
+        seal="sha256:" + "0" * 64,
     )
 
 

@@ -46,7 +46,6 @@ def main() -> None:
                 "tokens": made.report.tokens,
                 "flops": made.report.flops,
                 "above_model_gib": made.report.peak_memory_gb,
-                "halved": made.report.halved_at,
             }
         )
     )

@@ -29,11 +29,11 @@ from beds import DATA, ROOT
 from encoder import ENCODER, _row, averaged_job
 
 from tailorbird.domain.dataset import Row
-from tailorbird.domain.scope import ScopeScorer
+from tailorbird.domain.evidence import ScopeScorer
 from tailorbird.inference import open_encoder
 from tailorbird.rungs import FloorModel, fit_floor, prototype_fit, remembered, trial_of, with_references
 from tailorbird.rungs.floor import Embed
-from tailorbird.rungs.scope import Fit
+from tailorbird.rungs.floor import Fit
 from tailorbird.stats.roc import auroc, refusal_threshold
 from tailorbird.training import open_trainer
 

@@ -18,9 +18,9 @@ from tailorbird import settings, wiring
 from tailorbird.domain.ladder import Ladder
 from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
-from tailorbird.usecases.runs.run_queries import show_run
+from tailorbird.usecases.runs.queries import show_run
 from tailorbird.usecases.runs.submit import adapt
-from tailorbird.usecases.steps.transitions import choose_step
+from tailorbird.usecases.runs.transitions import choose_step
 
 
 def _as_it_is(deps: Dependencies) -> Dependencies:

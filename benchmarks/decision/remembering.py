@@ -17,7 +17,7 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.run import TrainingReport
-from tailorbird.domain.timing import Calibration
+from tailorbird.domain.plan import Calibration
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Generation, LabelScores, LocalEngine
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, Trainer, TrainingJob

@@ -35,10 +35,6 @@ FAMILIES: dict[str, dict[str, tuple[float, float, str, bool]]] = {
         "left_out_beside_load": (0, 0, "rungs", True),
         "matmul_beside_load_factor": (1.5, 1.2, "factor", True),
     },
-    "crowded": {
-        "crowded_encoder_p95": (0.5, 0.3, "share", True),
-        "crowded_encoder_pace_alone": (0.95, 1.0, "ratio", False),
-    },
     "scoring": {
         "scoring_worst_factor": (2.0, 1.5, "factor", True),
         "scoring_mean_factor": (1.5, 1.25, "factor", True),

@@ -23,14 +23,13 @@ from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import TokenProfile
-from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, Sampling
-from tailorbird.domain.prompt import Entry
+from tailorbird.domain.prompt import Demonstration, Entry, Message, PromptSpec, Sampling
 from tailorbird.inference import open_engine
 from tailorbird.planning import PlanInputs
-from tailorbird.planning.time_and_cost import scoring_seconds
+from tailorbird.planning.estimates import scoring_seconds
 from tailorbird.ports.engine import LocalEngine
-from tailorbird.text.prompt_rendering import messages_for_row
-from tailorbird.usecases.climb.base_candidates import label_lengths
+from tailorbird.chat.prompts import messages_for_row
+from tailorbird.usecases.runs.snapshot_and_plan import label_lengths
 
 #: Rows asked one by one and in batches, and how often: each round with rows of its own, since the engine keeps what it has read.
 ALONE, BATCHED, ROUNDS = 16, 96, 2

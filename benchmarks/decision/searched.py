@@ -28,16 +28,15 @@ from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.plan import Estimate, RungPlan
-from tailorbird.domain.prompt import Sampling
-from tailorbird.domain.prompt import SEARCHED_SHOTS, SEARCHED_SHOTS_WITHOUT_LABELS
-from tailorbird.evaluation import PredictionRequest, engine_predictions
+from tailorbird.domain.prompt import SEARCHED_SHOTS, SEARCHED_SHOTS_WITHOUT_LABELS, Sampling
+from tailorbird.evaluation.predictions import PredictionRequest, engine_predictions
 from tailorbird.inference import open_encoder, open_engine
 from tailorbird.planning.setting_rules import MOST_SHOTS, SHOTS_WITHOUT_LABELS
 from tailorbird.ports.engine import LocalEngine
 from tailorbird.rungs import RungContext, RungResult, make_candidate
 from tailorbird.rungs.label_thresholds import trial_servable
 from tailorbird.stats.paired_tests import paired_interval
-from tailorbird.text.text_metrics import rouge_l
+from tailorbird.text.words import rouge_l
 
 BASE = Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models")) / "smollm2-135m-add3f760c10f"
 CONFIDENCE, SEED = 0.975, 20

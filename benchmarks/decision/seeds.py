@@ -20,13 +20,13 @@ from typing import Any
 from beds import _INSTRUCTIONS, ROOT, Bed, _parts
 from cases import ALL_LINEAR, DIGEST, base_folder
 
+from tailorbird.chat.prompts import messages_for
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.inference import open_engine
 from tailorbird.ports.trainer import Example, TrainedModel, TrainingJob
-from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.training import open_trainer
 
 RESULTS = ROOT / "benchmarks" / "results" / "seeds.jsonl"

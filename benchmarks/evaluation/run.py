@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from public_rows import public_rows
 from scoring import PEER, label_scoring
 from simulation import (
     CLIMBS,
@@ -65,7 +64,6 @@ BARS: dict[str, tuple[float, float | None, str, bool]] = {
     "false_pass_other_tiers": (1.1, None, "nominal errors", True),
     "power_worst_at_stated_rate_scores": (0.80, None, "share", False),
     "power_worst_other_tiers": (0.80, None, "share", False),
-    "public_rows_not_proven": (2, None, "of 2", False),
     "label_scoring_vs_lm_eval": (8.0, 15.0, "ratio", False),
 }
 
@@ -74,16 +72,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under ten minutes: fewer simulations a setting")
     parser.add_argument(
-        "--only", default="", help="simulation, every_rung, rows or scoring, separated by commas; other results are kept as they are"
+        "--only", default="", help="simulation, every_rung or scoring, separated by commas; other results are kept as they are"
     )
     options = parser.parse_args()
-    parts = [part for part in options.only.split(",") if part] or ["simulation", "every_rung", "rows", "scoring"]
+    parts = [part for part in options.only.split(",") if part] or ["simulation", "every_rung", "scoring"]
     started = time.monotonic()
     values: dict[str, float] = {}
     detail: dict[str, Any] = {}
     for part in parts:
         say(f"{part} (after {time.monotonic() - started:.0f} s)")
-        {"simulation": simulated, "every_rung": every_rung, "rows": rows, "scoring": scored}[part](options.quick, values, detail)
+        {"simulation": simulated, "every_rung": every_rung, "scoring": scored}[part](options.quick, values, detail)
     write(values, detail, options, time.monotonic() - started)
 
 
@@ -183,7 +181,7 @@ def powers(one: dict[str, Any]) -> list[float]:
 
 
 def setting(world: World, simulations: int, random: np.random.Generator) -> dict[str, Any]:
-    """All that is told of one world; ``one_look`` is the power of the rule before decision 0059, at the value that the plan stated then."""
+    """All that is told of one world; ``one_look`` is the power of the rule before docs/design/ladder.md, at the value that the plan stated then."""
     stated, before, pools = world.stated(), world.stated_for_one(), Pools(world, simulations, random)
 
     def played(last: float, rungs: int, layout: Layout, *, goes_on: bool) -> float:
@@ -206,12 +204,6 @@ def setting(world: World, simulations: int, random: np.random.Generator) -> dict
         "stated_rate_for_one_look": round(before, 4) if before else None,
         "one_look": former,
     }
-
-
-def rows(_quick: bool, values: dict[str, float], detail: dict[str, Any]) -> None:
-    detail["public_rows"] = public_rows()
-    asked = [row for row in detail["public_rows"] if row["asked"]]
-    values["public_rows_not_proven"] = sum(row["standing"] == "not_proven" and row["items_needed"] is not None for row in asked)
 
 
 def scored(_quick: bool, values: dict[str, float], detail: dict[str, Any]) -> None:

@@ -87,9 +87,9 @@ def _agreement(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
 def _work(items: int) -> Path:
     """Messages as token ids after the chat template, and labels, in a file that both sides read."""
     from tailorbird.base_models import pull
+    from tailorbird.chat.prompts import messages_for
     from tailorbird.domain.prompt import PromptSpec
     from tailorbird.inference import open_model_reader
-    from tailorbird.text.prompt_rendering import messages_for
 
     data = Path(os.environ.get("TAILORBIRD_TEST_DATA", ROOT.parent / "shared" / "data")) / "banking77"
     with next(data.rglob("test.csv")).open(newline="", encoding="utf-8") as file:

@@ -31,9 +31,7 @@ from tailorbird.stats.power import (
     RUNGS,
     ClusterSizes,
     grouped_low,
-    grouped_rate_for_power,
     grouped_rate_for_release,
-    rate_for_power,
     rate_for_release,
 )
 
@@ -94,10 +92,9 @@ class World:
 
     def stated_for_one(self) -> float | None:
         """What the plan would state if there were but one rung, and one look."""
-        confidence = spend(self.confidence, 1)
         if self.kind == "clusters":
-            return grouped_rate_for_power((self.groups, self.groups), self.target, confidence)
-        return rate_for_power((self.n, self.n), self.target, confidence)
+            return grouped_rate_for_release((self.groups, self.groups), self.target, self.confidence, 1)
+        return rate_for_release((self.n, self.n), self.target, self.confidence, 1)
 
 
 @dataclass(frozen=True)

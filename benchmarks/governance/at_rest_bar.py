@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tailorbird.domain.data_key import DataKey
+from tailorbird.domain.identity import DataKey
 from tailorbird.ledger import open_artifacts
-from tailorbird.ports.artifacts import ErasableStore
+from tailorbird.ledger.artifacts import ArtifactStore
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "data"), str(HERE.parent / "training")]
@@ -80,7 +80,7 @@ def compared(what: str, folder: Path, size: int, rounds: int) -> dict[str, list[
     return took
 
 
-def store_of(folder: Path, *, encrypted: bool) -> ErasableStore:
+def store_of(folder: Path, *, encrypted: bool) -> ArtifactStore:
     """The store of one side. Trees are decrypted into memory, to a folder that is new."""
     opened = open_artifacts(str(folder / "artifacts"), folder / "cache")
     return opened.sealed_by(KEY, Path(tempfile.mkdtemp(dir="/dev/shm"))) if encrypted else opened
@@ -114,7 +114,7 @@ def training(folder: Path, encrypted: bool, size: int) -> dict[str, Any]:
     settings = asked.settings.model_copy(update={"evaluations_per_epoch": 2})
     asked = asked.model_copy(update={"settings": settings, "seal_key": KEY.secret.hex() if encrypted else "", "results": results})
     start = time.perf_counter()
-    trained = open_trainer(1, "never").train(asked, lambda _: None)
+    trained = open_trainer().train(asked, lambda _: None)
     tree = store_of(side, encrypted=encrypted).put_tree(trained.folder)
     seconds = time.perf_counter() - start
     shutil.rmtree(side / "run")

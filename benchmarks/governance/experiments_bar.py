@@ -2,7 +2,7 @@
 
 Users fall on the arms by chance, each has an event (an error, a good answer) with one probability, and the interval is looked at whenever
 twenty more have asked, from thirty users of either arm on, as a guard does. What is promised to either side is what a guard of six has of
-``alpha`` 0.05. Beside it the same with variances as they were seen, which is how it was before decision 0143.
+``alpha`` 0.05. Beside it the same with variances as they were seen, which is how it was before docs/design/releases.md.
 """
 
 from __future__ import annotations

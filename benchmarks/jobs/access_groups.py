@@ -25,8 +25,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "examples")]
 from climb import DATA, WORK, say
-
 from story import Story
+
 from tailorbird import settings
 
 BARS = {"access_groups_answers_beyond": (0.0, 0.0, "answers", True)}

@@ -14,7 +14,9 @@ from typing import Any
 
 from climb import DATA, by_cluster, climbed, say
 
-from tailorbird import evaluation
+from tailorbird.evaluation.comparison import ComparisonRule, compare
+from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.evaluation.metrics import metrics_of
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.objective import TaskKind
 
@@ -29,17 +31,17 @@ def run(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:
     """The value of the bar, and every rung beside it."""
     parts = _parts(SIZES[quick])
     found = climbed("bitext_quick" if quick else "bitext", _objective(), {f"{split}.csv": _csv(rows) for split, rows in parts.items()})
-    spec = evaluation.MeasureSpec(TaskKind.GENERATE, (), CONFIDENCE, SEED, found.deps.prices.per_hour)
+    spec = MeasureSpec(TaskKind.GENERATE, (), CONFIDENCE, SEED, found.deps.prices.per_hour)
     rows = found.rows(Split.TEST)
     intents = {row["text"]: row["intent"] for part in parts.values() for row in part}
     clusters = {row.id: intents[row.text] for row in rows}
     zero_shot = next(climb for climb in found.climbs if climb.variant == "zero-shot")
     best = found.best(METRIC)
     items = {climb.candidate: by_cluster(found.measured(climb, rows, spec), clusters) for climb in (zero_shot, best)}
-    rule = evaluation.ComparisonRule(metric=METRIC, margin=0.02, confidence=CONFIDENCE, seed=SEED)
-    compared = evaluation.compare(best.candidate, zero_shot.candidate, items[best.candidate], items[zero_shot.candidate], rule)
+    rule = ComparisonRule(metric=METRIC, margin=0.02, confidence=CONFIDENCE, seed=SEED)
+    compared = compare(best.candidate, zero_shot.candidate, items[best.candidate], items[zero_shot.candidate], rule)
     say(f"{best.variant} minus zero-shot: {compared.difference:+.3f} [{compared.low:+.3f}, {compared.high:+.3f}]")
-    on_test = {climb.variant: evaluation.metrics_of(items[climb.candidate], spec) for climb in (zero_shot, best)}
+    on_test = {climb.variant: metrics_of(items[climb.candidate], spec) for climb in (zero_shot, best)}
     detail = {
         "rows": found.manifest.counts.model_dump(),
         "intents": len(set(clusters.values())),

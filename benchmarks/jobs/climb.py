@@ -12,7 +12,10 @@ from typing import Any
 
 import yaml
 
-from tailorbird import data, evaluation, rungs, settings, wiring
+from tailorbird import data, rungs, settings, wiring
+from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.evaluation.metrics import item_results
+from tailorbird.evaluation.predictions import PredictionRequest, engine_predictions
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import Row, SnapshotManifest, Split
 from tailorbird.domain.deployment import Servable
@@ -22,7 +25,7 @@ from tailorbird.domain.prompt import Sampling
 from tailorbird.usecases import Progress
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
-from tailorbird.usecases.runs.run_queries import RunReport, show_run
+from tailorbird.usecases.runs.queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +67,7 @@ class Climbed:
         """The rung with the highest value on dev."""
         return max(self.climbs, key=lambda climb: climb.evidence.metrics[metric].value)
 
-    def measured(self, climb: Climb, rows: Sequence[Row], spec: evaluation.MeasureSpec) -> tuple[ItemResult, ...]:
+    def measured(self, climb: Climb, rows: Sequence[Row], spec: MeasureSpec) -> tuple[ItemResult, ...]:
         """The items of ``rows``, answered by the candidate of a rung, 32 at a time. It opens no sealed test: what is measured here chooses
         nothing."""
         servable = self._servable(climb, spec)
@@ -72,12 +75,12 @@ class Climbed:
         engine.load(servable)
         say(f"  measuring {climb.rung.value} {climb.variant} on {len(rows)} rows")
         try:
-            asked = evaluation.PredictionRequest(engine, servable, tuple(rows), lambda *_: None, Sampling(max_tokens=256), timed=0)
-            return evaluation.item_results(rows, evaluation.engine_predictions(asked), spec)
+            asked = PredictionRequest(engine, servable, tuple(rows), lambda *_: None, Sampling(max_tokens=256), timed=0)
+            return item_results(rows, engine_predictions(asked), spec)
         finally:
             engine.unload(servable.id)
 
-    def _servable(self, climb: Climb, spec: evaluation.MeasureSpec) -> Servable:
+    def _servable(self, climb: Climb, spec: MeasureSpec) -> Servable:
         store = self.deps.artifacts
         with self.deps.ledger.work(TENANT, write=False) as work:
             candidate = work.records.get(Candidate, climb.candidate)

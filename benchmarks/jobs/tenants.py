@@ -30,7 +30,6 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "sales_assistant"
 sys.path[:0] = [str(EXAMPLE), str(EXAMPLE.parent)]
 from climb import WORK, say
-
 from make_rows import ASKING, MOODS, NEEDS, NINTH, ROWS, SHOPS, Shop, write
 from vendor import NAME, VENDOR, Vendor, add_ninth
 

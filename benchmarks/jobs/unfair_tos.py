@@ -21,7 +21,8 @@ import numpy as np
 from climb import DATA, ROOT, WORK, say
 from numpy.typing import NDArray
 
-from tailorbird import evaluation
+from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.evaluation.metrics import metrics_of
 from tailorbird.base_models import pull
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
@@ -29,14 +30,12 @@ from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation.metrics import MetricReading, corpus_metric_of
 from tailorbird.inference import open_encoder, open_model_reader
-from tailorbird.planning.encoder import LABEL_SET_PASSES, LABEL_SET_RATE, tuning_settings
+from tailorbird.planning.floor import LABEL_SET_PASSES, LABEL_SET_RATE, tuning_settings
 from tailorbird.planning.setting_rules import usual_precision
 from tailorbird.ports.trainer import LabelJob
 from tailorbird.rungs import TunedLabels, fit_floor, fit_label_set_head, held_out_groups, label_set_texts
 from tailorbird.stats.intervals import resample
-from tailorbird.text.label_rules import labels_above
-from tailorbird.text.label_rules import read_prototypes
-from tailorbird.text.label_rules import join, split
+from tailorbird.text.label_rules import join, labels_above, read_prototypes, split
 from tailorbird.training import open_trainer
 
 BARS = {
@@ -62,11 +61,11 @@ def run(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:
     folds = range(1 if quick else FOLDS)
     asked = [row for fold in folds for row in parts(fold)[1]]
     answers = {name: [each for fold in folds for each in kept(name, fold)] for name in MAKERS}
-    spec = evaluation.MeasureSpec(TaskKind.CLASSIFY, labels(), CONFIDENCE, SEED, 0.0, many=True)
+    spec = MeasureSpec(TaskKind.CLASSIFY, labels(), CONFIDENCE, SEED, 0.0, many=True)
     items = {name: _items(asked, found) for name, found in answers.items()}
     whole, tuned = _compared(items["floor"], items["svm"]), _compared(items["encoder"], items["svm"])
     old = _compared(items["floor"], items["floor before the label"], tuple(label for label in labels() if label != LATER))
-    measured = {name: evaluation.metrics_of(found, spec) for name, found in items.items()}
+    measured = {name: metrics_of(found, spec) for name, found in items.items()}
     detail = {
         "clauses": len(asked),
         "documents": len({row.group for row in asked}),

@@ -23,8 +23,7 @@ from tailorbird.crypto import anchored_rows
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import ApiKey, Identity, Role, Tenant
-from tailorbird.ledger import open_ledger
-from tailorbird.ports.ledger import Ledger
+from tailorbird.ledger import Ledger, open_ledger
 from tailorbird.usecases.anchored_rows import demand_anchored
 
 FULL, QUICK = 1_000_000, 100_000

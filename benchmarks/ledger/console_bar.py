@@ -21,8 +21,8 @@ from sqlalchemy import Connection, create_engine, insert, select, text
 
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, digest_of
 from tailorbird.domain.event import Event
-from tailorbird.domain.release import Release
 from tailorbird.domain.feedback import Severity
+from tailorbird.domain.release import Release
 from tailorbird.ledger import tables
 from tailorbird.usecases import Dependencies
 
@@ -181,7 +181,6 @@ def pages(deps: Dependencies) -> dict[str, str]:
         "traffic, 1 hour": "/console/traffic?minutes=60",
         "traffic, 24 hours": "/console/traffic?minutes=1440",
         "request": f"/console/requests/{REQUESTS // 2:032x}",
-        "jobs": "/console/jobs",
         "signals": "/console/signals",
         "audit": "/console/audit",
         "audit, one run": f"/console/audit?subject={run}",

@@ -18,11 +18,12 @@ from statistics import quantiles
 
 from databases import empty_database
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
+from support.merkle_proofs import verify_consistency
 from tailorbird.crypto.log_verification import check_entries
-from tailorbird.crypto.merkle import verify_consistency
 from tailorbird.domain.event import Checkpoint
-from tailorbird.ledger import open_ledger
-from tailorbird.ports.ledger import Ledger
+from tailorbird.ledger import Ledger, open_ledger
 
 PROCESSES = 8
 BATCH = 100

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from tailorbird.cli.main import main
-from tailorbird.usecases.runs import step_runner
+from tailorbird.usecases.runs import engine
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
@@ -23,7 +23,7 @@ from support.moments import Kill, Passing, watch
 LEASE_SECONDS = 2.0
 
 if __name__ == "__main__":
-    step_runner.LEASE, step_runner.HEARTBEAT_SECONDS = timedelta(seconds=LEASE_SECONDS), LEASE_SECONDS / 4
+    engine.LEASE, engine.HEARTBEAT_SECONDS = timedelta(seconds=LEASE_SECONDS), LEASE_SECONDS / 4
     import_module("tailorbird.training")  # so that its checkpoints are watched too
     given = json.loads(sys.argv[1])
     watch(Passing(Kill(**given) if given else None, Path(sys.argv[2]) if sys.argv[2] else None))

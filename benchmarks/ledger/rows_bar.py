@@ -25,8 +25,7 @@ from databases import KINDS, empty_database
 from sqlalchemy import create_engine, make_url, text
 
 from tailorbird.domain.identity import Tenant
-from tailorbird.ledger import open_ledger
-from tailorbird.ports.ledger import Ledger, UnitOfWork
+from tailorbird.ledger import Ledger, UnitOfWork, open_ledger
 from tailorbird.usecases.tenants import PURGED_AT_ONCE
 
 FULL, QUICK = 1_000_000, 20_000
@@ -68,7 +67,7 @@ def fill(url: str, rows: int, first: int, last: int) -> None:
         "unit": f"CASE WHEN n % 2 = 0 THEN {_number('n % 10007', 16, sqlite)} ELSE '' END",
         "characters": "120",
     }
-    nothing = {"sketch": "''", "channel": "'web'", "language": "'en'", "endpoint": "''", "cost": "0.001", "paid": "0"}
+    nothing = {"sketch": "''", "endpoint": "''", "cost": "0.001", "paid": "0"}
     flags = dict.fromkeys(("malformed", "referred", "out_of_scope"), "0" if sqlite else "false")
     values = own | nothing | flags
     said = {
@@ -135,11 +134,10 @@ def questions(rows: int) -> dict[str, Question]:
         "drift: the newest 2,000 of a release": lambda work: work.requests.latest(2_000, release=release),
         "drift: marks of a day": lambda work: work.feedback.marks(release, day),
         "experiment: tallies of a version": lambda work: work.rollouts.tallies("acme/name-1", TIMES - 1, month),
-        "experiment: tallies of a day by channel": lambda work: work.rollouts.tallies("acme/name-1", TIMES - 1, day, "channel"),
         "live KPIs of a release": lambda work: work.rollouts.votes("acme/name-1", release),
         "labels, a page": lambda work: work.feedback.labels("", 500),
         "answers that wait": lambda work: (work.reviews.waiting(50), work.reviews.count()),
-        "paid this month": lambda work: (work.requests.paid("hosted", month),),
+        "paid this month": lambda work: (work.usage.paid("hosted", month),),
     }
 
 

@@ -1,7 +1,7 @@
 """One workload, once, with the tailorbird that ``PYTHONPATH`` leads to: prints what it took as JSON.
 
 In: the workload's name. Out: ``{"seconds": …}`` on stdout. Uses the tests' support modules and verbs of the story, which both checkouts have:
-under today's names, or under those of the commits before decision 0074.
+under today's names, or under those of the commits before docs/design/faces.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MODULES = {
     "progress": ("tailorbird.usecases", "tailorbird.lifecycle"),
     "identities": ("tailorbird.usecases.identities", "tailorbird.lifecycle.identities.people"),
     "submit": ("tailorbird.usecases.runs.submit", "tailorbird.lifecycle.running.adapt"),
-    "step_runner": ("tailorbird.usecases.runs.step_runner", "tailorbird.lifecycle.running.working"),
+    "step_runner": ("tailorbird.usecases.runs.engine", "tailorbird.lifecycle.running.working"),
 }
 
 
@@ -92,7 +92,7 @@ def curation() -> float:
 
 def confined() -> float:
     """``curation``, where the process that parses files runs already, as it does in a worker or a gateway."""
-    from tailorbird.data.readers.confined_reader import read_records
+    from tailorbird.data.readers.formats import read_records
     from tailorbird.data.readers.data_file import DataFile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +105,7 @@ def confined() -> float:
 def unconfined() -> float:
     """``curation``, where the process itself parses the files, without limits."""
     from tailorbird.data.readers import sources
-    from tailorbird.data.readers.confined_reader import READERS
+    from tailorbird.data.readers.formats import READERS
 
     sources.read_records = lambda file, wanted: READERS[file.kind](file, wanted)
     return curation()

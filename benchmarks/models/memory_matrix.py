@@ -56,7 +56,7 @@ KEPT = HERE.parent.parent / ".cache" / "benchmarks" / "memory"
 
 @dataclass(frozen=True)
 class Work:
-    """A ``TrainingWork``."""
+    """What the estimates of a training take of ``PlanInputs``."""
 
     base: Any
     machine: Any
@@ -99,8 +99,8 @@ def write_base(folder: Path, family: str) -> Any:
 
     from support.model_families import write_family
     from tailorbird.base_models import ModelDigests, describe
+    from tailorbird.decoders import model_class
     from tailorbird.inference import open_model_reader
-    from tailorbird.training.architecture import model_class
 
     write_family(folder, "llama")
     given = SIZES | {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1} | FAMILIES[family]
@@ -115,7 +115,7 @@ def profile_of(folder: Path, job: Any) -> Any:
     from tailorbird.domain.plan import TokenProfile
     from tailorbird.training import open_trainer
     from tailorbird.training.batches import shared_prefix
-    from tailorbird.training.tokenization import RowTokenizer
+    from tailorbird.training.batches import RowTokenizer
 
     rows = RowTokenizer(folder).encode(job.prompt, [*job.train, *job.held_out])
     prompts, targets = sorted(row.prompt for row in rows), [len(row.ids) - row.prompt for row in rows]
@@ -138,7 +138,7 @@ def one(family: str, method: str, precision: str, batch: int, budget: int) -> di
         report = open_trainer().train(job, lambda _: None).report
         told = {"base": base, "settings": settings, "tokens": profile_of(folder, job)}
     return {name: value.model_dump(mode="json") for name, value in told.items()} | {
-        "rows": len(job.train) + len(job.held_out), "pass": report.environment.get("pass", "written out"), "gib": report.grown_memory_gb,
+        "rows": len(job.train) + len(job.held_out), "pass": report.environment["pass"], "gib": report.grown_memory_gb,
     }  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def estimated(found: dict[str, Any]) -> dict[str, Any]:
     """The row of a run: what it took, and the planner's estimate."""
     from tailorbird.domain.base_model import BaseModelRef
     from tailorbird.domain.plan import Machine, TokenProfile, TrainingSettings
-    from tailorbird.planning.memory import grown_memory
+    from tailorbird.planning.estimates import grown_memory
 
     machine = Machine(cores=2, memory_gb=24, gpus=(), fp32_gflops=100, bf16_gflops=100, fast_bf16=True, four_bit=True, threads=2)
     base = BaseModelRef.model_validate(found["base"])

@@ -22,14 +22,14 @@ HEADER = """# Models
 Written by `benchmarks/models/page.py` from `benchmarks/results/models/`; do not edit. Every
 architecture is a tiny random model, made from a config, with every kind of layer of its family,
 so nothing is downloaded. A base model of an architecture that is not listed is tried: the same
-tests of equality on its own config decide how it is trained (decision 0088) and served (decision
-0089). vLLM was not run on these models. Sliding windows of the tiny models are 8 tokens wide,
-narrower than the rows of the test; in a model whose rows lie within its window the test may pass
-(it does for Mistral), and rows are packed.
+tests of equality on its own config decide how it is trained and served
+([base models](design/base-models.md)). vLLM was not run on these models. Sliding windows of the
+tiny models are 8 tokens wide, narrower than the rows of the test; in a model whose rows lie within
+its window the test may pass (it does for Mistral), and rows are packed.
 
 | column | meaning |
 |---|---|
-| rows | how a training lays out rows: behind their shared prompt (`written out`: by the fused pass), padded to one length, one at a time |
+| rows | how a training lays out rows: behind their shared prompt (`packed`), padded to one length, one at a time |
 | gradients | of every adapter parameter, and the adapter's logits in PEFT: those of transformers and PEFT, each row alone, in fp32 |
 | merged | the merged model equals base and adapter |
 | resumed | an interrupted training ends in the same bytes |
@@ -76,7 +76,7 @@ def _origin(rows: dict[str, Any]) -> str:
 
 
 def _rows(found: dict[str, Any]) -> str:
-    return "written out" if found.get("written_out") else {"tree": "packed"}.get(found.get("layout", ""), found.get("layout", ""))
+    return {"tree": "packed"}.get(found.get("layout", ""), found.get("layout", ""))
 
 
 def _mark(found: dict[str, Any], column: str) -> str:

@@ -81,7 +81,7 @@ def _code(node: ast.AST, *, inside: bool = False) -> Iterator[ast.expr | ast.stm
             yield from _code(child, inside=within)
 
 
-def _of(node: ast.expr | ast.stmt) -> list[tuple[str, object]]:  # noqa: C901
+def _of(node: ast.expr | ast.stmt) -> list[tuple[str, object]]:
     found: list[tuple[str, object]] = []
     match node:
         case ast.Compare(ops=[one, *_]) if type(one) in _COMPARED:

@@ -3,8 +3,9 @@
 In: ``--places N`` (default 320, divided evenly among the subjects), ``--seed``, ``--only SUBJECT,...``. Out:
 benchmarks/results/mutation.json, written after each place, so that a run goes on where it ended; as the last line of stdout the bars.
 Places are drawn by the seed from the modules of ``subjects.py``. A change is noticed where one of the subject's tests fails, or does not
-end in five times their time. Each of two processes changes a copy of its own of the sources; the tests run without those that need a model
-or minutes.
+end in time. The tests of a subject run once without a change, traced (``traced.py``): a change meets the tests that execute its line,
+fastest first, then the other tests of their files (which share fixtures with them); all of the subject's where none executes the line in
+the process of the tests. Two processes change a copy each of the sources; tests that need a model or minutes do not run.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from places import changed, places
 from subjects import SUBJECTS
@@ -33,6 +34,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from machine import commit, machine  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "mutation.json"
+TRACER = ROOT / ".cache" / "mutation" / "coverage"
 SEED, PLACES, PATIENCE, BAR = 43, 320, 5.0, 0.85
 FAST = "not slow and not jobs and not vllm and not llamacpp and not detectors and not ray and not models and not gpu"
 
@@ -70,28 +72,32 @@ def draw(name: str, count: int, seed: int) -> list[dict[str, Any]]:
 def run(wanted: list[dict[str, Any]], result: dict[str, Any], *, keep: bool) -> None:
     """Changes each place in one of two copies; what is known is written at once."""
     copies: Queue[Path] = Queue()
-    lock, usual = Lock(), dict[str, float]()
-    with tempfile.TemporaryDirectory(prefix="mutation-") as name:
+    lock = Lock()
+    if not TRACER.is_dir():
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--target", str(TRACER), "coverage>=7.6,<8"], check=True)
+    with tempfile.TemporaryDirectory(prefix="mutation-") as name, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for number in range(len(os.sched_getaffinity(0))):
             copies.put(_copied(Path(name) / str(number)))
-        for subject in sorted({place["subject"] for place in wanted}):
-            usual[subject] = _usual(subject, copies)
 
-        def one(place: dict[str, Any]) -> None:
+        def with_copy(work: Any, *values: Any) -> Any:
             folder = copies.get()
             try:
-                noticed = _noticed(folder, place, usual[place["subject"]])
+                return work(folder, *values)
             finally:
                 copies.put(folder)
+
+        def one(place: dict[str, Any], usual: Usual) -> None:
+            noticed = with_copy(_noticed, place, usual)
             with lock:
                 result["places"].append(place | {"noticed": noticed})
-                said = f"{len(result['places']):4} {place['module']}:{place['line']} {place['change']}: {noticed or 'SURVIVED'}"
-                print(said, file=sys.stderr, flush=True)
+                line = f"{len(result['places']):4} {place['module']}:{place['line']} {place['change']}: {noticed or 'SURVIVED'}"
+                print(line, file=sys.stderr, flush=True)
                 if keep:
                     RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
-        with ThreadPoolExecutor(copies.qsize()) as pool:
-            list(pool.map(one, wanted))
+        subjects = sorted({place["subject"] for place in wanted})
+        usual = dict(zip(subjects, pool.map(lambda subject: with_copy(_usual, subject), subjects), strict=True))
+        list(pool.map(lambda place: one(place, usual[place["subject"]]), wanted))
 
 
 def _copied(folder: Path) -> Path:
@@ -103,42 +109,69 @@ def _copied(folder: Path) -> Path:
     return folder
 
 
-def _usual(subject: str, copies: Queue[Path]) -> float:
-    """Seconds that a subject's tests take; they must pass."""
-    folder = copies.get()
+class Usual(NamedTuple):
+    """A subject's tests without a change: their seconds, and the tests that execute each line of a module, fastest first."""
+
+    paths: list[str]
+    seconds: float
+    tests: dict[str, dict[str, list[str]]]
+
+
+def _usual(folder: Path, subject: str) -> Usual:
+    """Runs a subject's tests traced, once a commit; they must pass."""
+    paths: list[str] = []
+    for pattern in SUBJECTS[subject].tests:
+        matching = [str(path.relative_to(folder)) for path in sorted((folder / "tests").glob(pattern))]
+        paths += [path for path in matching if path not in paths]
+    kept = TRACER.parent / f"{commit()}-{subject}.json"
+    if kept.is_file():
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        return Usual(paths, found["seconds"], found["tests"])
     started = time.monotonic()
-    ended = _tests(folder, subject, 3600.0)
-    copies.put(folder)
-    if ended != 0:
-        raise SystemExit(f"the tests of {subject} fail without a change (exit status {ended})")
+    traced = folder / "traced.json"
+    status = _tests(folder, paths, 3600.0, {"TRACED_FILE": str(traced), "TRACED_SOURCE": str(folder / "src" / "tailorbird")})
+    if status != 0:
+        shutil.copy(folder / "tests.log", RESULTS.with_name("mutation.log"))
+        raise SystemExit(f"the tests of {subject} fail without a change (exit status {status}): see {RESULTS.with_name('mutation.log')}")
     seconds = time.monotonic() - started
-    print(f"the tests of {subject} take {seconds:.0f} s", file=sys.stderr, flush=True)
-    return seconds
+    print(f"the tests of {subject} take {seconds:.0f} s, traced", file=sys.stderr, flush=True)
+    tests = json.loads(traced.read_text(encoding="utf-8"))
+    kept.write_text(json.dumps({"seconds": seconds, "tests": tests}), encoding="utf-8")
+    return Usual(paths, seconds, tests)
 
 
-def _noticed(folder: Path, place: dict[str, Any], usual: float) -> str:
+def _noticed(folder: Path, place: dict[str, Any], usual: Usual) -> str:
     """By what: a failed test, or the end of patience; empty where it was not noticed."""
     module = folder / "src" / "tailorbird" / place["module"]
     source = module.read_text(encoding="utf-8")
+    executing = usual.tests.get(place["module"], {}).get(str(place["line"]), [])
+    files = sorted({test.partition("::")[0] for test in executing})
+    rounds = [executing, [*files, *(f"--deselect={test}" for test in executing)]] if executing else [usual.paths]
     module.write_text(changed(source, place["number"]), encoding="utf-8")
     try:
-        ended = _tests(folder, place["subject"], PATIENCE * usual + 60)
+        for chosen in rounds:
+            status = _tests(folder, chosen, PATIENCE * usual.seconds + 60)
+            if status is None:
+                return "time"
+            if status not in (0, 5):  # 5: no test is left
+                return "test"
     finally:
         module.write_text(source, encoding="utf-8")
-    return {0: "", None: "time"}.get(ended, "test")
+    return ""
 
 
-def _tests(folder: Path, subject: str, patience: float) -> int | None:
-    """The exit status of a subject's tests, which end at the first failure; none where they did not end in time."""
-    paths: list[str] = []
-    for pattern in SUBJECTS[subject].tests:
-        found = [str(path.relative_to(folder)) for path in sorted((folder / "tests").glob(pattern))]
-        paths += [path for path in found if path not in paths]
-    environment = os.environ | {"PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+def _tests(folder: Path, chosen: list[str], patience: float, traced: dict[str, str] | None = None) -> int | None:
+    """The exit status of tests, which end at the first failure; none where they did not end in time."""
+    path = [str(folder / "src"), *([str(TRACER), str(Path(__file__).parent)] if traced else [])]
+    environment = (
+        os.environ | {"PYTHONPATH": os.pathsep.join(path), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"} | (traced or {})
+    )
     environment["TAILORBIRD_TEST_DATA"] = os.environ.get("TAILORBIRD_TEST_DATA", str(ROOT.parent / "shared" / "data"))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", FAST, *paths]
+    arguments = folder / "arguments.txt"
+    arguments.write_text("\n".join(chosen) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *(["-p", "traced"] if traced else []), "-m", FAST]
     with (folder / "tests.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen([*command, f"@{arguments}"], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             return process.wait(patience)
         except subprocess.TimeoutExpired:

@@ -15,8 +15,8 @@ class Subject:
 
 SUBJECTS: dict[str, Subject] = {
     "gate": Subject(
-        ("release/gate.py", "usecases/climb/sealed_test.py", "usecases/climb/provability.py"),
-        ("release/test_gate*.py", "usecases/climb", "usecases/test_adapt.py"),
+        ("release/gate.py", "usecases/runs/sealed_test.py", "usecases/runs/provability.py"),
+        ("release/test_gate*.py", "usecases/runs", "usecases/test_adapt.py"),
     ),
     "paired tests": Subject(
         ("stats/paired_tests.py", "stats/sequential.py", "stats/intervals.py", "stats/power.py", "evaluation/comparison.py"),
@@ -25,9 +25,9 @@ SUBJECTS: dict[str, Subject] = {
     "approvals": Subject(
         (
             "release/approvals.py",
-            "release/alias_moves.py",
             "usecases/releases/promotion.py",
-            "usecases/rollouts/production_rules.py",
+            "usecases/releases/rules.py",
+            "usecases/releases/rollouts.py",
             "auth/policy.py",
         ),
         (

@@ -5,7 +5,7 @@ as the last line of stdout: for each family the geometric mean of now/then (abov
 pairs); trainings say the ratio of their peak memory, too (below 1: less now). A family holds where the lower end reaches its bar.
 
 Each side runs ``worker.py`` of its own commit on that commit's sources, in one environment and on the same inputs; a commit from before
-``worker.py`` is run by the first one there was. Both sides live side by side, one round of one of them at a time, in turns. Pairs during
+``worker.py`` is run by that of ``OLDEST_WORKER``. Both sides live side by side, one round of one of them at a time, in turns. Pairs during
 which processes that are none of the benchmark's took more than 3 % of the cores do not count, and more are made in their place, up to
 three times as many in all; how many were left out is told.
 """
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -41,6 +42,8 @@ BASELINE = "1bb21283"
 RESULTS = ROOT / "benchmarks" / "results" / "pairs.json"
 WORK = ROOT / ".cache" / "benchmarks" / "pairs"
 WORKER = "benchmarks/pairs/worker.py"
+#: The commit whose worker runs commits from before there was one.
+OLDEST_WORKER = "8fa2e374"
 #: The bar of each family, and how many rounds come before those that count.
 FAMILIES = {
     "lora_short": (0.86, 3),
@@ -130,14 +133,21 @@ def checkout(name: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         archive = subprocess.run(["git", "archive", whole, "src"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
         subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
-        script = _git("show", f"{whole if _git('ls-tree', whole, WORKER) else _first_with_worker()}:{WORKER}")
+        script = _git("show", f"{whole if _git('ls-tree', whole, WORKER) else OLDEST_WORKER}:{WORKER}")
         (folder / WORKER).parent.mkdir(parents=True)
         (folder / WORKER).write_text(script + "\n", encoding="utf-8")
+        _write_metadata(folder / "src", tomllib.loads(_git("show", f"{whole}:pyproject.toml"))["project"])
     return folder
 
 
-def _first_with_worker() -> str:
-    return _git("log", "--diff-filter=A", "--format=%H", "--", WORKER).splitlines()[-1]
+def _write_metadata(sources: Path, project: dict[str, Any]) -> None:
+    """Installation metadata of that commit, so that its entry points are found there rather than those of this checkout."""
+    metadata = sources / f"{project['name']}-0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0\n", encoding="utf-8")
+    groups = {**project.get("entry-points", {}), "console_scripts": project.get("scripts", {})}
+    lines = [line for group, points in groups.items() for line in (f"[{group}]", *(f"{name} = {where}" for name, where in points.items()))]
+    (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _git(*words: str) -> str:

@@ -233,6 +233,7 @@ def request_cost(inputs: Path, folder: Path) -> None:
     _answers(ask, connection)
 
     def rounds() -> dict[str, float]:
+        connection.close()  # the gateway ends a connection that was idle for the other side's preparation
         before = _processor_seconds(server.pid)
         failed = sum(ask() != http.HTTPStatus.OK for _ in range(REQUESTS))
         if failed:

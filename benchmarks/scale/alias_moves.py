@@ -31,7 +31,7 @@ from twin_gateway import house_of
 
 from support.postgresql import TEMPLATE, running_server
 from support.processes import CHAT
-from tailorbird.domain.quota import QuotaLimits
+from tailorbird.domain.identity import QuotaLimits
 from tailorbird.domain.value import Digest
 
 GATEWAYS, BAR_MS = 3, 500

@@ -40,7 +40,7 @@ from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
 from tailorbird.domain.identity import Tenant
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.quota import QuotaLimits, window_start
+from tailorbird.domain.identity import QuotaLimits, window_start
 from tailorbird.domain.value import Digest
 from tailorbird.processes.http_servers import free_port
 

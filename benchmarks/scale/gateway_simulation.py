@@ -1,6 +1,6 @@
 """A million requests by a simulated clock through the gateways' own code: names, loading, quotas, usage; engines and gateways die.
 
-In: ``GATEWAYS`` gateways, each with the product's ``AliasSync`` and ``Quotas`` on one in-memory record, 60 tenants, 10,000 names with a
+In: ``GATEWAYS`` gateways, each with the product's ``Reconciler`` and ``Quotas`` on one in-memory record, 60 tenants, 10,000 names with a
 release each, some with two between which they move. Simulated: the clock, arrivals (bursts among them), how long answers take, when a
 gateway looks at the record, commits and reads what others counted, and engines that hold a set of releases. Requests go to gateways in
 turn as behind a balancer, and to the next one where one cannot answer.
@@ -30,11 +30,12 @@ from support.serving import House
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Exhausted, NotFound, Unavailable
 from tailorbird.domain.identity import ApiKey, KeyLimits
-from tailorbird.domain.quota import Amounts, QuotaLimits, window_start
+from tailorbird.domain.identity import Amounts, QuotaLimits, window_start
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import EngineState, LoadRequest
-from tailorbird.serving import AliasSync, Quotas, Reservation, amounts_of
-from tailorbird.serving.request_log import usage_of, usage_of_keys
+from tailorbird.serving.quotas import Quotas, Reservation
+from tailorbird.serving.reconciler import Reconciler
+from tailorbird.serving.request_log import amounts_of, usage_of
 
 #: Requests, names, those of a tenant that move.
 SIZES = {False: (1_000_000, 10_000, 4), True: (30_000, 600, 2)}
@@ -77,11 +78,8 @@ class Engine:
     async def unload(self, release: Digest) -> None:
         self.held.pop(release, None)
 
-    async def loaded(self) -> tuple[Digest, ...]:
-        return tuple(self.held)
-
-    async def state(self) -> EngineState:
-        return EngineState()
+    async def status(self) -> EngineState:
+        return EngineState(loaded=tuple(self.held))
 
 
 class Row(NamedTuple):
@@ -104,7 +102,7 @@ Window = tuple[str, str, datetime]
 class Gateway:
     """A gateway in one of its lives: what it counted by windows, what of it is committed, what it read of the others."""
 
-    sync: AliasSync
+    sync: Reconciler
     quotas: Quotas
     engine: Engine
     counted: dict[Window, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
@@ -169,7 +167,7 @@ class Simulation:
 
     async def _new(self) -> Gateway:
         engine, quotas = Engine(self.site.house), Quotas(self.site.house.ledger, self.clock)
-        made = Gateway(AliasSync(self.site.house.ledger, engine, self.clock), quotas, engine)  # type: ignore[arg-type]
+        made = Gateway(Reconciler(self.site.house.ledger, engine, self.clock), quotas, engine)  # type: ignore[arg-type]
         await quotas.refresh()
         self._reading(made)
         # What its tasks do by the machine's clock is done here by the simulated one.
@@ -278,7 +276,6 @@ class Simulation:
             key = self.keys.get(tenant)
             with self.site.house.ledger.work(tenant) as work:
                 work.usage.add(usage_of(rows, gateway.quotas.gateway))
-                work.usage.add_of_keys(usage_of_keys(rows, gateway.quotas.gateway) if key else [])
             self.seen["acknowledged"] += len(rows)
             self.seen["tokens"] += sum(row.completion_tokens for row in rows)
             for row in rows:
@@ -300,8 +297,8 @@ class Simulation:
             if gateway.sync._suspect.is_set():
                 gateway.sync._suspect.clear()
                 await gateway.sync._loader.refresh()
-            if gateway.sync._changed:
-                gateway.sync._changed = False
+            if gateway.sync._changed.is_set():
+                gateway.sync._changed.clear()
                 await gateway.sync._look()
         self.at(self.clock.seconds + 0.5, self._looks)
 

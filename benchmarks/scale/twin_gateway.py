@@ -13,11 +13,13 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "tests")]
 
+from support.doubles import MemoryEngine  # noqa: E402
 from support.serving import House  # noqa: E402 - found in the tests
 from tailorbird.integrations.loopback import open_driver  # noqa: E402
-from tailorbird.processes import Listening, engine_process, run_engine, run_gateway, take_secret  # noqa: E402
+from tailorbird.processes.gateway import Listening, run_gateway
+from tailorbird.processes import engine_process
+from tailorbird.processes.engine_process import run_engine, take_secret  # noqa: E402
 from tailorbird.system.clock import SystemClock  # noqa: E402
-from support.doubles import MemoryEngine  # noqa: E402
 
 
 def house_of(folder: Path, database: str, *, new: bool = False) -> House:

@@ -137,7 +137,7 @@ def _wait(url: str, running: subprocess.Popen[bytes], secret: str) -> None:
         try:
             with httpx.Client(transport=httpx.HTTPTransport(uds=socket), timeout=2) as client:
                 head = {"authorization": f"Bearer {secret}"} if secret else {}
-                if client.get("http://engine/healthz" if socket else url, headers=head).status_code == 200:
+                if client.get("http://engine/status" if socket else url, headers=head).status_code == 200:
                     return
         except httpx.TransportError:
             pass

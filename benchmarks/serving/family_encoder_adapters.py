@@ -61,7 +61,7 @@ class Asked:
     def state(self) -> dict[str, Any]:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.engine))) as client:
             head = {"authorization": f"Bearer {ENGINE_SECRET}"}
-            return dict(client.get("http://engine/state", headers=head, timeout=60).raise_for_status().json())
+            return dict(client.get("http://engine/status", headers=head, timeout=60).raise_for_status().json())
 
 
 @dataclass

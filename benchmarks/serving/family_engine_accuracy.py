@@ -21,6 +21,7 @@ from typing import Any
 from engines import ROOT, WORK, base_model
 from run import Bar, Measured, say
 
+from tailorbird.chat.prompts import messages_for_row
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
@@ -29,7 +30,6 @@ from tailorbird.domain.prompt import PromptSpec
 from tailorbird.inference import open_engine
 from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.stats.paired_tests import paired_interval
-from tailorbird.text.prompt_rendering import messages_for_row
 from tailorbird.training import open_trainer
 
 #: Not worse by more than half a point.

@@ -22,7 +22,7 @@ BARS: dict[str, Bar] = {
     "portable_sixteen_rows": (1.0, 2.0, "ratio", False),
     "portable_prefill": (0.9, 1.0, "ratio", False),
 }
-#: What holds torch, oneDNN and MKL to AVX2; and how threads wait in the engine's own process (decision 0025), or as OpenMP has it.
+#: What holds torch, oneDNN and MKL to AVX2; and how threads wait in the engine's own process (docs/design/engine.md), or as OpenMP has it.
 _AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 BRIEF = {"GOMP_SPINCOUNT": "1000"}
 #: Precision, form and environment of a process.
@@ -33,7 +33,6 @@ FORMS: dict[str, Form] = {
     "fp32 torch, AVX2": ("fp32", "plain", _AVX2 | BRIEF),
     "fp32 torch, AVX2, spinning": ("fp32", "plain", _AVX2),
     "bf16 torch, AVX2": ("bf16", "plain", _AVX2 | BRIEF),
-    "int8 torch, AVX2": ("int8", "plain", _AVX2 | BRIEF),
     "bf16 native, AVX-512": ("bf16", "avx512", BRIEF),
     "int8 native, AVX-512": ("int8", "avx512", BRIEF),
 }

@@ -26,7 +26,6 @@ FORMS: dict[str, tuple[Any, Kernels]] = {
     "bf16 native": ("bf16", "native"),
     "int8 native": ("int8", "native"),
     "bf16 plain": ("bf16", "plain"),
-    "int8 plain": ("int8", "plain"),
 }
 _TOKENS, _CONTEXT = 700, 40
 

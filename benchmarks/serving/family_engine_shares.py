@@ -43,7 +43,8 @@ def measure(quick: bool) -> Measured:
 def _beside_the_base(ask: Ask, count: int, at_once: int, times: int) -> dict[str, list[float]]:
     """Tokens/s of the base alone, and of so many adapters mixed."""
     return _in_turn(
-        {"adapters": partial(rate, ask, range(count), at_once, 3 * at_once), "base": partial(rate, ask, [None], at_once, 3 * at_once)}, times
+        {"adapters": partial(rate, ask, range(count), at_once, 3 * at_once), "base": partial(rate, ask, [None], at_once, 3 * at_once)},
+        times,
     )
 
 

@@ -14,7 +14,7 @@ from run import Bar, Measured
 
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.rollout import ArmTally, Rollout, RolloutAction, RolloutPlan, RolloutStep, Sums
-from tailorbird.serving import evaluate_guards
+from tailorbird.serving.rollout_guards import evaluate_guards
 
 BARS: dict[str, Bar] = {
     "guards_false_rollback_aa": (0.05, 0.01, "share", True),

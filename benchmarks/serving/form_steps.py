@@ -33,7 +33,7 @@ def read(folder: Path, precision: str, form: str) -> Any:
     model = read_weights(folder, place(cast(Precision, precision)))
     eight = precision == "int8"
     if form == "plain":
-        return TorchForward(model, eight_bits=eight)
+        return TorchForward(model)
     return NativeForward(model, torch.get_num_threads(), eight_bits=eight, form=FORMS[form])
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from support.serving import House
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.quota import QuotaLimits
+from tailorbird.domain.identity import QuotaLimits
 from tailorbird.domain.value import Digest
 from tailorbird.processes.http_servers import free_port
 

@@ -9,15 +9,13 @@ import asyncio
 import math
 import os
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from support.serving import DirectDriver, House
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, LabelScores
-from tailorbird.processes import gateway_app
+from tailorbird.ports.engine import Chunk, GenerateRequest, LabelScores, ScoreRequest
+from tailorbird.processes.gateway import gateway_app
 from tailorbird.processes.http_servers import Server, ended_by_signals, listen
 from tailorbird.system.clock import SystemClock
 
@@ -27,20 +25,18 @@ WORD_SECONDS = float(os.environ.get("WORD_SECONDS", "0.1"))
 class ClockDriver(DirectDriver):
     """Scores at once, and writes a word after each wait; any number of answers at a time."""
 
-    async def score(
-        self, _release: Digest, prompt: Sequence[Message], labels: Sequence[str], _groups: frozenset[str] = frozenset()
-    ) -> LabelScores:
-        even = -math.log(len(labels))
-        return LabelScores(log_probabilities=(even,) * len(labels), prompt_tokens=len(prompt[-1].content.split()), latency_ms=0.0)
+    async def score(self, request: ScoreRequest) -> LabelScores:
+        even = -math.log(len(request.labels))
+        return LabelScores(
+            log_probabilities=(even,) * len(request.labels), prompt_tokens=len(request.prompt[-1].content.split()), latency_ms=0.0
+        )
 
-    async def stream(
-        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, _groups: frozenset[str] = frozenset()
-    ) -> AsyncGenerator[Chunk, None]:
-        asked = prompt[-1].content
-        for number in range(sampling.max_tokens):
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+        asked, tokens = request.prompt[-1].content, request.sampling.max_tokens
+        for number in range(tokens):
             await asyncio.sleep(WORD_SECONDS)
-            yield Chunk(text=f"{short(release)}:{asked}:{number} ")
-        yield Chunk(text="", finish_reason="length", prompt_tokens=len(asked.split()), completion_tokens=sampling.max_tokens)
+            yield Chunk(text=f"{short(request.release)}:{asked}:{number} ")
+        yield Chunk(text="", finish_reason="length", prompt_tokens=len(asked.split()), completion_tokens=tokens)
 
 
 async def serve(workspace: Path, port: int) -> None:

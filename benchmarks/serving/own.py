@@ -56,7 +56,7 @@ class Own:
     def engine_state(self) -> dict[str, Any]:
         head = {"authorization": f"Bearer {ENGINE_SECRET}"}
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.engine))) as client:
-            return dict(client.get("http://engine/state", headers=head, timeout=60).raise_for_status().json())
+            return dict(client.get("http://engine/status", headers=head, timeout=60).raise_for_status().json())
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def _proof(adapter: Path) -> dict[str, Any]:
     kept = adapter / "proof.json"
     if not kept.is_file():
         from tailorbird.inference import open_engine
-        from tailorbird.usecases.climb.effect_proof import effect_proof
+        from tailorbird.usecases.runs.sealed_test import effect_proof
 
         named = {"id": digest_of(str(adapter)), "tenant": "acme", "task": TaskKind.GENERATE, "base": base_folder(), "weights": None}
         engine = open_engine("auto")

@@ -11,13 +11,14 @@ from pathlib import Path
 from own import ENGINE_SECRET
 
 from support.serving import House
-from tailorbird.domain.effect import EffectProof
+from tailorbird.domain.evidence import EffectProof
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.processes import gateway, gateway_app
+from tailorbird.processes import gateway
+from tailorbird.processes.gateway import gateway_app
 from tailorbird.processes.http_servers import Server, ended_by_signals, listen
 from tailorbird.system.clock import SystemClock
-from tailorbird.system.garbage_collection import exempt_present_objects
+from tailorbird.system.process import exempt_present_objects
 from tailorbird.usecases.releases.load_verification import RecordedProofs
 
 

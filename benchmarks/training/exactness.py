@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM
 from workload import ALL_LINEAR, Spec
 
 from tailorbird.training.batches import pack
-from tailorbird.training.methods import Learner, method_named
+from tailorbird.training.methods import METHODS, Learner
 from tailorbird.training.network import Network, read_model
-from tailorbird.training.tokenization import TokenizedRow
+from tailorbird.training.batches import TokenizedRow
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         for ids, prompt in json.loads(Path(spec.rows).read_text(encoding="utf-8"))["train"][: spec.batch_size]
     ]
     learner = Learner(read_model(Path(spec.base), torch.float32, torch.device("cpu")), settings(spec), Path(spec.base))
-    parameters = method_named("lora").prepare(learner)
+    parameters = METHODS["lora"].prepare(learner)
     peft = get_peft_model(
         AutoModelForCausalLM.from_pretrained(spec.base, dtype=torch.float32),
         LoraConfig(r=spec.rank, lora_alpha=spec.alpha, target_modules=list(ALL_LINEAR), lora_dropout=0.0),

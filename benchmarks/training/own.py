@@ -19,12 +19,8 @@ from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.training import open_trainer
+from tailorbird.training.loop import Flops
 from tailorbird.training.network import Network
-
-try:
-    from tailorbird.training.resource_meter import Flops
-except ModuleNotFoundError:  # a commit from before the module was renamed (`benchmarks/pairs`)
-    from tailorbird.training.cost import Flops  # type: ignore[no-redef]
 
 DIGEST = "sha256:" + "0" * 64
 

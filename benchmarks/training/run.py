@@ -247,7 +247,7 @@ def _workloads(threads: int) -> tuple[Spec, Spec]:
     from tailorbird.domain.prompt import PromptSpec
     from tailorbird.inference import open_model_reader
     from tailorbird.ports.trainer import Example
-    from tailorbird.training.tokenization import RowTokenizer
+    from tailorbird.training.batches import RowTokenizer
 
     base = pull("smollm2-135m", Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models")), open_model_reader)
     WORK.mkdir(parents=True)

@@ -76,7 +76,8 @@ def say(text: str) -> None:
 
 
 class Others:
-    """How much of the cores processes take that are not among ``pids``: what the system counts, without what those are charged."""
+    """How much of the cores processes take that are not among ``pids``: what the system counts, without what those are charged, and what
+    processes that they started and waited for were."""
 
     def __init__(self, pids: Sequence[int]) -> None:
         self._pids = pids
@@ -91,7 +92,7 @@ class Others:
         return max(0.0, (_busy_ticks() - self._busy) - (self._charged() - self._ours)) / passed
 
     def _charged(self) -> int:
-        return sum(sum(map(int, _stat(pid)[11:13])) for pid in self._pids)
+        return sum(sum(map(int, _stat(pid)[11:15])) for pid in self._pids)
 
 
 def _busy_ticks() -> int:

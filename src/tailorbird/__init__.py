@@ -2,8 +2,8 @@
 
 Packages, from the innermost layer to the outermost:
 
-domain · ports · crypto, stats, system · text · objective, data, base_models, planning, rungs, training, inference, evaluation,
-release, serving, monitoring, reporting, auth, ledger, integrations · usecases · api, console · processes, sdk · cli
+domain · ports · crypto, stats, system · text · chat · ledger · evaluation · objective · data · base_models · planning · reporting ·
+training · inference · rungs · release · serving · monitoring · auth · integrations · usecases · api, console · processes, sdk · cli
 
 ``settings`` holds what differs between installations; ``wiring`` is the composition root.
 ``Workspace`` is the Python API; it is loaded when it is first asked for.

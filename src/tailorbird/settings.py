@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
+from uuid import uuid4
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError
@@ -16,14 +18,11 @@ from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.value import Digest, Name, Value
-from tailorbird.system.files import OWNER_FILE, can_be_made, close_to_others, is_open_to_others, user_cache
-from tailorbird.text.normalisation import nearest
+from tailorbird.system.files import OWNER_FILE, OWNER_FOLDER, can_be_made, flush, flush_path, is_open_to_others, user_cache
+from tailorbird.text.words import nearest
 
 #: The folder that ``tailorbird init`` makes where it is run.
 FOLDER = ".tailorbird"
-
-#: The file that says that this workspace was closed to all but its owner; one of an earlier version has none.
-_CLOSED = "permissions"
 
 #: What a copy of a workspace does not take over.
 LEFT_OUT = (
@@ -53,8 +52,6 @@ _OF_RESULTS = (
     "engine_precision",
     "engine_kernels",
     "training_processes",
-    "training_sharding",
-    "judge_kappa",
     "fetch_encoder",
     "prices",
 )
@@ -68,13 +65,6 @@ def _split(given: object) -> object:
 #: A list in ``settings.yaml``; in the environment, or where there is one element, a text with commas.
 Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
-#: Variables of earlier versions, and the settings that took their place.
-_REPLACED = {
-    "TAILORBIRD_PRECISION": "TAILORBIRD_ENGINE_PRECISION",
-    "TAILORBIRD_KERNELS": "TAILORBIRD_ENGINE_KERNELS",
-    "TAILORBIRD_SHARD": "TAILORBIRD_TRAINING_SHARDING",
-}
-
 
 class Settings(Value):
     """Settings of one workspace.
@@ -86,9 +76,8 @@ class Settings(Value):
     machine's) and ``engine_kv_mb`` for keys and values of each set of weights. ``keep_former_seconds`` is how long a replaced release stays
     loaded. ``checkpoints`` and ``alerts`` name who is told (``webhook_secret`` signs what is sent); ``trusted_proxies`` are
     addresses or networks; ``public_urls`` are addresses by which the server is known beside those that it listens on.
-    ``training_processes`` is how many train together (0: one for each GPU), ``training_sharding`` whether they divide the model among them
-    (auto: where memory asks for it), ``tracking`` where the metrics of training are shown; ``judge_kappa`` the agreement with people from
-    which on a judge model counts. ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder; ``model_cache`` is
+    ``training_processes`` is how many train together (0: one for each GPU), ``tracking`` where the metrics of training are shown.
+    ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder; ``model_cache`` is
     where converted base models lie (empty: in the user's cache folder, for all workspaces). ``credentials`` are options of storages'
     clients, by the name that places of tenants know them by; ``endpoint_keys`` say where the key of a hosted model is found (``env:NAME``,
     ``file:PATH``), by the name that endpoints know it by. ``encryption`` names the key that wraps the data keys of tenants (empty: nothing
@@ -126,10 +115,8 @@ class Settings(Value):
     webhook_secret: str = ""
     disk_warning_mb: Annotated[int, Field(ge=0)] = 200
     training_processes: Annotated[int, Field(ge=0)] = 0
-    training_sharding: Literal["auto", "always", "never"] = "auto"
     tracking: Texts = ()
     tracking_token: str = ""
-    judge_kappa: Annotated[float, Field(gt=0, le=1)] = 0.4
     fetch_encoder: bool = True
     model_cache: str = ""
     encryption: str = ""
@@ -214,30 +201,17 @@ def _current_folder() -> Path:
     try:
         return Path.cwd()
     except FileNotFoundError:
-        raise NotFound(
-            "the current folder is gone: it was removed or renamed", "cd to one that is there, or name --workspace", code="folder_gone"
-        ) from None
+        raise NotFound("the current folder is gone: it was removed or renamed", "cd to one that is there, or name --workspace") from None
 
 
 def load_settings(workspace: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings of ``workspace``, with the environment on top. Raises InvalidInput, naming the setting."""
     file = workspace / "settings.yaml"
-    _refuse_replaced(environment)
     values = read_settings(workspace) | _from_environment(environment)
     try:
         return Settings.model_validate({"workspace": workspace} | values)
     except ValidationError as error:
         raise _explained(file, error) from None
-
-
-def settings_without_workspace(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Settings of a command that needs no workspace: the defaults, with the environment on top. Raises InvalidInput, naming the setting."""
-    workspace = _current_folder() / FOLDER
-    _refuse_replaced(environment)
-    try:
-        return Settings.model_validate({"workspace": workspace} | _from_environment(environment))
-    except ValidationError as error:
-        raise _explained(workspace / "settings.yaml", error) from None
 
 
 def read_settings(workspace: Path) -> dict[str, Any]:
@@ -259,46 +233,34 @@ def portable_settings(workspace: Path) -> bytes:
 
 
 def save_settings(workspace: Path, values: dict[str, Any]) -> None:
-    """Writes ``settings.yaml`` into ``workspace``, for its owner alone: a database's password may stand in it."""
-    file = workspace / "settings.yaml"
-    file.touch(mode=OWNER_FILE)
-    file.write_text(yaml.safe_dump(values, sort_keys=True), encoding="utf-8")
+    """Writes ``settings.yaml`` into ``workspace``, whole or not at all, for its owner alone: a database's password may stand in it."""
+    file, unfinished = workspace / "settings.yaml", workspace / f".settings-{uuid4().hex}"
+    try:
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_FILE), "w", encoding="utf-8") as written:
+            written.write(yaml.safe_dump(values, sort_keys=True))
+            flush(written)
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    flush_path(workspace)
 
 
 def check_closed(settings: Settings) -> None:
-    """Sees that training data, keys and the record are for their owner alone.
+    """Closes a workspace that holds no more than settings, as one that an administrator or a volume made.
 
-    A workspace of an earlier version, and what lies outside of it, is closed here, once. Raises Forbidden when one that was closed is open
-    to others now, or cannot be closed.
+    Raises Forbidden where training data, keys or the record are open to others than their owner.
     """
-    mark, artifacts = settings.workspace / _CLOSED, Path(settings.artifacts_url)
+    if settings.workspace.is_dir() and {path.name for path in settings.workspace.iterdir()} <= {"settings.yaml"}:
+        with suppress(OSError):  # what is not ours is refused below
+            settings.workspace.chmod(OWNER_FOLDER)
+    artifacts = Path(settings.artifacts_url)
     places = [settings.workspace, *([artifacts] if artifacts.is_absolute() and artifacts.is_dir() else [])]
-    try:
-        if not mark.exists():
-            for place in places:
-                # A key that stood open may be known to others: it is not closed in silence, but refused when it is used.
-                close_to_others(place, but=settings.keys)
-            if (record := settings.record_file) is not None and record.exists():
-                close_to_others(record)
-            if os.access(settings.workspace, os.W_OK):
-                mark.write_text("folders 0700, files 0600: for the owner alone\n", encoding="utf-8")
-        opened = next((place for place in places if is_open_to_others(place)), None)
-    except PermissionError as error:
-        raise Forbidden(
-            f"{error.filename or settings.workspace} is open to others and belongs to somebody else",
-            f"as its owner: chmod -R go= {settings.workspace}",
-            code="workspace_open",
-        ) from error
+    if (record := settings.record_file) is not None and record.exists():
+        places.append(record)
+    opened = next((place for place in places if is_open_to_others(place)), None)
     if opened is not None:
         mode = stat.S_IMODE(opened.stat().st_mode)
         raise Forbidden(f"{opened} is open to others (mode {mode:04o})", f"close it: chmod -R go= {opened}", code="workspace_open")
-
-
-def _refuse_replaced(environment: Mapping[str, str]) -> None:
-    """Raises InvalidInput for a variable of an earlier version: passed over, it would change how releases are computed."""
-    for former, now in _REPLACED.items():
-        if environment.get(former):
-            raise InvalidInput(f"{former} is no setting any more", f"set {now} instead, and unset it", code="settings_invalid")
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from tailorbird import auth
 from tailorbird.auth import KeyFileSealer
-from tailorbird.base_models import ModelCache
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Forbidden, InvalidInput, Unavailable
-from tailorbird.ports.artifacts import SealableStore
+from tailorbird.ledger.artifacts import ArtifactStore
 from tailorbird.ports.compute import Compute
 from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.endpoint import EndpointClient
-from tailorbird.ports.engine import EngineDriver, LocalEngine, OutsideDriver
+from tailorbird.ports.engine import EngineDriver, LocalEngine
 from tailorbird.ports.key_service import KeyService
 from tailorbird.ports.model_reader import ModelReader
-from tailorbird.ports.signals import Notifier
-from tailorbird.ports.tracker import Tracker
+from tailorbird.ports.tracker import Notifier, Tracker
 from tailorbird.ports.trainer import Trainer
 from tailorbird.settings import Settings, check_closed
 from tailorbird.system.clock import SystemClock
@@ -33,7 +30,7 @@ from tailorbird.system.files import OWNER_FOLDER, clear_root, folders_of_all, is
 from tailorbird.system.secret_references import read_secret
 from tailorbird.usecases import Dependencies, MaintenanceSettings, admit
 from tailorbird.usecases.feedback import redact
-from tailorbird.usecases.tenant_keys import SealedLedger, TenantKeys
+from tailorbird.usecases.tenant_keys import TenantKeys
 
 
 def open_dependencies(settings: Settings, *, migrate: bool = True, busy_seconds: float | None = None) -> Dependencies:
@@ -54,7 +51,7 @@ def open_dependencies(settings: Settings, *, migrate: bool = True, busy_seconds:
     artifacts = open_artifacts(settings.artifacts_url, settings.workspace / "cache")
     clear = cache(lambda: clear_root(settings.workspace))
     return Dependencies(
-        ledger=SealedLedger(ledger, keys) if keys.encrypts else ledger,
+        ledger=ledger.keeping(keys.of_words) if keys.encrypts else ledger,
         artifacts=artifacts,
         clock=SystemClock(),
         workspace=settings.workspace,
@@ -69,7 +66,6 @@ def open_dependencies(settings: Settings, *, migrate: bool = True, busy_seconds:
         host=settings.tenant,
         redact=redact,
         detectors=open_detectors,
-        judge_kappa=settings.judge_kappa,
         fetches_encoder=settings.fetch_encoder,
         model_cache=_closed(settings.models),
         credentials=settings.credentials,
@@ -83,19 +79,6 @@ def open_dependencies(settings: Settings, *, migrate: bool = True, busy_seconds:
         sealed_files=artifacts.sealed_files,
         clear=clear,
     )
-
-
-class FittingParts(NamedTuple):
-    """What tells how a base model fits a machine: where fetched models lie, and what opens the reader and the trainer."""
-
-    models: ModelCache
-    reader: Callable[[], ModelReader]
-    trainer: Callable[[], Trainer]
-
-
-def open_fitting(settings: Settings) -> FittingParts:
-    """Parts that need no workspace: nothing is created, recorded or written."""
-    return FittingParts(ModelCache(settings.models), _model_reader, cache(lambda: _trainer(settings)))
 
 
 def open_key_service(settings: Settings) -> KeyService:
@@ -122,12 +105,12 @@ def _closed(cache: Path) -> Path:
     if cache.is_dir() and is_open_to_others(cache):
         if cache.stat().st_uid != os.getuid():
             hint = "name a folder of your own: the setting model_cache, or TAILORBIRD_MODEL_CACHE"
-            raise Forbidden(f"the folder of base models {cache} is open to others and belongs to somebody else", hint, code="models_open")
+            raise Forbidden(f"the folder of base models {cache} is open to others and belongs to somebody else", hint)
         cache.chmod(OWNER_FOLDER)
     return cache
 
 
-def open_artifacts(url: str, cache: Path) -> SealableStore:
+def open_artifacts(url: str, cache: Path) -> ArtifactStore:
     """The artifact store at ``url``; ``cache`` is a folder for what is read from it."""
     from tailorbird import ledger
 
@@ -154,7 +137,7 @@ def open_driver(url: str, secret: str) -> EngineDriver:
     return loopback.open_driver(url, secret)
 
 
-def open_outside_drivers(settings: Settings, deps: Dependencies) -> tuple[OutsideDriver, ...]:
+def open_outside_drivers(settings: Settings, deps: Dependencies) -> tuple[EngineDriver, ...]:
     """Drivers for the replicas of the server that the settings name in place of our own engine; none where they name none. Raises
     InvalidInput."""
     if settings.engine == "torch":
@@ -165,21 +148,18 @@ def open_outside_drivers(settings: Settings, deps: Dependencies) -> tuple[Outsid
             "set engine_url (http://127.0.0.1:8000) and engine_model (what the server calls the base model)",
             code="settings_invalid",
         )
-    _check_addresses(settings.engine_url)
-    from tailorbird.integrations import vllm
-
-    key, model, base = settings.engine_key, settings.engine_model, settings.engine_base_url
-    return tuple(vllm.open_driver(url, key, model, partial(admit, deps), base) for url in settings.engine_url)
-
-
-def _check_addresses(urls: Sequence[str]) -> None:
-    """Raises InvalidInput for an address with a password, which logs, the record and the console would show, and for one that is there
-    twice."""
+    # Raises InvalidInput for an address with a password, which logs, the record and the console would show, and for one that
+    # is there twice.
+    urls = settings.engine_url
     if any(urlsplit(url).username or urlsplit(url).password for url in urls):
         raise InvalidInput("engine_url holds a password", "give the key of the server as engine_key", code="settings_invalid")
     known = [url.rstrip("/") for url in urls]
     if twice := next((url for url in known if known.count(url) > 1), ""):
         raise InvalidInput(f"engine_url names {twice} twice", "name each server once", code="settings_invalid")
+    from tailorbird.integrations import vllm
+
+    key, model, base = settings.engine_key, settings.engine_model, settings.engine_base_url
+    return tuple(vllm.open_driver(url, key, model, partial(admit, deps), base) for url in settings.engine_url)
 
 
 def open_endpoint(settings: Settings, endpoint: Endpoint, model: str) -> EndpointClient:
@@ -214,19 +194,13 @@ def _notifier(url: str, secret: str) -> Notifier:
 
 
 def _tracker(given: str, settings: Settings) -> Tracker:
-    """``tensorboard:FOLDER``, below the workspace, or ``mlflow:URL``."""
+    """``mlflow:URL``."""
     kind, _, place = given.partition(":")
     if kind == "mlflow":
         from tailorbird.integrations import mlflow
 
         return mlflow.open_tracker(place, settings.tracking_token)
-    if kind == "tensorboard":
-        with _extra("tensorboard"):
-            from tailorbird.integrations import tensorboard
-        return tensorboard.TensorBoardTracker(settings.place(place))
-    raise InvalidInput(
-        f"the setting tracking names {kind!r}, which is no tracker", "mlflow:URL or tensorboard:FOLDER", code="settings_invalid"
-    )
+    raise InvalidInput(f"the setting tracking names {kind!r}, which is no tracker", "mlflow:URL", code="settings_invalid")
 
 
 def _compute(settings: Settings) -> Compute | None:
@@ -239,14 +213,14 @@ def _compute(settings: Settings) -> Compute | None:
 
 
 def _trainer(settings: Settings) -> Trainer:
-    with _extra("local"):
+    with _torch():
         from tailorbird.training import open_trainer
-    return open_trainer(settings.training_processes, settings.training_sharding)
+    return open_trainer(settings.training_processes)
 
 
 def open_engine(settings: Settings) -> LocalEngine:
     """Our own engine."""
-    with _extra("local"):
+    with _torch():
         from tailorbird.inference import open_engine as open_torch
     return open_torch(
         settings.engine_precision,
@@ -257,15 +231,23 @@ def open_engine(settings: Settings) -> LocalEngine:
 
 
 def _encoder() -> Encoder:
-    with _extra("local"):
+    with _torch():
         from tailorbird.inference import open_encoder
     return open_encoder()
 
 
 def _model_reader() -> ModelReader:
-    with _extra("local"):
+    with _torch():
         from tailorbird.inference import open_model_reader
     return open_model_reader()
+
+
+@contextmanager
+def _torch() -> Iterator[None]:
+    """Around an import that loads torch: its threads spin at a barrier for a moment, and then leave the core to others."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    with _extra("local"):
+        yield
 
 
 @contextmanager

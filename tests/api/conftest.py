@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,27 +8,26 @@ import pytest
 
 from support.control import furnish_office, open_office
 from support.serving import House
-from support.workspace_ledger import FAST, close_workspace, copy_workspace
 from tailorbird.usecases import Dependencies
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
-    made = House(tmp_path, ledger_kind=FAST)
+    made = House(tmp_path)
     yield made
-    close_workspace(tmp_path, made.ledger)
+    made.ledger.close()
 
 
 @pytest.fixture(scope="session")
 def furnished_office(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace that is made once and copied for each test."""
     folder = tmp_path_factory.mktemp("office")
-    furnish_office(folder, FAST)
+    furnish_office(folder)
     return folder
 
 
 @pytest.fixture
 def deps(tmp_path: Path, furnished_office: Path) -> Iterator[Dependencies]:
-    made = open_office(copy_workspace(furnished_office, tmp_path / "office"), FAST)
+    made = open_office(shutil.copytree(furnished_office, tmp_path / "office"))
     yield made
-    close_workspace(made.workspace, made.ledger)
+    made.ledger.close()

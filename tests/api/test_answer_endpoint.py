@@ -12,17 +12,16 @@ import pytest
 from support.api import ASK, CHAT, ask, gateway
 from support.serving import DirectDriver, House
 from tailorbird import auth
-from tailorbird.api.answer_endpoint import most_used
+from tailorbird.api.answers import most_used
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import SHADOW
 from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.evidence import ScopeRule, ScopeScorer
 from tailorbird.domain.feedback import TrafficPolicy
-from tailorbird.domain.identity import Scope
+from tailorbird.domain.identity import Amounts, KeyLimits, QuotaLimits, Scope, window_start
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import REASONING_TOKENS, Message, PromptSpec, Sampling
-from tailorbird.domain.quota import Amounts, KeyLimits, QuotaLimits, window_start
-from tailorbird.domain.scope import ScopeRule, ScopeScorer
-from tailorbird.serving import TrafficArm
+from tailorbird.serving.alias_routes import TrafficArm
 
 Client = httpx.AsyncClient
 
@@ -150,7 +149,7 @@ def test_a_program_says_what_became_of_an_answer(house: House, routing: str) -> 
     assert off.status_code == 400
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (400, "label_unknown")
     assert unknown.json()["error"]["hint"] == "give one of: lost_card, top_up, refund; or none, where none of them fits"
-    assert (nothing.status_code, nothing.json()["error"]["code"]) == (404, "request_missing")
+    assert (nothing.status_code, nothing.json()["error"]["code"]) == (404, "not_found")
     with house.ledger.work("acme", write=False) as work:
         (kept,) = work.feedback.of(work.requests.latest(1)[0].id)
         (marks,) = work.feedback.marks(routing, house.clock.now())
@@ -316,9 +315,9 @@ def test_what_the_release_before_fails_is_asked_of_the_mirror(house: House, stre
     driver = DirectDriver(house)
     streamed = driver.stream
 
-    async def fail(release: str, *rest: Any) -> AsyncGenerator[Any, None]:
-        async for chunk in streamed(release, *rest):
-            if release == failing:
+    async def fail(request: Any) -> AsyncGenerator[Any, None]:
+        async for chunk in streamed(request):
+            if request.release == failing:
                 raise Unavailable("away", "wait", code="engine_unavailable")
             yield chunk
 
@@ -333,16 +332,6 @@ def test_what_the_release_before_fails_is_asked_of_the_mirror(house: House, stre
     given, mirrored = sorted(house.rows(), key=lambda row: row.arm == SHADOW)
     assert (given.outcome, given.error) == ("error", "engine_unavailable")
     assert (mirrored.id, mirrored.outcome, mirrored.agrees) == (f"{given.id}-shadow", "ok", None)
-
-
-def test_segments_come_from_metadata_or_headers(house: House, routing: str) -> None:
-    async def story(client: Client) -> None:
-        await client.post(CHAT, json=ASK | {"metadata": {"channel": "Chat", "language": "de"}})
-        await client.post(CHAT, json=ASK, headers={"x-tailorbird-channel": "mail"})
-        await client.post(CHAT, json=ASK | {"metadata": {"channel": "no such\nname", "n": 1}})
-
-    ask(house, story)
-    assert {(row.channel, row.language) for row in house.rows()} == {("chat", "de"), ("mail", ""), ("", "")}
 
 
 def test_what_a_model_reasons_is_reserved_beside_its_answer() -> None:

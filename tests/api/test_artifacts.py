@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from support.control import ask, code
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.usecases import Dependencies
-from tailorbird.usecases.uploads import uploads_folder
+from tailorbird.usecases.storage_quota import uploads_folder
 
 UPLOAD = "/api/artifacts"
 RAW = {"content-type": "application/octet-stream"}
@@ -37,7 +38,7 @@ def test_more_than_the_limit_is_refused_announced_or_not(deps: Dependencies) -> 
         announced = await client.post(UPLOAD, content=b"x" * (2**20 + 1), headers=RAW)
         return [code(announced), code(await client.post(UPLOAD, content=endless(), headers=RAW))]
 
-    assert ask(deps, story, "author") == [(413, "body_too_large")] * 2
+    assert ask(deps, story, "author") == [(413, "too_large")] * 2
     assert list(uploads_folder(deps, "acme").iterdir()) == []
 
 
@@ -47,14 +48,18 @@ def test_only_who_may_plan_uploads(deps: Dependencies, who: str) -> None:
 
 
 def test_a_form_is_no_file(deps: Dependencies) -> None:
-    assert code(ask(deps, lambda client: client.post(UPLOAD, data={"a": "b"}), "author")) == (400, "content_type")
+    assert code(ask(deps, lambda client: client.post(UPLOAD, data={"a": "b"}), "author")) == (400, "invalid_input")
 
 
 def test_a_full_disk_is_said_to_be_full(deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    opened = Path.open
 
-    monkeypatch.setattr("tailorbird.api.artifacts._write_on", full)
+    def full(path: Path, mode: str = "r", **kwargs: Any) -> Any:
+        if mode == "ab":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opened(path, mode, **kwargs)
+
+    monkeypatch.setattr(Path, "open", full)
     answered = ask(deps, lambda client: client.post(UPLOAD, content=b"x", headers=RAW), "author")
     assert code(answered) == (503, "upload_failed")
     assert list(uploads_folder(deps, "acme").iterdir()) == []

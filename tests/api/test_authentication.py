@@ -16,7 +16,7 @@ from tailorbird import auth
 from tailorbird.api import authentication
 from tailorbird.api.authentication import MOST_WRONG
 from tailorbird.domain.errors import Unauthenticated, Unavailable
-from tailorbird.processes import gateway_app
+from tailorbird.processes.gateway import gateway_app
 
 
 def status(house: House, header: str | None, path: str = "/v1/models") -> httpx.Response:

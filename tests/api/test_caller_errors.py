@@ -11,7 +11,7 @@ from support.serving import DirectDriver, House
 from tailorbird.api.errors import for_caller
 from tailorbird.domain.errors import Exhausted, Forbidden, InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.serving import NOT_ASKED, STOOD_IN_FOR
+from tailorbird.serving.hosted_models import NOT_ASKED, STOOD_IN_FOR
 
 OPERATORS = "set the key in the setting endpoint_keys, then: tailorbird endpoint list"
 
@@ -75,8 +75,8 @@ def test_an_error_that_callers_are_told_as_it_is_keeps_what_led_to_it(house: Hou
         told.append(error)
         return for_caller(error)
 
-    monkeypatch.setattr("tailorbird.api.answer_endpoint._understand", refuse)
-    monkeypatch.setattr("tailorbird.api.answer_endpoint.for_caller", noted)
+    monkeypatch.setattr("tailorbird.api.answers._understand", refuse)
+    monkeypatch.setattr("tailorbird.api.answers.for_caller", noted)
     house.point("routing", house.release())
     assert post(house, ASK).status_code == 503
     assert [error.__cause__ for error in told] == [cause]

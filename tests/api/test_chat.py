@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 
 import httpx
 import pytest
@@ -16,9 +16,7 @@ from tailorbird.api.request_record import MOST_REFUSED
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Corrupt, InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, LabelScores
+from tailorbird.ports.engine import Chunk, GenerateRequest, LabelScores
 from tailorbird.serving import request_log
 
 
@@ -238,9 +236,7 @@ class CountingDriver(DirectDriver):
         super().__init__(house)
         self.asked = asyncio.Event()
 
-    async def stream(
-        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
-    ) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
         yield Chunk(text="I am", completion_tokens=1)
         yield Chunk(text=" sorry for your loss and", completion_tokens=9)
         self.asked.set()
@@ -260,11 +256,9 @@ class NotingDriver(DirectDriver):
 
     wholes: tuple[bool, ...] = ()
 
-    async def stream(
-        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
-    ) -> AsyncGenerator[Chunk, None]:
-        self.wholes += (sampling.whole,)
-        async for piece in super().stream(release, prompt, sampling, groups):
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+        self.wholes += (request.sampling.whole,)
+        async for piece in super().stream(request):
             yield piece
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 
 import httpx
 import pytest
@@ -10,9 +10,8 @@ import pytest
 from support.api import ASK, CHAT, ask, events, post
 from support.serving import DirectDriver, House
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, TokenChance, TokenLogprob
+from tailorbird.domain.prompt import Sampling
+from tailorbird.ports.engine import Chunk, GenerateRequest, TokenChance, TokenLogprob
 
 QUESTION = ASK | {"model": "acme/writer"}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -26,12 +25,10 @@ class TellingDriver(DirectDriver):
         self.text = text
         self.asked: list[Sampling] = []
 
-    async def stream(
-        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
-    ) -> AsyncGenerator[Chunk, None]:
-        self.asked.append(sampling)
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+        self.asked.append(request.sampling)
         chance = TokenChance(token=self.text, bytes=tuple(self.text.encode()), logprob=-0.5)
-        told = (TokenLogprob(**chance.model_dump(), top=(chance,)),) if sampling.logprobs is not None else ()
+        told = (TokenLogprob(**chance.model_dump(), top=(chance,)),) if request.sampling.logprobs is not None else ()
         yield Chunk(text=self.text, logprobs=told)
         yield Chunk(text="", finish_reason="stop", prompt_tokens=7, completion_tokens=9, cached_tokens=4, reasoning_tokens=8)
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from support.api import ASK, ask, post
 from support.serving import House
-from tailorbird.api.generation_requests import parse_chat
-from tailorbird.api.responses import parse_response
+from tailorbird.api.openai import ChatBody
+from tailorbird.api.responses import ResponseBody
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Sampling
 
 
 def parse(**changes: Any) -> Any:
-    return parse_chat(json.dumps(ASK | changes).encode())
+    return ChatBody.parse(json.dumps(ASK | changes).encode())
 
 
 def test_defaults_are_greedy_and_deterministic() -> None:
@@ -168,7 +168,7 @@ NAMES = st.sampled_from(
 def test_any_json_is_read_or_refused_as_bad_input(changes: dict[str, Any], complete: bool) -> None:
     body = json.dumps((ASK if complete else {}) | changes).encode()
     try:
-        read = parse_chat(body)
+        read = ChatBody.parse(body)
     except InvalidInput:
         return
     assert read.sampling.max_tokens >= 1
@@ -178,13 +178,13 @@ def test_any_json_is_read_or_refused_as_bad_input(changes: dict[str, Any], compl
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused_as_bad_input(body: bytes) -> None:
     with pytest.raises(InvalidInput):
-        parse_chat(body)
+        ChatBody.parse(body)
 
 
 def test_ten_megabytes_are_refused_without_being_read(house: House) -> None:
     response = post(house, b"x" * 10_000_000)
     assert response.status_code == 413
-    assert response.json()["error"]["code"] == "body_too_large"
+    assert response.json()["error"]["code"] == "too_large"
 
     async def endless():  # type: ignore[no-untyped-def]
         while True:
@@ -199,20 +199,20 @@ def test_a_body_with_very_many_faults_costs_no_more_than_another(piece: bytes) -
     body = b'{"model":"m",' + piece % (b"{}," * 300_000) + b"}"
     started = time.process_time()
     with pytest.raises(InvalidInput):
-        parse_chat(body)
+        ChatBody.parse(body)
     assert time.process_time() - started < 1
 
 
 def test_a_stop_string_is_no_novel() -> None:
     with pytest.raises(InvalidInput):
-        parse_chat(json.dumps({"model": "m", "messages": [{"role": "user", "content": "a"}], "stop": "a" * 1025}).encode())
+        ChatBody.parse(json.dumps({"model": "m", "messages": [{"role": "user", "content": "a"}], "stop": "a" * 1025}).encode())
 
 
 def test_very_many_unknown_parameters_are_refused_at_the_first() -> None:
     body = b"{" + b",".join(b'"k%d":1' % number for number in range(90_000)) + b"}"
     started = time.process_time()
     with pytest.raises(InvalidInput) as refused:
-        parse_chat(body)
+        ChatBody.parse(body)
     assert (refused.value.error_code, refused.value.param) == ("unknown_parameter", "k0")
     assert time.process_time() - started < 0.15
 
@@ -230,5 +230,5 @@ def test_a_picture_is_refused_with_what_to_send(part: dict[str, Any], named: str
         parse(messages=[{"role": "user", "content": [{"type": "text", "text": "what is it?"}, part]}])
     assert refused.value.message == f"messages.0.content: {named}: send what it shows or says as text"
     with pytest.raises(InvalidInput, match="send what it shows or says as text") as refused:
-        parse_response(json.dumps({"model": "acme/routing", "input": [{"role": "user", "content": [part]}]}).encode())
+        ResponseBody.parse(json.dumps({"model": "acme/routing", "input": [{"role": "user", "content": [part]}]}).encode())
     assert refused.value.param == "input"

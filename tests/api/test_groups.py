@@ -15,9 +15,8 @@ from support.serving import DirectDriver, House, digest, make_release
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Entry, Message, Retrieval, Sampling
-from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, LabelScores, LoadRequest
+from tailorbird.domain.prompt import Entry, Retrieval
+from tailorbird.ports.engine import Chunk, GenerateRequest, LabelScores, LoadRequest, ScoreRequest
 from tailorbird.text.search_index import write_index
 from tailorbird.usecases import Actor, Dependencies, identities
 from tailorbird.usecases.identities import act_as
@@ -56,17 +55,13 @@ class Watching(DirectDriver):
         super().__init__(house)
         self.shown: list[str] = []
 
-    async def score(
-        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
-    ) -> LabelScores:
-        self.shown += [message.content for message in prompt]
-        return await super().score(release, prompt, labels)
+    async def score(self, request: ScoreRequest) -> LabelScores:
+        self.shown += [message.content for message in request.prompt]
+        return await super().score(request)
 
-    async def stream(
-        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
-    ) -> AsyncGenerator[Chunk, None]:
-        self.shown += [message.content for message in prompt]
-        async for chunk in super().stream(release, prompt, sampling):
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+        self.shown += [message.content for message in request.prompt]
+        async for chunk in super().stream(request):
             yield chunk
 
 

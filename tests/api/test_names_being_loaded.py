@@ -11,9 +11,9 @@ import pytest
 
 from support.api import ASK, CHAT, gateway
 from support.serving import DirectDriver, House
-from tailorbird.api import answer_endpoint
+from tailorbird.api import answers
 from tailorbird.domain.errors import Corrupt, Unavailable
-from tailorbird.domain.quota import QuotaLimits
+from tailorbird.domain.identity import QuotaLimits
 from tailorbird.serving import alias_routes
 
 SUSPENDED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,7 +64,7 @@ def test_it_is_refused_once_the_release_cannot_be_loaded(house: House) -> None:
 
 
 def test_it_waits_for_so_long_and_no_longer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_endpoint, "_LOADING", 0.05)
+    monkeypatch.setattr(answers, "_LOADING", 0.05)
 
     async def story(client: httpx.AsyncClient, _driver: DirectDriver, _release: str) -> None:
         answer = await client.post(CHAT, json=ASK)
@@ -111,12 +111,12 @@ def test_it_is_waited_for_while_the_engine_starts(house: House, monkeypatch: pyt
             assert answer.json()["error"]["code"] == "model_loading", "an engine that has answered and is away is waited for by nobody"
             return [*told, answer.status_code]
 
-    monkeypatch.setattr(answer_endpoint, "_LOADING", 30.0)
+    monkeypatch.setattr(answers, "_LOADING", 30.0)
     assert asyncio.run(played()) == [200, 200, 503]
 
 
 def test_an_engine_that_does_not_start_is_waited_for_so_long_and_no_longer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_endpoint, "_LOADING", 0.3)
+    monkeypatch.setattr(answers, "_LOADING", 0.3)
     _, secret = house.key()
     driver = DirectDriver(house)
     driver.away = AWAY

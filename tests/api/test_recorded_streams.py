@@ -19,8 +19,8 @@ from tailorbird.domain.curation import WITHHELD
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.feedback import TrafficPolicy
+from tailorbird.domain.identity import Amounts, window_start
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.quota import Amounts, window_start
 from tailorbird.ledger import database
 from tailorbird.serving import request_log
 

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.api.request_context import EngineShare
+from tailorbird.api.http import EngineShare
 
 
 class Watch:

@@ -11,9 +11,9 @@ import pytest
 from support.api import ask
 from support.serving import LABELS, House
 from support.tools import TOOLS
+from tailorbird.chat.tool_calls import MOST_CALLS
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.objective import TaskKind
-from tailorbird.text.tool_calls import MOST_CALLS
 
 ROUTE = "/v1/responses"
 
@@ -25,7 +25,7 @@ def asked(house: House, **body: Any) -> httpx.Response:
 
 def test_text_in_text_out(house: House) -> None:
     house.point("routing", release := house.release(task=TaskKind.GENERATE))
-    response = asked(house, max_output_tokens=50, metadata={"channel": "mail"})
+    response = asked(house, max_output_tokens=50)
     body = response.json()
     assert response.status_code == 200, response.text
     assert (body["object"], body["status"], body["error"], body["store"]) == ("response", "completed", None, False)
@@ -36,7 +36,7 @@ def test_text_in_text_out(house: House) -> None:
     assert body["usage"]["total_tokens"] == body["usage"]["input_tokens"] + 5
     assert body["tailorbird"] == {"release": release, "arm": "a"}
     (row,) = house.rows()
-    assert (row.id, row.route, row.outcome, row.channel) == (body["id"], ROUTE, "ok", "mail")
+    assert (row.id, row.route, row.outcome) == (body["id"], ROUTE, "ok")
 
 
 def test_an_answer_that_was_cut_short_is_incomplete(house: House) -> None:
@@ -185,11 +185,10 @@ def test_a_turn_has_as_many_calls_as_in_chat_completions(house: House) -> None:
     ("field", "value"),
     [("previous_response_id", "resp_1"), ("conversation", "conv_1"), ("background", True), ("store", True)],
 )
-def test_what_needs_state_is_refused_and_says_so(house: House, field: str, value: Any) -> None:
+def test_what_needs_state_is_refused(house: House, field: str, value: Any) -> None:
     house.point("routing", house.release(task=TaskKind.GENERATE))
     error = asked(house, **{field: value}).json()["error"]
-    assert (error["code"], error["param"]) == ("stateless", field)
-    assert "send the whole conversation as input" in error["hint"]
+    assert (error["code"], error["param"]) == ("unsupported_parameter", field)
 
 
 @pytest.mark.parametrize(

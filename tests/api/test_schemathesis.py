@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 from support.api_fuzz import Surface, fuzz
 from support.control import open_office
 from support.serving import House
-from support.workspace_ledger import FAST, copy_workspace
 
 #: Requests of each kind for each route, beside those at the edges of its description.
 EXAMPLES = 10
@@ -18,8 +18,8 @@ EXAMPLES = 10
 
 @pytest.fixture(scope="module")
 def surface(tmp_path_factory: pytest.TempPathFactory, furnished_office: Path) -> Iterator[Surface]:
-    deps = open_office(copy_workspace(furnished_office, tmp_path_factory.mktemp("surface") / "office"), FAST)
-    house = House(deps.workspace, new=False, ledger_kind=FAST)
+    deps = open_office(shutil.copytree(furnished_office, tmp_path_factory.mktemp("surface") / "office"))
+    house = House(deps.workspace, new=False)
     made = Surface(deps, house)
     yield made
     made.close()
@@ -41,7 +41,7 @@ def test_a_surprise_would_be_found(surface: Surface, monkeypatch: pytest.MonkeyP
     def break_down(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("tailorbird.api.usecase_routes.perform_request", break_down)
+    monkeypatch.setattr("tailorbird.api.control.perform_request", break_down)
     monkeypatch.setattr(surface, "schema", surface.schema.include(path="/api/identities"))
     found = fuzz(surface, 1).failures
     assert "GET /api/identities: Server error (500)" in found

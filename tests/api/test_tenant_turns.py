@@ -14,13 +14,13 @@ import httpx
 import pytest
 
 from support.control import HERE, act, ask, code, control_app, session, upload
-from tailorbird.api import usecase_routes
-from tailorbird.api.sessions import TenantTurns
+from tailorbird.api import control
+from tailorbird.api.control import TenantTurns
 from tailorbird.domain.errors import Exhausted
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.registry import perform
-from tailorbird.usecases.snapshots.report import inspect_uploaded
-from tailorbird.usecases.uploads import uploads_folder
+from tailorbird.usecases.snapshots import inspect_uploaded
+from tailorbird.usecases.storage_quota import uploads_folder
 
 RAW = {"content-type": "application/octet-stream"}
 
@@ -28,14 +28,14 @@ RAW = {"content-type": "application/octet-stream"}
 def test_long_calls_of_a_tenant_keep_no_other_tenant_out(deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each held one of the threads that all calls shared, and who called was looked for in the same threads."""
     over = threading.Event()
-    perform_request: Callable[..., Any] = usecase_routes.perform_request
+    perform_request: Callable[..., Any] = control.perform_request
 
     def slow(deps: Dependencies, actor: Any, *asked: Any) -> Any:
         if actor.tenant == "acme":
             over.wait(30)
         return perform_request(deps, actor, *asked)
 
-    monkeypatch.setattr(usecase_routes, "perform_request", slow)
+    monkeypatch.setattr(control, "perform_request", slow)
 
     async def story() -> tuple[float, list[int]]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(control_app(deps)), base_url=HERE, timeout=60) as client:
@@ -89,7 +89,7 @@ def test_files_that_are_looked_at_are_counted_per_tenant_and_in_all(deps: Depend
         over.wait(30)
         raise Exhausted("looked long enough", "go on", code="looked")
 
-    monkeypatch.setattr("tailorbird.usecases.snapshots.report.data.inspect_file", long_look)
+    monkeypatch.setattr("tailorbird.usecases.snapshots.data.inspect_file", long_look)
     files = {tenant: upload(deps, b"text,label\na,b\n", tenant) for tenant in ("acme", "globex")}
 
     def look(tenant: str) -> str:
@@ -158,4 +158,4 @@ def test_a_body_of_very_many_values_is_refused(deps: Dependencies) -> None:
         refused = ask(
             deps, lambda client, body=body: client.post("/api/runs", content=body, headers={"content-type": "application/json"}), "author"
         )
-        assert code(refused) == (400, "too_many_values")
+        assert code(refused) == (400, "invalid_input")

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.control import OBJECTIVE, ROWS, ask, code, control_app, people
-from tailorbird.api.request_context import refuse_unstorable
+from tailorbird.api.http import refuse_unstorable
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.run import Run
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import IdentityList, KeySecret
 from tailorbird.usecases.registry import use_cases
-from tailorbird.usecases.runs.run_queries import RunPage
-from tailorbird.usecases.uploads import uploads_folder
+from tailorbird.usecases.runs.queries import RunPage
+from tailorbird.usecases.storage_quota import uploads_folder
 
 
 def test_an_answer_is_the_operations_value(deps: Dependencies) -> None:
@@ -122,7 +122,7 @@ def test_a_body_that_is_wrong_says_where(deps: Dependencies, path: str, body: st
 
 def test_a_body_of_another_type_is_refused(deps: Dependencies) -> None:
     refused = ask(deps, lambda client: client.post("/api/keys", data={"name": "robot"}), "admin")
-    assert code(refused) == (400, "content_type")
+    assert code(refused) == (400, "invalid_input")
     assert refused.json()["error"]["hint"] == "send the header: content-type: application/json"
 
 
@@ -141,14 +141,14 @@ def test_a_body_over_the_limit_is_not_read(deps: Dependencies) -> None:
         login = await client.post("/api/sessions", content=b" " * 20_000, headers=headers)
         return [code(too_large), code(login)]
 
-    assert ask(deps, story, "author") == [(413, "body_too_large")] * 2
+    assert ask(deps, story, "author") == [(413, "too_large")] * 2
 
 
 def test_the_session_is_asked_for_before_anything_is_read(deps: Dependencies) -> None:
     async def story(client: httpx.AsyncClient) -> list[tuple[int, str]]:
         return [code(await client.post("/api/runs", content=b"{" * 2**23)), code(await client.get("/api/runs?limit=many"))]
 
-    assert ask(deps, story) == [(401, "session_missing")] * 2
+    assert ask(deps, story) == [(401, "unauthenticated")] * 2
 
 
 def test_routes_and_methods_that_are_not_there(deps: Dependencies) -> None:
@@ -173,7 +173,7 @@ def test_a_defect_keeps_its_words(deps: Dependencies, monkeypatch: pytest.Monkey
     def break_down(*_: object, **__: object) -> None:
         raise RuntimeError("secret words")
 
-    monkeypatch.setattr("tailorbird.api.usecase_routes.perform_request", break_down)
+    monkeypatch.setattr("tailorbird.api.control.perform_request", break_down)
     answered = ask(deps, lambda client: client.get("/api/runs"), "viewer")
     assert code(answered) == (500, "internal")
     assert "secret" not in answered.text
@@ -184,7 +184,7 @@ def test_the_description_has_every_operation_with_its_own_words(deps: Dependenci
     for operation in use_cases():
         told = described["paths"][operation.path][operation.method.lower()]
         assert (told["operationId"], told["summary"]) == (operation.name, operation.summary)
-        assert told["security"] == [{"session": []}, {"session cookie": []}]
+        assert told["security"] == [{"session": []}]
         sent = {parameter["name"] for parameter in told["parameters"]} if "parameters" in told else set()
         if "requestBody" in told:
             sent |= set(told["requestBody"]["content"]["application/json"]["schema"]["properties"])

@@ -14,8 +14,6 @@ OTHERS = {"AutoConfig", "AutoTokenizer", "PreTrainedTokenizerFast", "PeftModel"}
 #: Functions that are only ever called inside ``quiet``, which holds the lock.
 INSIDE = {
     ("inference/encoder_converter.py", "read_model"),
-    ("inference/gguf_export/model_file.py", "_read"),
-    ("inference/gguf_export/model_file.py", "_read_back"),
     ("inference/model_converter.py", "_read"),
     ("inference/model_converter.py", "_read_gguf"),
 }

@@ -1,4 +1,4 @@
-"""Names follow decision 0074: standard nouns for files, one class per name, environment variables read in listed places."""
+"""Names follow docs/design/faces.md: standard nouns for files, one class per name, environment variables read in listed places."""
 
 from __future__ import annotations
 
@@ -83,11 +83,10 @@ ENVIRONMENT_READERS = {
     "data/readers/source_resolver.py": "Azure's connection string, as its client reads it",
     "inference/native/library.py": "the compiler (CXX)",
     "integrations/ray.py": "Ray's own variables: whether it asks for a token, and that it tells nobody of its use",
-    "processes/engine_process.py": "the secret shared with the gateway, handed on and removed when read; OpenMP's waiting policy",
+    "processes/engine_process.py": "the secret shared with the gateway, handed on and removed when read",
     "processes/worker.py": "how many threads OpenMP starts, said before it is loaded; the address of the node, as its cluster says it",
-    "system/threads.py": "whether OpenMP was told how its threads wait",
     "system/machine.py": "how many threads OpenMP starts, where a container has fewer cores than the machine",
-    "system/primitive_cache.py": "how many compiled products oneDNN keeps, said before it computes",
+    "system/process.py": "how many compiled products oneDNN keeps, said before it computes",
     "system/sandbox/client.py": "hands a few variables to a confined process",
     "system/secret_references.py": "the key of a hosted model, where the settings name a variable that holds it",
     "system/files.py": "the user's cache folder (XDG)",

@@ -11,13 +11,12 @@ SOURCE = Path(tailorbird.__file__).parent
 #: Where the whole target is meant, and why; ``data`` makes rows, and writes and compares them as they were given.
 WHOLE = {
     "rungs/training.py": "reasoning is learned with the answer",
-    "usecases/climb/base_candidates.py": "tokens that are learned",
-    "usecases/erasure/request_erasure.py": "an erasure searches all words",
+    "usecases/runs/snapshot_and_plan.py": "tokens that are learned",
+    "usecases/erasure/places.py": "an erasure searches all words",
     "usecases/erasure/erase.py": "documents that a ranking names",
-    "usecases/monitoring/watch.py": "rows of a source",
 }
 #: Texts that are no row's: turns of a conversation, demonstrations, what a reader makes rows of.
-BARE = {"domain/dataset.py", "domain/prompt.py", "text/prompt_rendering.py", "data/readers/source_rows.py", "data/readers/turns.py"}
+BARE = {"domain/dataset.py", "domain/prompt.py", "chat/prompts.py", "data/readers/sources.py", "data/readers/cells.py"}
 
 
 def read(tree: ast.Module) -> tuple[bool, bool]:

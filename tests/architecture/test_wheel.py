@@ -19,12 +19,12 @@ import pytest
 from packaging.requirements import Requirement
 
 from tailorbird import __version__
-from tailorbird.system.build import build_name
+from tailorbird.system.process import build_name
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = {"local", "postgres", "data", "s3", "tensorboard", "presidio", "ray", "dev"}
+EXTRAS = {"local", "postgres", "data", "s3", "presidio", "ray", "dev"}
 
 
 @pytest.fixture(scope="module")
@@ -143,14 +143,13 @@ def test_the_command_works_and_the_package_is_the_wheels(installed: tuple[Path, 
 
 
 def test_from_an_empty_folder_to_a_plan(installed: tuple[Path, str], base_model_folder: Path) -> None:
-    """With the extra it plans, also for another machine; without, it says what to install."""
+    """With the extra it plans; without, it says what to install."""
     folder, extra = installed
     tailorbird(folder, "init", "--tenant", "acme", "--template", "classify")
     cache = {"TAILORBIRD_MODEL_CACHE": str(base_model_folder.parent)}
     if extra:
-        planned = tailorbird(folder, "plan", "objective.yaml", "--what-if", "memory=64,gpu=l4", **cache)
+        planned = tailorbird(folder, "plan", "objective.yaml", **cache)
         assert re.search(r"^lora", planned, flags=re.MULTILINE)
-        assert "nothing of it is kept" in planned
     else:
         refused = tailorbird(folder, "plan", "objective.yaml", status=1, **cache)
         assert "pip install 'tailorbird[local]'" in refused
@@ -158,8 +157,5 @@ def test_from_an_empty_folder_to_a_plan(installed: tuple[Path, str], base_model_
 
 def test_the_files_that_are_no_modules_are_found(installed: tuple[Path, str]) -> None:
     folder, _ = installed
-    check = (
-        "from tailorbird.console import rendering; from tailorbird.api import openapi; "
-        "assert rendering._static() and rendering._environment().list_templates() and openapi._style()"
-    )
+    check = "from tailorbird.console import web; assert web._static() and web._environment().list_templates()"
     run(str(folder / "venv" / "bin" / "python"), "-W", "error", "-c", check, cwd=folder)

@@ -52,5 +52,5 @@ def test_what_is_not_of_the_form_is_refused(text: str) -> None:
     else:
         with pytest.raises(Unauthenticated) as caught:
             key_id_of(text)
-        assert caught.value.error_code == "key_malformed"
+        assert caught.value.error_code == "unauthenticated"
         assert text not in caught.value.message or len(text) < 20

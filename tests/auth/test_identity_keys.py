@@ -46,7 +46,7 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     public = create_key(path)
     with pytest.raises(Conflict) as caught:
         create_key(path)
-    assert caught.value.error_code == "key_exists"
+    assert caught.value.error_code == "conflict"
     assert public_key(load_key(path)) == public
 
 
@@ -57,7 +57,7 @@ def test_a_key_that_others_can_read_is_refused_with_the_command_that_closes_it(t
     path.chmod(mode)
     with pytest.raises(Forbidden) as caught:
         load_key(path)
-    assert caught.value.error_code == "key_readable"
+    assert caught.value.error_code == "forbidden"
     assert f"chmod 600 {path}" in caught.value.hint
 
 
@@ -75,7 +75,7 @@ def test_a_passphrase_is_asked_for_and_checked(tmp_path: Path) -> None:
     for wrong in (None, "thimble"):
         with pytest.raises(Unauthenticated) as caught:
             load_key(path, wrong)
-        assert caught.value.error_code == "passphrase_wrong"
+        assert caught.value.error_code == "unauthenticated"
 
 
 def test_bytes_that_are_no_ed25519_key_are_corrupt(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_bytes_that_are_no_ed25519_key_are_corrupt(tmp_path: Path) -> None:
         path.chmod(0o600)
         with pytest.raises(Corrupt) as caught:
             load_key(path)
-        assert caught.value.error_code == "key_invalid"
+        assert caught.value.error_code == "corrupt"
 
 
 def test_somebody_elses_key_does_not_make_one_ada(tmp_path: Path) -> None:
@@ -95,4 +95,4 @@ def test_somebody_elses_key_does_not_make_one_ada(tmp_path: Path) -> None:
     check_key(load_key(tmp_path / "ada.key"), ada)
     with pytest.raises(Forbidden) as caught:
         check_key(load_key(tmp_path / "eve.key"), ada)
-    assert caught.value.error_code == "key_mismatch"
+    assert caught.value.error_code == "forbidden"

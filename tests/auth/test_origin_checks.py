@@ -16,9 +16,6 @@ from tailorbird.domain.errors import InvalidInput
     ("headers", "own"),
     [
         ({}, False),
-        ({"x-tailorbird-csrf": "1"}, True),
-        ({"x-tailorbird-csrf": "1", "sec-fetch-site": "cross-site"}, True),
-        ({"x-tailorbird-csrf": "0"}, False),
         ({"sec-fetch-site": "same-origin"}, True),
         ({"sec-fetch-site": "same-site", "origin": "https://here", "host": "here"}, False),
         ({"sec-fetch-site": "none"}, False),
@@ -28,7 +25,7 @@ from tailorbird.domain.errors import InvalidInput
         ({"origin": ""}, False),
     ],
 )
-def test_only_our_own_pages_and_programs_change_anything_by_cookie(headers: dict[str, str], own: bool) -> None:
+def test_only_our_own_pages_change_anything_by_cookie(headers: dict[str, str], own: bool) -> None:
     assert sent_by_own_page(headers) is own
 
 

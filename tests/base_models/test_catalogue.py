@@ -3,7 +3,7 @@
 import re
 
 from tailorbird.base_models import address_of, catalogue
-from tailorbird.base_models.hub_source import is_name
+from tailorbird.base_models.sources import is_name
 
 
 def test_the_default_model_is_pinned() -> None:

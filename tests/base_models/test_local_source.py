@@ -10,7 +10,7 @@ import pytest
 
 from support.memory import Growth
 from tailorbird.base_models import ModelDigests, describe
-from tailorbird.base_models.local_source import check_code
+from tailorbird.base_models.sources import check_code
 from tailorbird.domain.errors import ModelInvalid
 
 DIGEST = "sha256:" + "0" * 64
@@ -88,4 +88,4 @@ def test_code_is_looked_for_in_the_same_way(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"auto_map": {}}))
     with pytest.raises(ModelInvalid) as caught:
         check_code(tmp_path)
-    assert caught.value.error_code == "model_remote_code"
+    assert caught.value.error_code == "model_unsafe"

@@ -28,10 +28,10 @@ def test_a_changed_source_is_another_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "code"),
     [
-        ({"weights": "pytorch_model.bin"}, "model_pickled"),
-        ({"weights": "weights.pt"}, "model_pickled"),
-        ({"weights": "readme.md"}, "model_weights"),
-        ({"config": json.dumps({"auto_map": {"AutoModel": "evil.Model"}})}, "model_remote_code"),
+        ({"weights": "pytorch_model.bin"}, "model_unsafe"),
+        ({"weights": "weights.pt"}, "model_unsafe"),
+        ({"weights": "readme.md"}, "model_unreadable"),
+        ({"config": json.dumps({"auto_map": {"AutoModel": "evil.Model"}})}, "model_unsafe"),
         ({"config": "{"}, "model_config"),
     ],
 )
@@ -47,7 +47,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"")
     with pytest.raises(ModelInvalid) as caught:
         pull(str(tmp_path / "model.pt"), tmp_path / "cache", CopyingReader)
-    assert caught.value.error_code == "model_source"
+    assert caught.value.error_code == "model_invalid"
 
 
 @pytest.mark.parametrize(

@@ -87,4 +87,4 @@ def test_a_failed_download_says_why_without_credentials(tmp_path: Path, monkeypa
     assert "index.example" in caught.value.message
     assert "secret" not in caught.value.message
     assert "local folder" in caught.value.hint
-    assert caught.value.error_code == "model_download"
+    assert caught.value.error_code == "hub_unreachable"

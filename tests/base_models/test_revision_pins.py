@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tailorbird.base_models import ModelCache, known_facts, list_models
-from tailorbird.base_models.revision_pins import pin
+from tailorbird.base_models.catalogue import pin
 from tailorbird.domain.base_model import CatalogueEntry, ModelSource
 
 

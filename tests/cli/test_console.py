@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tailorbird.cli.console import FileConsole
-from tailorbird.cli.plain_text import tell
-from tailorbird.reporting import add_row, plain_table
+from tailorbird.cli.invocation import tell
+from tailorbird.cli.session import FileConsole
+from tailorbird.reporting.tables import PlainTable
 from tailorbird.text.terminal_text import shown_json
 
 LONG = "/a/path/that/nobody/wants/in/two/pieces" * 6
@@ -27,17 +27,17 @@ TEXT = "first line\n\nsecond line\r\nthird\u2028fourth"
 
 def test_a_row_with_lines_of_its_own_is_a_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    made = plain_table(["request", "its\nmessage"])
-    add_row(made, ["1", TEXT])
-    add_row(made, ["2", "short"])
+    made = PlainTable(["request", "its\nmessage"])
+    made.add(["1", TEXT])
+    made.add(["2", "short"])
     lines = printed("print", made)
     assert [" ".join(line.split()) for line in lines] == ["request its message", "1 first line second line third fourth", "2 short"]
 
 
 @pytest.fixture
 def table() -> Any:
-    made = plain_table(["path", "what"])
-    add_row(made, [LONG, "first"])
+    made = PlainTable(["path", "what"])
+    made.add([LONG, "first"])
     return made
 
 
@@ -63,8 +63,8 @@ WRITTEN_OUT = "a\\x1b]0;title\\x1b\\\\x1b[2J\\x9b31m\\x1b]52;c;aGk=\\x7f\\u202eb
 @pytest.mark.parametrize("settings", [{}, {"force_terminal": True}])
 def test_words_of_others_give_no_orders_to_a_terminal(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    made = plain_table(["request", "message"])
-    add_row(made, ["1", ORDERS])
+    made = PlainTable(["request", "message"])
+    made.add(["1", ORDERS])
     for thing in (ORDERS, made):
         heard = "\n".join(printed("print", thing, **settings))
         assert WRITTEN_OUT in heard

@@ -18,7 +18,7 @@ tenant: acme
 business: {goal: g, owner: o, risk: minimal}
 task: {kind: classify, instruction: Classify.}
 data:
-  - {path: rows.csv, subject: who, source: {origin: o, license: MIT}}
+  - {path: rows.csv, subject: person, source: {origin: o, license: MIT}}
 base_model: base
 kpis: [{metric: accuracy, target: 0.6}]
 """
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("data")
     with (place / "rows.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["text", "label", "who"])
+        writer.writerow(["text", "label", "person"])
         for n in range(300):
             said, label = ("refund", "login")[n % 2], ("refund", "login")[(n + (n % 20 == 0)) % 2]
             words = " ".join(f"w{n * factor % 9973}" for factor in (31, 577, 1009, 4001))
@@ -58,18 +58,8 @@ def test_every_verb_answers_a_machine(folder: Path) -> None:
     first = curated["digest"]
     shown, _ = asked(folder, "show", "desk")
     assert shown["digest"] == first
-    reported, _ = asked(folder, "report", "desk")
-    assert (reported["digest"], reported["sources"][0]["people"], reported["examples"]) == (first, 150, [])
-    assert "lengths" not in reported
-    nothing, told = asked(folder, "fix", "desk", "--decisions", "/dev/null")
-    assert (nothing["digest"], nothing["dropped"], "nothing was decided" in told) == (first, 0, True)
-    examples, told = asked(folder, "report", "desk", "page.html", "--examples")
-    assert examples["examples"]
-    assert "wrote page.html" in told
-    assert (folder / "page.html").read_text().startswith("<!doctype html>")
-    asked(folder, "report", "desk", "facts.json")
-    written = json.loads((folder / "facts.json").read_text())
-    assert {**written, "made_at": ""} == {**reported, "made_at": ""}
+    likely, _ = asked(folder, "fix", "desk")
+    assert set(likely) >= {"suspects", "total"}
     rows = tailorbird(folder, "data", "diff", first, first, "--json")
     assert json.loads(rows.stdout)["counts"]["same"] == curated["manifest"]["counts"]["train"] + sum(
         curated["manifest"]["counts"][split] for split in ("dev", "test")
@@ -86,7 +76,6 @@ def test_every_verb_answers_a_machine(folder: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("data", "report", "desk", "page.xml"),
         ("data", "annotate", "objective.yaml", "--into", "rows.jsonl"),
         ("data", "erase", "--subject", "nobody", "--certificate", "c.pdf"),
         ("evidence", "--to", "page.pdf"),
@@ -96,14 +85,8 @@ def test_every_verb_answers_a_machine(folder: Path) -> None:
 def test_a_file_holds_what_its_ending_says(folder: Path, arguments: tuple[str, ...]) -> None:
     done = tailorbird(folder, *arguments)
     assert done.returncode == 1
-    assert "error[file_ending]" in done.stderr
+    assert "error[invalid_input]" in done.stderr
     assert not (folder / arguments[-1]).exists()
-
-
-def test_a_report_that_goes_nowhere_is_refused(folder: Path) -> None:
-    done = tailorbird(folder, "data", "report", "desk")
-    assert (done.returncode, done.stdout) != (0, "")
-    assert "hint: name a file: report.html; or ask for --json" in done.stderr
 
 
 def test_who_is_to_be_forgotten_is_asked_for_on_stderr(folder: Path) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tailorbird.cli import database
+from tailorbird.cli import maintenance as database
 from tailorbird.domain.errors import Conflict
 
 
@@ -39,7 +39,7 @@ def test_a_file_has_no_roles(monkeypatch: pytest.MonkeyPatch) -> None:
     opened(monkeypatch, "")
     with pytest.raises(Conflict) as caught:
         database._roles()
-    assert caught.value.error_code == "database_without_roles"
+    assert caught.value.error_code == "conflict"
 
 
 def test_the_owner_migrates(monkeypatch: pytest.MonkeyPatch) -> None:

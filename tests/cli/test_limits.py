@@ -27,13 +27,13 @@ def test_places_quota_and_limits_of_a_key(tmp_path: Path) -> None:
     more = tailorbird(tmp_path, "tenant", "places", "globex", "--allow", "hf://globex=worker", "--revoke", "s3://globex/data")
     assert more.stdout == "globex: hf://globex (worker)\n"
     unknown = tailorbird(tmp_path, "tenant", "places", "globex", "--revoke", "s3://globex")
-    assert (unknown.returncode, "place_unknown" in unknown.stderr) == (1, True)
+    assert (unknown.returncode, "not_found" in unknown.stderr) == (1, True)
     assert tailorbird(tmp_path, "tenant", "places", "globex", "--revoke", "all").stdout == "globex: no address\n"
     assert "tenant_missing" in tailorbird(tmp_path, "tenant", "places", "nobody").stderr
     assert "tenant_missing" in tailorbird(tmp_path, "tenant", "limit", "nobody", "--limit", "requests_per_minute=1").stderr
 
     named = tailorbird(tmp_path, "tenant", "limit", "globex", "--limit", "requests_per_minute=9")
-    assert named.stdout == "globex: requests_per_minute=9, storage_bytes=1e+06\n"
+    assert named.stdout == "globex: requests_per_minute=9, storage_bytes=1000000\n"
     assert tailorbird(tmp_path, "tenant", "limit", "globex").stdout == named.stdout, "who only looks lifts nothing"
     lifted = tailorbird(tmp_path, "tenant", "limit", "globex", "--limit", "storage_bytes=none")
     assert lifted.stdout == "globex: requests_per_minute=9\n"

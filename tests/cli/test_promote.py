@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
@@ -10,20 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import typer
 
 from support.bases import use_twins
 from support.cli import called, tailorbird
 from support.usecases import write_objective
-from tailorbird.cli import promote
 from tailorbird.cli.session import open_session
 from tailorbird.domain.evidence import Verdict
 from tailorbird.usecases.releases.release_queries import list_releases, show_release
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_an_alias_of_another_tenant_is_not_ones_own_of_that_name(tmp_path: Path) -> None:
@@ -137,33 +129,13 @@ def test_what_is_said_to_lead_back_does(here: Path, capfd: pytest.CaptureFixture
     assert f"acme/desk is now release {again}" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize(("said", "state"), [(False, "production"), (True, "retired")])
-def test_a_terminal_is_asked_before_a_release_is_retired(here: Path, monkeypatch: pytest.MonkeyPatch, said: bool, state: str) -> None:
-    release = only_release()
-    in_production(release)
-    asked: list[str] = []
-
-    def confirm(question: str, **_: object) -> bool:
-        asked.append(question)
-        if not said:
-            raise typer.Abort
-        return True
-
-    monkeypatch.setattr(promote, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
-    monkeypatch.setattr("typer.confirm", confirm)
-    assert called("rollback", "desk") == (0 if said else 1)
-    assert asked == ["withdraw it?"]
-    assert open_session().ask(show_release, digest=release).state == state
-
-
-def test_nobody_is_asked_who_says_withdraw_or_has_one_to_go_back_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_is_rolled_back_first_and_withdrawn_where_it_is_asked_for(here: Path) -> None:
     first = only_release()
     in_production(first)
     replace_release(here)
-    monkeypatch.setattr(promote, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
-    monkeypatch.setattr("typer.confirm", lambda *_, **__: pytest.fail("was asked"))
     assert called("rollback", "desk") == 0
     assert open_session().ask(show_release, digest=first).state == "production"
+    assert called("rollback", "desk") == 1
     assert called("rollback", "desk", "--withdraw") == 0
     assert open_session().ask(show_release, digest=first).state == "retired"
 
@@ -176,23 +148,6 @@ def replace_release(here: Path) -> str:
     release = only_release()
     in_production(release)
     return release
-
-
-def test_what_was_not_looked_at_is_not_retired(here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """While somebody is asked, the name moves: the release that answers then is not the one that they were asked about."""
-    first, later = only_release(), []
-    in_production(first)
-
-    def confirm(*_: object, **__: object) -> bool:
-        monkeypatch.setattr(promote, "sys", sys)
-        later.append(replace_release(here))
-        return True
-
-    monkeypatch.setattr(promote, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
-    monkeypatch.setattr("typer.confirm", confirm)
-    assert called("rollback", "desk") == 1
-    assert "error[alias_moved]" in capfd.readouterr().err
-    assert open_session().ask(show_release, digest=later[0]).state == "production"
 
 
 def test_a_release_that_is_named_is_taken_back_alone(here: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tailorbird.cli import backup
+from tailorbird.cli import maintenance as backup
 from tailorbird.domain.errors import Conflict
 
 

@@ -203,7 +203,7 @@ def test_a_confirmation_is_asked_for_or_told_the_key(tmp_path: Path) -> None:
     assert "admin; signed by admin" in asked.stderr
     assert mark in asked.stderr
     other = tailorbird(tmp_path, *confirm, "--public-key", fingerprint("x"))
-    assert "error[key_differs]" in other.stderr
+    assert "error[conflict]" in other.stderr
     assert mark[:9] in tailorbird(tmp_path, "identity", "list").stdout
     assert json.loads(tailorbird(tmp_path, "--json", "identity", "list").stdout)[4]["pending"]
     assert tailorbird(tmp_path, *confirm, "--public-key", mark).returncode == 0

@@ -12,11 +12,11 @@ import pytest
 
 from support.cli import called
 from tailorbird.cli.session import print_json
-from tailorbird.system.standard_streams import complete_standard_streams, writes_all_letters
+from tailorbird.system.process import complete_standard_streams, writes_all_letters
 
 TELLING = """
 import os, sys
-from tailorbird.system.standard_streams import complete_standard_streams
+from tailorbird.system.process import complete_standard_streams
 complete_standard_streams()
 print([sys.stdin.read(), sys.stdin.isatty(), os.open(os.devnull, os.O_RDONLY) > 2], file=sys.stderr)
 print("told")
@@ -42,7 +42,7 @@ def test_letters_that_the_encoding_lacks_are_written_as_numbers(encoding: str, w
     complete_standard_streams()
     sys.stdout.write("kappa ≥ 0.4, größe, \U0001f426\udcff")
     sys.stdout.flush()
-    assert sys.stdout.buffer.getvalue() == written + b"\xff"  # type: ignore[attr-defined]
+    assert sys.stdout.buffer.getvalue() == written + rb"\udcff"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

@@ -79,12 +79,8 @@ def test_status_1_where_one_failed_and_4_where_one_got_no_release(call: Call, tm
     assert "cove: no release: " in capfd.readouterr().out
 
 
-def test_plan_shows_them_all_and_detach_leaves_them_to_workers(call: Call, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_detach_leaves_them_to_workers(call: Call, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     objective = str(write_tenants(tmp_path / "job", ("bolt", "cove")))
-    assert call("plan", objective, "--tenants", "bolt,cove") == 0
-    lines = capfd.readouterr().out.splitlines()
-    assert lines[0].split()[:3] == ["tenant", "rows", "rungs"]
-    assert [line.split()[0] for line in lines[1:]] == ["bolt", "cove", "in"]
     assert call("adapt", objective, "--tenants", "bolt,cove", "--detach", "--json") == 0
     assert {each["state"] for each in json.loads(capfd.readouterr().out)} == {"submitted"}
     assert call("adapt", objective, "--tenants", "bolt") == 0
@@ -97,10 +93,10 @@ def test_an_interruption_says_how_many_are_done(
 ) -> None:
     objective, real = str(write_tenants(tmp_path / "job", ("bolt", "cove"))), runs.adapt
 
-    def cut_off(deps, actor, path, progress):  # type: ignore[no-untyped-def]
+    def cut_off(deps, actor, path, progress, **options):  # type: ignore[no-untyped-def]
         if actor.tenant == "cove":
             raise KeyboardInterrupt
-        return real(deps, actor, path, progress)
+        return real(deps, actor, path, progress, **options)
 
     monkeypatch.setattr(runs, "adapt", cut_off)
     assert call("adapt", objective, "--tenants", "bolt,cove") == 130
@@ -112,10 +108,9 @@ def test_an_interruption_says_how_many_are_done(
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (("adapt", "{}", "--tenants", "bolt", "--as", "bolt/author"), "tenants_identity"),
-        (("adapt", "{}", "--tenants", "bolt", "--why"), "tenants_options"),
-        (("plan", "{}", "--tenants", "bolt", "--what-if", "memory=8"), "tenants_options"),
-        (("plan", "{}", "--tenants", "../bolt"), "tenants_named"),
+        (("adapt", "{}", "--tenants", "bolt", "--as", "bolt/author"), "invalid_input"),
+        (("adapt", "{}", "--tenants", "bolt", "--why"), "invalid_input"),
+        (("adapt", "{}", "--tenants", "../bolt"), "invalid_input"),
         (("adapt", "{}", "--tenants", "colt"), "tenant_missing"),
     ],
 )

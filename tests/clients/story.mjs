@@ -3,7 +3,7 @@ import OpenAI from 'openai';
 const client = new OpenAI({ baseURL: process.env.SERVER + '/v1', apiKey: process.env.SECRET, maxRetries: 0 });
 const told = {};
 told.models = (await client.models.list()).data.map((model) => model.id);
-const ask = { model: 'acme/routing', messages: [{ role: 'user', content: 'I lost my card' }], user: 'ada', metadata: { channel: 'chat' } };
+const ask = { model: 'acme/routing', messages: [{ role: 'user', content: 'I lost my card' }], user: 'ada' };
 const { data, response } = await client.chat.completions.create(ask).withResponse();
 told.label = data.choices[0].message.content;
 told.headers = ['x-tailorbird-release', 'x-tailorbird-arm', 'x-tailorbird-request-id', 'x-tailorbird-overhead-ms'].map((name) => response.headers.get(name));

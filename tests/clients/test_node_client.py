@@ -64,5 +64,5 @@ def test_the_node_client_works(node: Path, served: Live) -> None:
     assert told["errors"] == {
         "unknown": ["NotFoundError", 404, "model_not_found"],
         "parameter": ["BadRequestError", 400, "invalid_value"],
-        "key": ["AuthenticationError", 401, "key_malformed"],
+        "key": ["AuthenticationError", 401, "unauthenticated"],
     }

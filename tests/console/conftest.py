@@ -8,21 +8,20 @@ from pathlib import Path
 import pytest
 
 from support.console import Reader, copied, furnish, open_workspace
-from support.workspace_ledger import FAST, close_workspace
 from tailorbird.usecases import Dependencies
 
 
 @pytest.fixture(scope="session")
 def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("console") / "furnished"
-    furnish(folder, FAST)
+    furnish(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def house(furnished: Path) -> Iterator[Dependencies]:
     """The furnished workspace itself; nobody changes what it holds."""
-    deps = open_workspace(furnished / "workspace", FAST)
+    deps = open_workspace(furnished / "workspace")
     yield deps
     deps.ledger.close()
 
@@ -39,4 +38,4 @@ def deps(furnished: Path, tmp_path: Path) -> Iterator[Dependencies]:
     """A copy of the furnished workspace."""
     opened = copied(furnished, tmp_path)
     yield opened
-    close_workspace(opened.workspace, opened.ledger)
+    opened.ledger.close()

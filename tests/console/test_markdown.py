@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tailorbird.console.rendering import markdown_html
+from tailorbird.console.web import markdown_html
 
 
 def flat(text: str) -> str:

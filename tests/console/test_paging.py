@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.console.rendering import Paging
+from tailorbird.console.web import Paging
 
 
 @given(st.integers(0, 500), st.integers(0, 600), st.integers(1, 60))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support import merkle_proofs
 from tailorbird.crypto import merkle
 
 #: The eight entries, and the roots of their prefixes, of Certificate Transparency's reference test suite.
@@ -49,7 +50,7 @@ def test_published_roots(size):
 
 def test_published_inclusion_proof():
     leaves = [merkle.leaf_hash(data) for data in VECTOR]
-    assert [h.hex() for h in merkle.inclusion_proof(leaves, 5)] == [
+    assert [h.hex() for h in merkle_proofs.inclusion_proof(leaves, 5)] == [
         "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
         "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
         "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
@@ -58,7 +59,7 @@ def test_published_inclusion_proof():
 
 def test_published_consistency_proof():
     leaves = [merkle.leaf_hash(data) for data in VECTOR]
-    assert [h.hex() for h in merkle.consistency_proof(leaves, 6)] == [
+    assert [h.hex() for h in merkle_proofs.consistency_proof(leaves, 6)] == [
         "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
         "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
         "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
@@ -91,7 +92,7 @@ def test_every_inclusion_proof_holds_and_no_other_place_does():
         leaves = [merkle.leaf_hash(bytes([i])) for i in range(size)]
         head = plain_root(leaves)
         for index in range(size):
-            proof = merkle.inclusion_proof(leaves, index)
+            proof = merkle_proofs.inclusion_proof(leaves, index)
             for claimed in range(-1, size + 1):
                 assert merkle.verify_inclusion(leaves[index], claimed, size, proof, head) == (claimed == index)
 
@@ -100,7 +101,7 @@ def test_every_inclusion_proof_holds_and_no_other_place_does():
 def test_a_forged_inclusion_proof_fails(leaves, data):
     leaves.append(merkle.leaf_hash(b"last"))
     index = data.draw(st.integers(0, len(leaves) - 1))
-    head, proof = plain_root(leaves), list(merkle.inclusion_proof(leaves, index))
+    head, proof = plain_root(leaves), list(merkle_proofs.inclusion_proof(leaves, index))
     other = merkle.leaf_hash(b"other")
     assert not merkle.verify_inclusion(other, index, len(leaves), proof, head)
     assert not merkle.verify_inclusion(leaves[index], index, len(leaves), [*proof, other], head)
@@ -116,13 +117,13 @@ def test_every_consistency_proof_holds_for_its_sizes_alone():
     roots = [plain_root(leaves[:n]) for n in range(21)]
     for new in range(21):
         for old in range(new + 1):
-            proof = merkle.consistency_proof(leaves[:new], old)
-            assert merkle.verify_consistency(old, roots[old], new, roots[new], proof)
+            proof = merkle_proofs.consistency_proof(leaves[:new], old)
+            assert merkle_proofs.verify_consistency(old, roots[old], new, roots[new], proof)
             if 0 < old < new:
-                assert not merkle.verify_consistency(old, roots[old - 1], new, roots[new], proof)
-                assert not merkle.verify_consistency(old, roots[old], new, roots[new - 1], proof)
-                assert not merkle.verify_consistency(old, roots[old], new, roots[new], proof[:-1])
-                assert not merkle.verify_consistency(old, roots[old], new, roots[new], (*proof, roots[0]))
+                assert not merkle_proofs.verify_consistency(old, roots[old - 1], new, roots[new], proof)
+                assert not merkle_proofs.verify_consistency(old, roots[old], new, roots[new - 1], proof)
+                assert not merkle_proofs.verify_consistency(old, roots[old], new, roots[new], proof[:-1])
+                assert not merkle_proofs.verify_consistency(old, roots[old], new, roots[new], (*proof, roots[0]))
 
 
 @given(leaf_lists.filter(lambda leaves: len(leaves) > 2), st.data())
@@ -130,19 +131,19 @@ def test_a_rewritten_past_has_no_consistency_proof(leaves, data):
     old = data.draw(st.integers(1, len(leaves) - 1))
     changed = data.draw(st.integers(0, old - 1))
     rewritten = [*leaves[:changed], merkle.leaf_hash(b"rewritten"), *leaves[changed + 1 :]]
-    proof = merkle.consistency_proof(rewritten, old)
-    assert not merkle.verify_consistency(old, plain_root(leaves[:old]), len(leaves), plain_root(rewritten), proof)
+    proof = merkle_proofs.consistency_proof(rewritten, old)
+    assert not merkle_proofs.verify_consistency(old, plain_root(leaves[:old]), len(leaves), plain_root(rewritten), proof)
 
 
 def test_trees_that_never_were_have_no_proofs():
     leaves = [merkle.leaf_hash(b"only")]
     with pytest.raises(ValueError, match="no leaf 1"):
-        merkle.inclusion_proof(leaves, 1)
+        merkle_proofs.inclusion_proof(leaves, 1)
     with pytest.raises(ValueError, match="never had 2"):
-        merkle.consistency_proof(leaves, 2)
-    assert not merkle.verify_consistency(2, leaves[0], 1, leaves[0], ())
-    assert not merkle.verify_consistency(0, leaves[0], 1, leaves[0], ())
-    assert not merkle.verify_consistency(1, leaves[0], 2, leaves[0], ())
+        merkle_proofs.consistency_proof(leaves, 2)
+    assert not merkle_proofs.verify_consistency(2, leaves[0], 1, leaves[0], ())
+    assert not merkle_proofs.verify_consistency(0, leaves[0], 1, leaves[0], ())
+    assert not merkle_proofs.verify_consistency(1, leaves[0], 2, leaves[0], ())
 
 
 @given(leaf_lists, st.data())

@@ -11,10 +11,10 @@ import pytest
 
 from support.data import build, make_objective
 from support.tools import CHAT, TOOLS
+from tailorbird.chat.conversations import unfold_turns
 from tailorbird.data import BuiltSnapshot, answer_items, items_of_split
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.objective import TaskKind
-from tailorbird.text.conversations import unfold_turns
 
 #: Conversations that share no words, so that none is like another.
 WORDS = [" ".join(f"{chr(97 + place % 26)}{number * 7919 % 9973}" for place in range(6)) for number in range(80)]
@@ -81,8 +81,9 @@ def test_calls_that_are_not_learned_are_no_items(tmp_path: Path, calls: bool, sa
     objective = make_objective({"path": "d.jsonl", "messages": "chat", "tools": "tools"}, kind=TaskKind.GENERATE)
     task = objective.task.model_copy(update={"learn": "all", "learn_tool_calls": calls})
     snapshot = build(objective.model_copy(update={"task": task}), tmp_path)
-    *earlier, last = answer_items(snapshot.rows[0], snapshot.manifest)
-    assert last == snapshot.rows[0]
+    first = next(iter(snapshot.rows))
+    *earlier, last = answer_items(first, snapshot.manifest)
+    assert last == first
     assert len(earlier) == len(said)
     assert all(words in item.target for words, item in zip(said, earlier, strict=True))
     assert all(unfold_turns(item.text)[0].tools for item in earlier)

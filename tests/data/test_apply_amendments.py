@@ -9,10 +9,10 @@ from pathlib import Path
 from support.data import Store, make_objective
 from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot, read_sources
 from tailorbird.data.provenance import Amendments
-from tailorbird.data.readers import row_id
+from tailorbird.data.pseudonyms import pseudonym
+from tailorbird.data.readers.sources import row_id
 from tailorbird.domain.curation import Decision, FixAction
 from tailorbird.domain.objective import DataOrigin, Objective, TermColumns
-from tailorbird.text.pseudonyms import pseudonym
 
 SECRET = b"k" * 32
 

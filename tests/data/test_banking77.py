@@ -11,7 +11,7 @@ from support.data import build, make_objective
 from tailorbird.data import BuiltSnapshot
 from tailorbird.data.duplicates.near_duplicates import near_duplicates
 from tailorbird.domain.dataset import Split
-from tailorbird.text.normalisation import normalise
+from tailorbird.text.words import normalise
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def test_a_billion_rows_of_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "bomb.parquet").stat().st_size < 20_000
     with pytest.raises(DataInvalid) as caught:
         read_sources(make_objective({"path": "bomb.parquet"}), tmp_path)
-    assert caught.value.error_code == "mostly_quarantined"
+    assert caught.value.error_code == "data_invalid"
     assert "200,000 of 200,000" in caught.value.message
 
 
@@ -76,7 +76,7 @@ def test_a_page_that_expands(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "bomb.parquet", compression="zstd", use_dictionary=False)
     with pytest.raises(DataInvalid) as caught:
         read_sources(make_objective({"path": "bomb.parquet"}), tmp_path)
-    assert caught.value.error_code == "mostly_quarantined"
+    assert caught.value.error_code == "data_invalid"
 
 
 def test_a_compressed_file_under_another_name(tmp_path: Path) -> None:
@@ -102,21 +102,19 @@ def test_an_array_of_arrays_without_end(tmp_path: Path) -> None:
 def test_a_line_without_end(tmp_path: Path) -> None:
     for name in ("d.csv", "d.jsonl", "d.json"):
         (tmp_path / name).write_bytes(b'text,label\n"' + b"x" * 20_000_000)
-        refused_by_curating(
-            tmp_path, name, "broken_quote", "line_too_long", "broken_json", "mostly_quarantined", "file_broken", "column_missing"
-        )
+        refused_by_curating(tmp_path, name, "file_broken", "line_too_long", "broken_json", "data_invalid", "file_broken", "column_missing")
 
 
 def test_a_header_of_a_million_columns(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text(",".join(f"c{number}" for number in range(50_000)) + "\nx" + "," * 49_999 + "\n")
-    both_refuse(tmp_path, "d.csv", "too_many_columns", "column_missing", "parser_processor")
+    both_refuse(tmp_path, "d.csv", "file_broken", "column_missing", "parser_processor")
 
 
 def test_a_parquet_file_of_columns_without_end(tmp_path: Path) -> None:
     parquet.write_table(pa.table({f"c{number}": ["x"] for number in range(11_000)}), tmp_path / "d.parquet")
-    both_refuse(tmp_path, "d.parquet", "too_many_columns", "column_missing", "parser_processor")
+    both_refuse(tmp_path, "d.parquet", "file_broken", "column_missing", "parser_processor")
     nested = pa.string()
     for _ in range(300):
         nested = pa.list_(nested)
     parquet.write_table(pa.table({"text": pa.nulls(3, nested), "label": ["a"] * 3}), tmp_path / "deep.parquet")
-    both_refuse(tmp_path, "deep.parquet", "mostly_quarantined", "file_broken", "parser_crashed", "parser_memory")
+    both_refuse(tmp_path, "deep.parquet", "data_invalid", "file_broken", "parser_crashed", "parser_memory")

@@ -10,7 +10,7 @@ import pytest
 from support.data import make_objective
 from support.data_files import CELLS, NAMES, as_csv, fill, read, refused, write_parquet
 from tailorbird.data import fingerprint_sources
-from tailorbird.data.readers import csv_file
+from tailorbird.data.readers import formats
 from tailorbird.data.readers.data_file import open_file
 from tailorbird.domain.errors import DataInvalid
 
@@ -33,11 +33,11 @@ def test_lines_are_those_on_which_rows_start(tmp_path: Path, name: str, lines: l
 def test_a_file_without_bytes_or_rows_is_refused(tmp_path: Path) -> None:
     for name in ("d.parquet", "d.json", "d.tsv"):
         (tmp_path / name).write_bytes(b"")
-        assert refused(tmp_path, name).error_code == "file_empty"
+        assert refused(tmp_path, name).error_code == "data_invalid"
     (tmp_path / "d.json").write_text("[]")
     write_parquet(tmp_path / "d.parquet", text=pa.array([], pa.string()), label=pa.array([], pa.string()))
     for name in ("d.parquet", "d.json"):
-        assert refused(tmp_path, name).error_code == "file_empty"
+        assert refused(tmp_path, name).error_code == "data_invalid"
 
 
 def test_latin_1_is_refused_or_set_aside_but_never_a_crash(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
 
     def rows_while_growing() -> None:
         with open_file("d.csv", path, ".csv") as file:
-            assert next(iter(csv_file.read_csv(file, ())))
+            assert next(iter(formats.read_csv(file, ())))
             with path.open("a") as out:
                 out.write("one more,a\n")
 
@@ -68,6 +68,6 @@ def test_a_large_file_is_read_line_by_line(tmp_path: Path) -> None:
     path.write_text("text,label\n" + "some words,a\n" * 100_000)
     with open_file("d.csv", path, ".csv") as file, path.open() as stream:
         drawn: list[str] = []
-        records = csv_file.parse(file.name, (drawn.append(line) or line for line in stream), ",")
+        records = formats.parse(file.name, (drawn.append(line) or line for line in stream), ",")
         next(records)
     assert len(drawn) == 2

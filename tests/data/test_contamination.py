@@ -7,9 +7,8 @@ import tracemalloc
 
 import pytest
 
-from tailorbird.data import contamination
-from tailorbird.data.contamination import LONG_RUN, _reaching, _runs, _share_half, overlapping
-from tailorbird.text.word_tokens import WORD_WEIGHT, word_tokens, word_weight
+from tailorbird.data.contamination import LONG_RUN, _runs, _share_half, overlapping
+from tailorbird.text.words import WORD_WEIGHT, word_tokens, word_weight
 
 QUESTION = "where can i use this card when i am travelling in the whole country next month"
 
@@ -70,14 +69,21 @@ def share_half_as_defined(one: str, other: str) -> bool:
     words, others = word_tokens(one), word_tokens(other)
     shortest = min(sum(map(word_weight, words)), sum(map(word_weight, others)))
     needed = max(LONG_RUN * WORD_WEIGHT, WORD_WEIGHT * -(-shortest // (2 * WORD_WEIGHT)))
-    mine = {tuple(words[start:end]) for start, end in _reaching(words, needed)}
-    return any(tuple(others[start:end]) in mine for start, end in _reaching(others, needed))
+    mine = set(_written(words, needed))
+    return any(run in mine for run in _written(others, needed))
 
 
-@pytest.mark.parametrize("written_out", [0, 1000])
-def test_half_is_shared_as_it_is_defined(written_out: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def _written(words: list[str], needed: int) -> list[tuple[str, ...]]:
+    found = []
+    for start in range(len(words)):
+        ends = (end for end in range(start, len(words) + 1) if sum(map(word_weight, words[start:end])) >= needed)
+        if (end := next(ends, None)) is not None:
+            found.append(tuple(words[start:end]))
+    return found
+
+
+def test_half_is_shared_as_it_is_defined() -> None:
     """Texts of few words, so that runs nearly meet, of which one may quote the other."""
-    monkeypatch.setattr(contamination, "_WRITTEN_OUT", written_out)
     chance, found = random.Random(7), []
     for _ in range(400):
         kinds = chance.choice(["ab", "abcdefgh", "ab车被", "车被偷了の", "のかก"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from support.data import make_objective
 from tailorbird.data import SourceRows, read_sources
-from tailorbird.data.readers import csv_file
+from tailorbird.data.readers import formats
 from tailorbird.domain.errors import DataInvalid
 
 GOOD = "text,label\n" + "".join(f"message number {n},{'ab'[n % 2]}\n" for n in range(20))
@@ -52,7 +52,7 @@ def test_a_broken_quote_is_refused_where_it_opened(tmp_path: Path, content: str,
         assert read(tmp_path, content).quarantined[0].code == "wrong_cell_count"
         return
     error = refused(tmp_path, content)
-    assert error.error_code == "broken_quote"
+    assert error.error_code == "file_broken"
     assert error.message.startswith(f"d.csv:{line}: a quote opens here")
 
 
@@ -92,7 +92,7 @@ def test_what_a_csv_writer_writes_is_read_back_with_its_lines(rows: list[tuple[s
     for row in rows:
         starts.append(len(lines_of(written.getvalue())) + 1)
         writer.writerow(row)
-    records = csv_file.parse("d.csv", lines_of(written.getvalue()), separator)
+    records = formats.parse("d.csv", lines_of(written.getvalue()), separator)
     assert [(record.line, record.cells["text"], record.cells["label"]) for record in records] == [
         (start, *row) for start, row in zip(starts, rows, strict=True)
     ]
@@ -104,12 +104,12 @@ def test_any_csv_is_parsed_or_refused_with_a_line_in_it(text: str) -> None:
     if problem is not None:
         line = int(problem.message.split(":")[1])
         assert 2 <= line <= len(lines_of("x,y\n" + text))
-        assert problem.error_code == "broken_quote"
+        assert problem.error_code == "file_broken"
 
 
 def csv_problem(text: str) -> DataInvalid | None:
     try:
-        list(csv_file.parse("d.csv", lines_of(text), ","))
+        list(formats.parse("d.csv", lines_of(text), ","))
     except DataInvalid as error:
         return error
     return None

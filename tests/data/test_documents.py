@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 
 from support.data import ORIGIN, Store, build, make_objective
 from tailorbird.data import Amendments, SnapshotRequest, build_snapshot, fingerprint_sources, load_documents, read_sources
-from tailorbird.data.readers.cells import UnusableRecord
+from tailorbird.data.pseudonyms import pseudonym
+from tailorbird.data.readers.cells import UnusableRecord, grades_cell, target_of
 from tailorbird.data.readers.data_file import Record
-from tailorbird.data.readers.documents import read_documents
-from tailorbird.data.readers.qrels import grades_cell, target_of
+from tailorbird.data.readers.sources import SourceReader
 from tailorbird.data.snapshot import load_quarantine
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataOrigin, DocumentSource, Objective, TaskKind
-from tailorbird.text.pseudonyms import pseudonym
 
 
 def jsonl(place: Path, rows: list[dict[str, Any]]) -> None:
@@ -175,9 +174,8 @@ def test_a_document_says_where_it_is_from_and_whom_it_is_about(tmp_path: Path) -
     assert (first.file, first.line, first.license, first.subject) == ("docs.jsonl", 1, "Apache-2.0", pseudonym(SECRET, "acme", "Person 0"))
     several = {"_id": 1, "title": "", "text": "a", "may": "", "who": ["a", "list"]}
     jsonl(tmp_path / "docs.jsonl", [several, several | {"_id": 2, "who": " "}])
-    read = read_documents(objective.documents, tmp_path, str)
-    assert [entry.code for entry in read.quarantined] == ["wrong_type"]
-    assert [document.provenance.subject for document in read.documents.values() if document.provenance] == [None]
+    read = SourceReader(objective, tmp_path, SECRET).documents
+    assert [document.provenance.subject for document in read if document.provenance] == [None]
 
 
 def test_documents_of_who_was_erased_are_not_taken_up_and_answer_nothing(tmp_path: Path) -> None:

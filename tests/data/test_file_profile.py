@@ -10,7 +10,7 @@ import pytest
 from support.data import make_objective
 from support.tools import TOOLS
 from tailorbird.data import SourceRows, inspect_file, read_sources
-from tailorbird.domain.inspection import Inspection
+from tailorbird.domain.dataset import Inspection
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "runs", "home"]
 
@@ -33,9 +33,9 @@ def looked_at(folder: Path, name: str, content: bytes) -> Inspection:
     return inspect_file(name, folder, lambda _: None)
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-32", "latin-1", "utf-8-sig"])
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
 def test_other_encodings_are_told_and_then_read(tmp_path: Path, encoding: str) -> None:
-    text = csv_of() + ("café \x81 über,a\n" if encoding == "latin-1" else "café – “über”,a\n")
+    text = csv_of() + "café – “über”,a\n"
     found = looked_at(tmp_path, "d.csv", text.encode(encoding))
     assert found.encoding == {"utf-8-sig": "utf-8"}.get(encoding, encoding)
     assert found.rows == 61
@@ -87,7 +87,6 @@ def test_what_has_no_telling_names_is_guessed_by_its_content(tmp_path: Path) -> 
         ([["hammer", "saw"], []], False),
         ([[], []], False),
         (["[]", None], False),
-        ([[{"name": "hammer"}], []], False),
         ([TOOLS, ["hammer"]], False),
         ([TOOLS, "hammer and saw"], False),
         ([TOOLS, {"name": "hammer"}], False),

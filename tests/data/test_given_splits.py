@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from support.data import build, make_objective
-from tailorbird.data import beside, folder_files, inspect_file, read_sources
-from tailorbird.data.readers.cells import split_of_file
+from tailorbird.data import inspect_file, read_sources
 from tailorbird.domain.dataset import Split
-from tailorbird.domain.errors import DataInvalid
 
 
 def text(n: int) -> str:
@@ -66,81 +64,6 @@ def test_other_sources_are_drawn_into_what_is_left(tmp_path: Path) -> None:
     (tmp_path / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     objective = make_objective({"path": "d.jsonl", "split_column": "part"}, {"path": "more.jsonl"})
     assert {row.split for row in build(objective, tmp_path).rows if row.text.startswith("more")} == {Split.TRAIN, Split.DEV}
-
-
-@pytest.mark.parametrize(
-    ("name", "split"),
-    [
-        ("train.csv", Split.TRAIN),
-        ("test-00000-of-00002.parquet", Split.TEST),
-        ("data/validation.jsonl.gz", Split.DEV),
-        ("valid/part-1.csv", Split.DEV),
-        ("sentiment_train.csv", Split.TRAIN),
-        ("TEST.CSV", Split.TEST),
-        ("train1.csv", Split.TRAIN),
-        ("testset.csv", Split.TEST),
-        ("my_test_set-2.csv", Split.TEST),
-        ("devdata.csv", Split.DEV),
-        ("test/2024/rows.csv", Split.TEST),
-        ("latest.csv", None),
-        ("tests of engines.csv", None),
-        ("training-courses/rows.csv", Split.TRAIN),
-        ("contest.csv", None),
-        ("rows.csv", None),
-    ],
-)
-def test_names_of_files_tell_splits(name: str, split: Split | None) -> None:
-    assert split_of_file(name) is split
-
-
-def test_the_files_of_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "d" / "data").mkdir(parents=True)
-    for name in ("data/test.csv", "data/train-1.csv", "data/train-2.csv", "README.md", "labels.csv", "dataset_infos.json", ".hidden.csv"):
-        (tmp_path / "d" / name).write_text("text,label\n" + "x,a\n" * len(name))
-    found = folder_files("d", tmp_path)
-    assert found is not None
-    assert found.files == (("d/data/train-1.csv", Split.TRAIN), ("d/data/train-2.csv", Split.TRAIN), ("d/data/test.csv", Split.TEST))
-    assert found.ignored == ("README.md", "dataset_infos.json", "labels.csv")
-    assert beside("d/data/train-1.csv", tmp_path) == ("test.csv",)
-    assert beside("d/labels.csv", tmp_path) == beside("d/data/test.csv", tmp_path) == ()
-
-
-def test_beside_a_file_of_test_the_others_are_of_train(tmp_path: Path) -> None:
-    """They were one set, and rows of test learned from."""
-    (tmp_path / "d").mkdir()
-    for name in ("reviews.csv", "more.csv", "test1.csv"):
-        (tmp_path / "d" / name).write_text("text,label\n" + "x,a\n" * len(name))
-    found = folder_files("d", tmp_path)
-    assert found is not None
-    assert found.files == (("d/reviews.csv", Split.TRAIN), ("d/more.csv", Split.TRAIN), ("d/test1.csv", Split.TEST))
-    assert beside("d/reviews.csv", tmp_path) == ("test1.csv",)
-
-
-def test_a_folder_of_dev_and_test_alone_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "d").mkdir()
-    for name in ("dev.csv", "testset.csv"):
-        (tmp_path / "d" / name).write_text("text,label\nx,a\n")
-    with pytest.raises(DataInvalid) as caught:
-        folder_files("d", tmp_path)
-    assert (caught.value.error_code, caught.value.hint) == ("train_missing", "to learn from one of them, name it: d/dev.csv")
-
-
-def test_folders_of_texts_are_left_to_their_reader(tmp_path: Path) -> None:
-    (tmp_path / "d" / "good").mkdir(parents=True)
-    (tmp_path / "d" / "good" / "1.txt").write_text("x")
-    (tmp_path / "d" / "index.json").write_text("[]")
-    assert folder_files("d", tmp_path) is None
-    assert folder_files("d/index.json", tmp_path) is None
-    assert folder_files("s3://bucket/d", tmp_path) is None
-
-
-def test_a_folder_of_the_library_datasets_says_what_to_make_of_it(tmp_path: Path) -> None:
-    (tmp_path / "d" / "train").mkdir(parents=True)
-    for name in ("dataset_dict.json", "train/state.json", "train/dataset_info.json", "train/data-00000-of-00001.arrow"):
-        (tmp_path / "d" / name).write_text("{}")
-    with pytest.raises(DataInvalid) as caught:
-        folder_files("d", tmp_path)
-    assert 'load_from_disk("d")["train"].to_parquet' in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,6 @@ def row(number: int, group: str, target: str) -> Row:
 @pytest.mark.parametrize(("label", "sizes"), [(None, [1, 3]), ("one", [2]), ("two", [1, 1]), ("three", [])])
 def test_sizes_are_those_of_the_rows_that_bear_the_label(label: str | None, sizes: list[int]) -> None:
     rows = [row(number, group, target) for number, (group, target) in enumerate(ROWS)]
-    assert sorted(group_sizes(rows, label, many=False)) == sizes
+    assert sorted(group_sizes(rows, many=False)(label)) == sizes
     several = [each.model_copy(update={"target": join([each.target, "three"])}) for each in rows]
-    assert sorted(group_sizes(several, "three", many=True)) == [1, 3]
+    assert sorted(group_sizes(several, many=True)("three")) == [1, 3]

@@ -9,9 +9,8 @@ from support.data import Store, make_objective
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.crypto.merkle import TreeHead, key_of, verify_membership
 from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot
-from tailorbird.data.provenance import Amendments, members_of, salt_of
-from tailorbird.data.provenance.merkle_seal import MemberHashes, head
-from tailorbird.data.readers import row_id
+from tailorbird.data.provenance import Amendments, head, members_of, salt_of, seal_of
+from tailorbird.data.readers.sources import row_id
 from tailorbird.domain.objective import Objective, TermColumns
 
 SECRET = b"k" * 32
@@ -45,12 +44,12 @@ def test_the_seal_proves_rows_present_and_absent(tmp_path: Path) -> None:
     stored = store.get(snapshot.manifest.seal or "")
     salt, tree, top = salt_of(SECRET, "desk"), members_of(stored), TreeHead(root=snapshot.manifest.root, size=snapshot.manifest.size)
     assert head(stored) == top
-    row = snapshot.rows[7]
+    row = list(snapshot.rows)[7]
     proof = tree.prove(key_of(salt, row.id))
     assert proof.present
     assert verify_membership(proof, top)
     assert proof.member is not None
-    assert proof.member.key + proof.member.content == MemberHashes(salt).member(row.id, canonical_json(row)).hex()
+    assert proof.member.key + proof.member.content == seal_of(salt, [(row.id, canonical_json(row))]).hex()
     absent = tree.prove(key_of(salt, row_id("never seen", "a")))
     assert not absent.present
     assert verify_membership(absent, top)

@@ -106,7 +106,6 @@ FILES: dict[str, tuple[Make, dict[str, str]]] = {
         {"text": "text", "label": "department"},
     ),
     "stages": (lambda n: {"text": said(n), "stage": ("development", "testing")[n % 2]}, {"text": "text", "label": "stage"}),
-    "types that are splits": (lambda n: {"text": said(n), "type": ("train", "test")[n % 2]}, {"text": "text", "label": "type"}),
     "types that are splits beside a label": (
         lambda n: {"text": said(n), "type": ("train", "test")[n % 2], "label": kind(n)},
         {"text": "text", "label": "label", "split": "type"},

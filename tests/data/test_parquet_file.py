@@ -24,7 +24,7 @@ def test_nothing_but_the_named_columns_of_parquet_is_read(tmp_path: Path) -> Non
 def test_parquet_rows_that_are_no_text_are_quarantined(tmp_path: Path) -> None:
     broken = pa.array([b"fine", b"caf\xe9 secret", b"fine"]).cast(pa.binary()).view(pa.string())
     write_parquet(tmp_path / "d.parquet", text=broken, label=["a", "b", None])
-    assert refused(tmp_path, "d.parquet").error_code == "mostly_quarantined"
+    assert refused(tmp_path, "d.parquet").error_code == "data_invalid"
     write_parquet(tmp_path / "d.parquet", text=pa.concat_arrays([broken, broken.slice(0, 1)]), label=["a", "b", None, "a"])
     entries = read(tmp_path, "d.parquet").quarantined
     assert [(entry.line, entry.code) for entry in entries] == [(2, "broken_text"), (3, "missing_cell")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.data.privacy.checked_numbers import luhn, mod97, verhoeff
+from tailorbird.data.checked_numbers import luhn, mod97, verhoeff
 
 
 @given(st.text("0123456789", min_size=1, max_size=18))

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from support.data import Store, build, make_objective
 from support.unicode_texts import near
 from tailorbird.data import Amendments, SnapshotRequest, build_snapshot, load_quarantine
-from tailorbird.data.privacy import OwnDetector, Redaction, personal_data
-from tailorbird.data.privacy.checked_numbers import national_ids
-from tailorbird.data.privacy.personal_data import disjoint
+from tailorbird.data.checked_numbers import national_ids
+from tailorbird.data.privacy import OwnDetector, Redaction, disjoint
 from tailorbird.domain.curation import WITHHELD, CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.errors import DataInvalid, InvalidInput, Unavailable
 from tailorbird.domain.objective import Objective, TaskKind
@@ -133,7 +132,7 @@ def test_a_text_on_which_a_detector_fails_is_withheld_alone(size: int, caplog: p
 
 
 def test_a_row_on_which_a_detector_fails_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(personal_data.OwnDetector, "detect", Fails.detect)
+    monkeypatch.setattr(OwnDetector, "detect", Fails.detect)
     store, rows = Store(), [*ground(), {"text": "a poison", "label": "a"}]
     built = build(objective(PrivacyPolicy()), write(tmp_path, rows), store=store)
     assert [(entry.line, entry.code) for entry in load_quarantine(built.manifest, store)] == [(81, "detector_failed")]
@@ -245,13 +244,13 @@ def test_pseudonyms_are_stable_and_keyed(tmp_path: Path) -> None:
     assert name not in " ".join(texts(b"x" * 32))
     with pytest.raises(InvalidInput) as caught:
         build(objective(policy), tmp_path)
-    assert caught.value.error_code == "pseudonym_key_missing"
+    assert caught.value.error_code == "invalid_input"
 
 
 def test_a_data_set_can_be_refused_without_a_word_of_it(tmp_path: Path) -> None:
     with pytest.raises(DataInvalid) as caught:
         build(objective(PrivacyPolicy(kinds={K.CARD: PrivacyAction.REFUSE})), write(tmp_path, ROWS + ground()))
-    assert caught.value.error_code == "personal_data_refused"
+    assert caught.value.error_code == "data_invalid"
     assert "card in 1 rows" in caught.value.message
     assert "line 4" in caught.value.hint
     assert "4111" not in caught.value.message + caught.value.hint

@@ -14,7 +14,7 @@ import pytest
 
 from support.certificates import make_certificate
 from tailorbird.data.readers import source_resolver
-from tailorbird.domain.allowed_places import AllowedPlace
+from tailorbird.domain.endpoint import AllowedPlace
 from tailorbird.domain.errors import DataInvalid, Forbidden, TailorbirdError, Unavailable
 from tailorbird.system import outward_access
 from tailorbird.system.outward_access import SourceAccess, restrict_sources

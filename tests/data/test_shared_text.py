@@ -16,7 +16,7 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import BuiltSnapshot
 from tailorbird.data.duplicates.shared_text import SAMPLE, sampled, shared_text
 from tailorbird.domain.objective import TaskKind
-from tailorbird.text.normalisation import normalise
+from tailorbird.text.words import normalise
 
 DRAW = Random(7)
 WORDS = ["".join(DRAW.choices("abcdefghijklmnopqrstuvwxyz", k=DRAW.randint(3, 9))) for _ in range(3000)]

@@ -17,8 +17,7 @@ from support.data import Store, make_objective
 from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot, load_rows, rewrite_snapshot
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import Objective, TaskKind
-from tailorbird.domain.rung_wishes import SplitPolicy
+from tailorbird.domain.objective import Objective, SplitPolicy, TaskKind
 from tailorbird.text.dates import time_of
 
 WORDS = [
@@ -239,19 +238,19 @@ def test_days_without_hyphens_are_times_and_others_are_values_where_that_is_said
 @pytest.mark.parametrize(
     ("by", "policy", "code", "hint"),
     [
-        (lambda i: "2024-01-01", {}, "shift_one_sided", "name another column"),
-        (lambda i: "only one", {}, "shift_one_sided", "name another column"),
-        (lambda i: f"row {i}", {}, "shift_column", "many rows share"),
+        (lambda i: "2024-01-01", {}, "data_invalid", "name another column"),
+        (lambda i: "only one", {}, "data_invalid", "name another column"),
+        (lambda i: f"row {i}", {}, "data_invalid", "many rows share"),
         (lambda i: "soon", {"kind": "time"}, "bad_time", "YYYY-MM-DD"),
         (lambda i: f"{1 + i % 28}.{1 + i % 12:02d}.2024", {}, "bad_time", "YYYY-MM-DD"),
         (lambda i: f"{1 + i % 12}/{1 + i % 28}/24 10:15", {}, "bad_time", "YYYY-MM-DD"),
         (lambda i: f"2024/{1 + i % 12}/{1 + i % 28}", {}, "bad_time", "YYYY-MM-DD"),
         (lambda i: f"{1 + i % 28}. Mai 2024", {}, "bad_time", "YYYY-MM-DD"),
         (lambda i: f"2024-05-{1 + i % 28:02d}" if i % 2 else f"{1 + i % 28:02d}.05.2024", {}, "bad_time", "YYYY-MM-DD"),
-        (lambda i: f"{1_700_000_000 + i}", {}, "shift_column", "kind: time"),
-        (lambda i: "abc"[i % 3], {"values": ("a", "d")}, "shift_value_unknown", "no row has 'd'"),
-        (lambda i: "abc"[i % 3], {"values": ("d",)}, "shift_one_sided", "values"),
-        (lambda i: f"2024-01-{1 + i % 28:02d}", {"since": "2031-01-01"}, "shift_one_sided", "since"),
+        (lambda i: f"{1_700_000_000 + i}", {}, "data_invalid", "kind: time"),
+        (lambda i: "abc"[i % 3], {"values": ("a", "d")}, "data_invalid", "no row has 'd'"),
+        (lambda i: "abc"[i % 3], {"values": ("d",)}, "data_invalid", "values"),
+        (lambda i: f"2024-01-{1 + i % 28:02d}", {"since": "2031-01-01"}, "data_invalid", "since"),
         (lambda i: f"2024-01-{1 + i % 28:02d}", {"by": "whem"}, "column_missing", "split.by: when"),
     ],
 )

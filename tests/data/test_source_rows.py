@@ -10,9 +10,9 @@ import pytest
 
 from support.data import build, make_objective
 from tailorbird.data import read_sources
+from tailorbird.data.pseudonyms import pseudonym
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Objective, TermColumns
-from tailorbird.text.pseudonyms import pseudonym
 
 SECRET = b"k" * 32
 

@@ -117,7 +117,7 @@ def test_every_secret_and_volume_that_is_used_is_declared() -> None:
 
 
 def test_the_roles_are_those_of_the_product(tmp_path: Path) -> None:
-    from tailorbird.ledger.privileges import GATEWAY, WORKER
+    from tailorbird.ledger.postgresql import GATEWAY, WORKER
 
     subprocess.run([DEPLOY / "compose" / "secrets.sh", tmp_path], check=True)
     script = (tmp_path / "roles.sql").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ PAGES = (
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs" / "jobs").glob("*.md")),
+    *sorted((ROOT / "docs" / "design").glob("*.md")),
 )
 WIDTH = 100
 
@@ -64,13 +65,17 @@ def test_prose_is_wrapped(page: Path) -> None:
     assert [line for line in broken if len(line) > WIDTH] == []
 
 
-def test_the_index_lists_every_decision_with_its_title() -> None:
-    folder = ROOT / "docs" / "decisions"
-    entries = re.findall(
-        r"^- \[\d{4}\]\((\d{4}-[\w-]+\.md)\) (.+(?:\n  .+)*)$", (folder / "README.md").read_text(encoding="utf-8"), flags=re.M
-    )
-    listed = {name: " ".join(title.split()) for name, title in entries}
-    titles = {path.name: path.read_text(encoding="utf-8").partition("\n")[0] for path in folder.glob("0*.md")}
-    assert listed.keys() == titles.keys()
-    for name, title in titles.items():
-        assert re.fullmatch(rf"# {name[:4]}:? {re.escape(listed[name].partition(' (supersedes')[0])}", title), name
+def test_the_index_lists_every_design_note_with_its_title() -> None:
+    folder = ROOT / "docs" / "design"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    listed = {(name, " ".join(title.split())) for title, name in re.findall(r"^- \[([^\]]+)\]\(([\w-]+\.md)\):", index, flags=re.M)}
+    titles = {
+        (page.name, page.read_text(encoding="utf-8").partition("\n")[0][2:]) for page in folder.glob("*.md") if page.name != "README.md"
+    }
+    assert listed == titles
+
+
+def test_design_notes_are_few_and_short() -> None:
+    notes = [page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "design").glob("*.md")]
+    assert len(notes) <= 16
+    assert sum(len(note.split()) for note in notes) <= 15_000

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from support.addresses import NO_ADDRESS, PLACES
-from tailorbird.domain.allowed_places import AllowedPlace, parse_address, place_for
+from tailorbird.domain.endpoint import AllowedPlace, parse_address, place_for
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailorbird.domain.inspection import ColumnSeen
+from tailorbird.domain.dataset import ColumnSeen
 
 
 def column(kind: str = "text", filled: int = 300, distinct: int = 5, longest: int = 12, **more: int | bool) -> ColumnSeen:
@@ -23,8 +23,6 @@ def column(kind: str = "text", filled: int = 300, distinct: int = 5, longest: in
         (column("turns"), True, False),
         (column("list", distinct=290, several=100, parts=6, longest_part=9), False, True),
         (column("list"), True, False),
-        (column(speakers=True), False, False),
-        (column(speakers=True), True, True),
         (column(numeric=True, distinct=60), False, False),
         (column(numeric=True, distinct=60), True, True),
     ],

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from tailorbird.domain.quota import Amounts, KeyPeriod, Period, window_end, window_start
+from tailorbird.domain.identity import Amounts, KeyPeriod, Period, window_end, window_start
 
 AT = datetime(2028, 2, 29, 23, 59, 30, 5, tzinfo=UTC)
 

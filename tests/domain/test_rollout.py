@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tailorbird.domain.errors import Conflict
-from tailorbird.domain.rollout import OPEN, TRANSITIONS, RolloutAction, RolloutPlan, RolloutState, RolloutStep, next_rollout_state
+from tailorbird.domain.rollout import OPEN, TRANSITIONS, RolloutAction, RolloutPlan, RolloutState, next_rollout_state
 
 
 @pytest.mark.parametrize("state", sorted(OPEN))
@@ -28,12 +28,6 @@ def test_a_held_one_advances_only_after_it_was_resumed() -> None:
         next_rollout_state(RolloutState.HELD, RolloutAction.ADVANCE)
     assert next_rollout_state(RolloutState.HELD, RolloutAction.RESUME) is RolloutState.RUNNING
     assert TRANSITIONS[RolloutState.RUNNING, RolloutAction.ADVANCE] is RolloutState.RUNNING
-
-
-def test_a_step_that_earlier_versions_call_canary_is_live() -> None:
-    stored = {"steps": [{"kind": "shadow"}, {"kind": "canary", "share": 0.1}]}
-    assert RolloutPlan.model_validate(stored).steps == (RolloutStep(kind="shadow"), RolloutStep(kind="live", share=0.1))
-    assert RolloutStep.model_validate_json('{"kind": "canary"}').model_dump()["kind"] == "live"
 
 
 @pytest.mark.parametrize("kinds", [("shadow",), ("live", "shadow"), ("shadow", "live", "shadow"), ("bold",)])

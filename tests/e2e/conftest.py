@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from support.e2e import Desk
-from tailorbird.domain.timing import Calibration
-from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.domain.plan import Calibration
+from tailorbird.ledger import UnitOfWork
 from tailorbird.settings import load_settings
 from tailorbird.wiring import open_dependencies
 

@@ -33,8 +33,7 @@ def test_an_adapter_learns_to_answer_and_streams(desk: Desk, tmp_path: Path) -> 
     desk.promote(release)
     secret = desk.run("key", "create", "replies", "--as", "admin").strip()
     question = [{"role": "user", "content": "I cannot log in to my account, the password is refused"}]
-    with serving(desk) as url:
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0)
+    with serving(desk) as url, openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0) as client:
         whole = client.chat.completions.create(model="acme/replies", messages=question)
         with client.chat.completions.create(model="acme/replies", messages=question, stream=True) as stream:
             pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from support.e2e import Desk, serving, support_rows, write_objective, write_rows
+from tailorbird.chat.templates import DEFAULT, TEMPLATES
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.text.known_templates import DEFAULT, TEMPLATES
 
 pytestmark = pytest.mark.slow
 

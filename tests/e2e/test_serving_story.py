@@ -46,8 +46,9 @@ def secret(desk: Desk) -> str:
 
 
 @pytest.fixture
-def client(server: str, secret: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server}/v1", api_key=secret, max_retries=0)
+def client(server: str, secret: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server}/v1", api_key=secret, max_retries=0) as client:
+        yield client
 
 
 def test_the_stock_client_lists_and_asks(client: openai.OpenAI, releases: tuple[str, str]) -> None:
@@ -71,8 +72,8 @@ def test_an_unknown_or_foreign_alias_is_a_404(client: openai.OpenAI, model: str)
 
 
 def test_a_bad_key_is_a_401(server: str) -> None:
-    with pytest.raises(openai.AuthenticationError):
-        openai.OpenAI(base_url=f"{server}/v1", api_key="tb_no_such", max_retries=0).models.list()
+    with openai.OpenAI(base_url=f"{server}/v1", api_key="tb_no_such", max_retries=0) as client, pytest.raises(openai.AuthenticationError):
+        client.models.list()
 
 
 def test_a_revoked_key_stops_working_within_two_seconds(desk: Desk, server: str) -> None:

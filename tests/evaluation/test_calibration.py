@@ -8,8 +8,9 @@ import pytest
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation import MeasureSpec, metrics_of, referral_threshold
-from tailorbird.evaluation.calibration import answered, reliability, risk_coverage_curve
+from tailorbird.evaluation.calibration import answered, referral_threshold, reliability, risk_coverage_curve
+from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.evaluation.metrics import metrics_of
 from tailorbird.text.label_rules import LabelDecision, is_referred
 
 SPEC = MeasureSpec(TaskKind.CLASSIFY, ("a", "b"), 0.9, 3, 0.1)

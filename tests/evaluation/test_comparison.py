@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, ItemResult, Metric, Standing
-from tailorbird.evaluation import ComparisonRule, compare, shift_drop
+from tailorbird.evaluation.comparison import ComparisonRule, compare, shift_drop
 from tailorbird.stats.intervals import score_interval
-from tailorbird.stats.paired_tests import unpaired_interval
+from tailorbird.text.words import token_f1
 
 UPPER, LOWER = digest_bytes(b"upper"), digest_bytes(b"lower")
 
@@ -86,7 +86,8 @@ def test_swapping_mirrors_and_order_is_nothing(drawn: list[tuple[bool, bool, int
 
 def test_generated_answers_compare_by_words_shared() -> None:
     def answered(words: str) -> list[ItemResult]:
-        return [item.model_copy(update={"target": "one two three four", "prediction": words}) for item in items([False] * 60)]
+        scores = {"token_f1": token_f1(words, "one two three four")}
+        return [item.model_copy(update={"scores": scores}) for item in items([False] * 60)]
 
     rule = ComparisonRule(metric="token_f1", margin=0.02, confidence=0.90)
     found = compare(UPPER, LOWER, answered("one two three"), answered("one two"), rule)
@@ -107,13 +108,13 @@ def test_metrics_of_the_whole_compare_by_the_bootstrap_of_their_difference() -> 
 def test_only_the_same_items_and_means_over_items_compare() -> None:
     with pytest.raises(InvalidInput) as caught:
         compare(UPPER, LOWER, items([True, False]), items([True]), RULE)
-    assert caught.value.error_code == "items_differ"
+    assert caught.value.error_code == "invalid_input"
     with pytest.raises(InvalidInput):
         compare(UPPER, LOWER, [], [], RULE)
     for metric in ("latency_p95_ms", "cost_per_1k_requests", "micro_f1", "nonsense"):
         with pytest.raises(InvalidInput) as caught:
             compare(UPPER, LOWER, items([True]), items([True]), ComparisonRule(metric=metric))
-        assert caught.value.error_code == "metric_unpaired"
+        assert caught.value.error_code == "invalid_input"
         assert "accuracy" in caught.value.hint
 
 
@@ -134,12 +135,18 @@ def share(hits: int, n: int, name: str = "accuracy", confidence: float = 0.9) ->
 
 
 @given(data=st.data(), n=st.integers(1, 300), m=st.integers(1, 300))
-def test_for_shares_it_is_newcombes_interval(data: st.DataObject, n: int, m: int) -> None:
+def test_the_interval_of_a_drop_holds_it(data: st.DataObject, n: int, m: int) -> None:
     one, other = data.draw(st.integers(0, n)), data.draw(st.integers(0, m))
     found = shift_drop(share(one, n), share(other, m))
-    assert (found.value, found.low, found.high) == pytest.approx((one / n - other / m, *unpaired_interval((one, n), (other, m), 0.9)))
     assert found.low <= found.value <= found.high
     assert found.n == m
+
+
+@pytest.mark.parametrize(("usual", "shifted", "ends"), [((56, 70), (48, 80), (0.0524, 0.3339)), ((9, 10), (3, 10), (0.1705, 0.8090))])
+def test_for_shares_it_is_newcombes_interval(usual: tuple[int, int], shifted: tuple[int, int], ends: tuple[float, float]) -> None:
+    # Newcombe 1998, Statistics in Medicine 17:873, table II, method 10.
+    found = shift_drop(share(*usual, confidence=0.95), share(*shifted, confidence=0.95))
+    assert (found.low, found.high) == pytest.approx(ends, abs=5e-5)
 
 
 @given(data=st.data(), n=st.integers(1, 300), m=st.integers(1, 300))

@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.evidence import Comparison, ItemResult, Standing
-from tailorbird.evaluation import ComparisonRule, compare, differing_items
-from tailorbird.evaluation.comparison import MOST_UNDEFINED
-from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds
-from tailorbird.stats.metric_direction import MEASURES, SCOPE_METRICS, lower_is_better
+from tailorbird.evaluation.comparison import MOST_UNDEFINED, ComparisonRule, compare, differing_items
+from tailorbird.evaluation.metrics import CATALOGUE, SCOPE_METRICS, AnswerKinds, lower_is_better
 from tailorbird.stats.paired_tests import never_differing
 from tailorbird.text.label_rules import join
 
@@ -102,10 +100,8 @@ def swapped_of(asked: ComparisonRule) -> ComparisonRule:
 
 
 def test_the_table_of_measures_is_the_catalogue() -> None:
-    assert set(MEASURES) == {name for name, spec in CATALOGUE.items() if spec.compared}
-    assert set(CATALOGUE) - set(MEASURES) == SCOPE_METRICS
-    assert {name for name, spec in CATALOGUE.items() if not spec.higher_is_better} == {name for name in CATALOGUE if lower_is_better(name)}
-    assert all(spec.highest == MEASURES[name].highest for name, spec in CATALOGUE.items() if spec.compared)
+    assert {name for name, spec in CATALOGUE.items() if not spec.compared} == SCOPE_METRICS
+    assert {name for name, spec in CATALOGUE.items() if spec.less} == {name for name in CATALOGUE if lower_is_better(name)}
 
 
 def scored(values: dict[str, list[float]], groups: list[str] | None = None, correct: bool = False) -> list[ItemResult]:
@@ -151,7 +147,7 @@ def test_less_is_better_beyond_one(metric: str, margin: float) -> None:
 def test_differences_that_are_all_equal_have_width(metric: str) -> None:
     ours, theirs = scored({metric: [0.5] * 40}), scored({metric: [0.4] * 40})
     found = compare(UPPER, LOWER, ours, theirs, rule(metric))
-    least = MEASURES[metric].span * never_differing(40, 0.90)
+    least = CATALOGUE[metric].span * never_differing(40, 0.90)
     assert found.low <= found.difference - least + 1e-12
     assert found.high >= found.difference + least - 1e-12
 

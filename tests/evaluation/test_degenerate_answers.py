@@ -9,7 +9,8 @@ import pytest
 
 from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation import MeasureSpec, degenerate_answer_remarks
+from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.evaluation.metrics import degenerate_answer_remarks
 
 
 def items(pairs: list[tuple[str, str]]) -> list[ItemResult]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from support.tools import TOOLS
+from tailorbird.chat.conversations import fold_answer, fold_turns
+from tailorbird.chat.tool_calls import arguments_text, tools_text
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import AnswerFormat, TaskKind
 from tailorbird.domain.prompt import Message, ToolCall
-from tailorbird.evaluation import MeasureSpec, measure
-from tailorbird.evaluation.metrics import has_form, is_refusal, is_same_answer, tool_call_scores
-from tailorbird.text.conversations import fold_answer, fold_turns
-from tailorbird.text.tool_calls import arguments_text, tools_text
+from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.evaluation.metrics import has_form, is_refusal, is_same_answer, measure, tool_call_score
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_calls_are_compared_by_name_and_arguments() -> None:
         (called("get_invoice", '{"id": "7", "n": 2}'), 0.0),
         ("get_order", 0.0),
     ):
-        assert tool_call_scores(made, due, asked) == {"tool_call_accuracy": right}
+        assert tool_call_score(made, due, asked) == right
         assert is_same_answer(made, due) == bool(right)
-    assert tool_call_scores("It was sent.", "It is on its way.", asked) == {"tool_call_accuracy": 1.0}
-    assert tool_call_scores(due, "It is on its way.", asked) == {"tool_call_accuracy": 0.0}
-    assert tool_call_scores("hello", "hello", "hi") == {}
+    assert tool_call_score("It was sent.", "It is on its way.", asked) == 1.0
+    assert tool_call_score(due, "It is on its way.", asked) == 0.0
+    assert tool_call_score("hello", "hello", "hi") is None
     assert not is_same_answer(due, "It is on its way.")

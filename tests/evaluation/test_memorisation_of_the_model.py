@@ -12,9 +12,10 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.evaluation import measure_memorisation, measure_retention, retention
+from tailorbird.evaluation import retention
+from tailorbird.evaluation.canaries import canary_set
+from tailorbird.evaluation.retention import measure_memorisation, measure_retention
 from tailorbird.ports.trainer import Example, TrainingJob
-from tailorbird.text.canaries import canary_set
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DIGEST = digest_bytes(b"any")

@@ -16,10 +16,10 @@ from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import ItemResult, Metric, Prediction
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation import MeasureSpec, measure
-from tailorbird.evaluation.measure_spec import worth_of_labels
+from tailorbird.evaluation.measure_spec import MeasureSpec, worth_of_labels
+from tailorbird.evaluation.metrics import measure
 from tailorbird.stats.intervals import wilson
-from tailorbird.text.text_metrics import token_f1
+from tailorbird.text.words import token_f1
 
 LABELS = ("delivery", "invoice", "refund")
 SPEC = MeasureSpec(task=TaskKind.CLASSIFY, labels=LABELS, confidence=0.90, seed=3, price_per_hour=0.10)

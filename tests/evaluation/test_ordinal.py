@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,8 +13,9 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.evidence import Prediction, Standing
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation import ComparisonRule, MeasureSpec, compare, measure
-from tailorbird.evaluation.metrics import ordinal_scores
+from tailorbird.evaluation.comparison import ComparisonRule, compare
+from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.evaluation.metrics import measure
 
 HERE = Provenance(file="f.csv", line=1, origin="test", license="Apache-2.0", collected="2026", consent="none")
 ORDER = ("1", "2", "3", "4", "5")
@@ -45,8 +48,9 @@ def test_the_score_is_one_less_the_mean_absolute_error_over_its_range(pairs: lis
 
 
 def test_what_is_no_level_is_as_wrong_as_can_be_and_without_an_order_nothing_is_scored() -> None:
-    assert ordinal_scores("9", "5", ORDER) == {"ordinal_score": 0.0, "within_one": 0.0}
-    assert ordinal_scores("4", "5", ()) == {}
+    rows = rows_of(["5"])
+    assert measure(rows, answered(rows, ["9"]), SPEC)[1][0].scores == {"ordinal_score": 0.0, "within_one": 0.0}
+    assert measure(rows, answered(rows, ["4"]), replace(SPEC, order=()))[1][0].scores == {}
 
 
 def test_of_two_candidates_with_the_same_accuracy_the_nearer_one_is_better() -> None:

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from tailorbird.chat.conversations import fold_turns
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import EVERYONE, Provenance, Row, Split
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Entry, Message, PromptSpec, Retrieval, RetrievedEntry, Sampling
-from tailorbird.evaluation import PredictionRequest, engine_predictions
+from tailorbird.evaluation.predictions import PredictionRequest, engine_predictions
 from tailorbird.ports.engine import Generation, LabelScores
-from tailorbird.text.conversations import fold_turns
 
 LABELS = ("delivery", "invoice", "refund")
 PLACE = Provenance(file="f.csv", file_digest=digest_bytes(b"f"), line=1, origin="o", license="l", collected="c", consent="c")
@@ -109,11 +109,10 @@ def test_generated_answers_come_back_whole() -> None:
     assert all(p.log_probabilities is None for p in found)
 
 
-@pytest.mark.parametrize(("kind", "labels"), [(TaskKind.RANK, LABELS), (TaskKind.CLASSIFY, ())])
-def test_other_tasks_are_refused(kind: TaskKind, labels: tuple[str, ...]) -> None:
+def test_a_choice_without_labels_is_refused() -> None:
     with pytest.raises(InvalidInput) as caught:
-        engine_predictions(request(kind, rows("x"), ContainsEngine(), labels))
-    assert caught.value.error_code == "task_unsupported"
+        engine_predictions(request(TaskKind.CLASSIFY, rows("x"), ContainsEngine(), ()))
+    assert caught.value.error_code == "invalid_input"
 
 
 class LookingEngine(ContainsEngine):

@@ -12,8 +12,8 @@ from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation import MeasureSpec, measure
-from tailorbird.evaluation.metrics import ndcg, recall, reciprocal_rank, relevance_of
+from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.evaluation.metrics import measure, ndcg, recall, reciprocal_rank, relevance_of
 
 SPEC = MeasureSpec(TaskKind.RANK, (), 0.9, 3, 0.1)
 
@@ -39,8 +39,6 @@ def test_by_hand() -> None:
 
 
 def test_a_query_with_nothing_relevant_is_left_out() -> None:
-    for score in (ndcg(["a"], {"a": 0.0}, 10), recall(["a"], {}, 10), reciprocal_rank(["a"], {}, 10)):
-        assert score is None
     place = Provenance(file="f", file_digest=digest_bytes(b"f"), line=1, origin="o", license="l", collected="c", consent="c")
     targets = ['{"a": 1}', '{"b": 2}', "{}"]
     rows = [

@@ -13,10 +13,17 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec
-from tailorbird.evaluation import measure_memorisation, measure_retention, memorisation_metric, retention_metric, why_invalid
-from tailorbird.evaluation.retention import neutral_texts, probes
+from tailorbird.evaluation.canaries import canary_set
+from tailorbird.evaluation.retention import (
+    measure_memorisation,
+    measure_retention,
+    memorisation_metric,
+    neutral_texts,
+    probes,
+    retention_metric,
+    why_invalid,
+)
 from tailorbird.ports.engine import Generation, LabelScores, Likelihood
-from tailorbird.text.canaries import canary_set
 
 BASE, CANDIDATE = digest_bytes(b"base"), digest_bytes(b"candidate")
 

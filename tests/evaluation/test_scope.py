@@ -8,9 +8,8 @@ import pytest
 
 from support.rungs import make_rows
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.evidence import Prediction
-from tailorbird.domain.scope import ScopeRule, ScopeScorer
-from tailorbird.evaluation import scope_metrics, scope_points, trial_by_columns
+from tailorbird.domain.evidence import Prediction, ScopeRule, ScopeScorer
+from tailorbird.evaluation.scope import scope_metrics, scope_points, trial_by_columns
 from tailorbird.release.gate import interval_at
 from tailorbird.stats.roc import ScoredRows, refusal_threshold
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation import MeasureSpec, ServingLimits, Timing, fewest_requests, measure_until_settled
-from tailorbird.evaluation.serving_limits import LOOKS
+from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.evaluation.serving_limits import LOOKS, ServingLimits, Timing, fewest_requests, measure_until_settled
 
 SPEC = MeasureSpec(task=TaskKind.CLASSIFY, labels=("a", "b"), confidence=0.94, seed=1, price_per_hour=3.6)
 

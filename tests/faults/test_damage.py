@@ -30,7 +30,7 @@ def flip(blob: Path) -> None:
 DAMAGE: dict[str, tuple[Callable[[Path], None], type[TailorbirdError], str]] = {
     "truncated": (truncate, Corrupt, "artifact_corrupt"),
     "flipped": (flip, Corrupt, "artifact_corrupt"),
-    "gone": (Path.unlink, NotFound, "artifact_missing"),
+    "gone": (Path.unlink, NotFound, "not_found"),
 }
 
 

@@ -18,8 +18,7 @@ from support.training_samples import DIGEST, PROMPT, examples, settings
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainingJob
-from tailorbird.training import checkpoints, open_trainer
-from tailorbird.training.methods import lora
+from tailorbird.training import checkpoints, methods, open_trainer
 
 #: What safetensors says when the disk is full.
 FULL = SafetensorError(f"Error while serializing: I/O error: No space left on device (os error {errno.ENOSPC})")
@@ -70,7 +69,7 @@ def out_of_space_after(calls: int, write: Callable[..., None]) -> Callable[..., 
     return save
 
 
-@pytest.mark.parametrize("place", [checkpoints, lora])
+@pytest.mark.parametrize("place", [checkpoints, methods])
 def test_no_space_for_what_training_writes(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: object) -> None:
     whole = trained_bytes(job_in(tmp_path / "whole", tiny_base))
     job = job_in(tmp_path / "full", tiny_base)

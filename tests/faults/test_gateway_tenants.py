@@ -12,8 +12,8 @@ import pytest
 from support.processes import ASK, CHAT, Live, gateway_process, live, wait_ready, wait_until
 from support.serving import House
 from tailorbird.domain.errors import Corrupt, Unavailable
+from tailorbird.domain.identity import window_start
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.quota import window_start
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def ask(served: Live, **changes: object) -> httpx.Response:
     return httpx.post(served.url + CHAT, json=ASK | changes, headers=served.headers, timeout=30)
 
 
-TAMPERED, GONE = Corrupt("changed", "restore", code="artifact_corrupt"), Unavailable("gone", "check", code="artifacts_unreachable")
+TAMPERED, GONE = Corrupt("changed", "restore", code="artifact_corrupt"), Unavailable("gone", "check", code="storage_unreachable")
 
 
 @pytest.mark.parametrize("error", [TAMPERED, GONE])

@@ -18,10 +18,10 @@ from tailorbird.processes import worker
 from tailorbird.system.files import private_folder
 from tailorbird.usecases import Progress
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.runs import step_placement, step_runner
+from tailorbird.usecases.runs import engine, placement
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.run_queries import cancel_run, list_jobs
-from tailorbird.usecases.steps.step_context import StepContext
+from tailorbird.usecases.runs.context import StepContext
+from tailorbird.usecases.runs.queries import cancel_run, list_jobs
 
 NODE = ComputeNode(host="a", cores=1, memory_gb=8.0, here=True)
 
@@ -78,7 +78,7 @@ def pauses(twins: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was paused, instead of pausing."""
     paused = list[float]()
     monkeypatch.setattr(worker, "_compute_with", lambda _threads: None)
-    monkeypatch.setattr(step_runner, "time", SimpleNamespace(sleep=paused.append, monotonic=lambda: 0.0))
+    monkeypatch.setattr(engine, "time", SimpleNamespace(sleep=paused.append, monotonic=lambda: 0.0))
     return paused
 
 
@@ -103,7 +103,7 @@ def failing(code: str) -> Callable[..., object]:
 
 def test_a_step_that_fails_on_a_node_tells_its_own_code(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its node has set the run to failed before it answers: neither while it is waited for nor afterwards is that the news."""
-    monkeypatch.setattr(step_runner, "_handler", failing("disk_full"))
+    monkeypatch.setattr(engine, "_handler", failing("disk_full"))
     cluster = HereCompute()
     with pytest.raises(Exhausted) as caught:
         adapt(desk, cluster)
@@ -133,18 +133,18 @@ def test_a_step_that_no_node_begins_is_not_placed_for_ever(desk: Desk, pauses: l
     cluster = HereCompute(work)
     with pytest.raises(Exhausted) as caught:
         adapt(desk, cluster)
-    assert caught.value.error_code == "step_not_begun"
-    assert cluster.asked == ["snapshot"] * step_placement.MOST_FRUITLESS
+    assert caught.value.error_code == "step_hopeless"
+    assert cluster.asked == ["snapshot"] * placement.MOST_FRUITLESS
     assert pauses == [2.0, 4.0, 8.0, 16.0]
     state, step = ended(desk)
-    assert (state, step.error) == (RunState.FAILED, "step_not_begun")
+    assert (state, step.error) == (RunState.FAILED, "step_hopeless")
     with pytest.raises(Exhausted):
         adapt(desk, cluster)
-    assert len(cluster.asked) == 2 * step_placement.MOST_FRUITLESS, "who adapts again tries again"
+    assert len(cluster.asked) == 2 * placement.MOST_FRUITLESS, "who adapts again tries again"
 
 
 def test_a_node_that_is_lost_once_before_it_begins_costs_a_pause(desk: Desk, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_runner, "_handler", failing("disk_full"))
+    monkeypatch.setattr(engine, "_handler", failing("disk_full"))
     works: list[Callable[[str], str]] = [lost, worker.perform_step]
     cluster = HereCompute(lambda task: works.pop(0)(task))
     with pytest.raises(Exhausted) as caught:
@@ -187,7 +187,7 @@ def test_working_files_stay_only_in_a_workspace_that_is_shared(
     places = {"database": f"sqlite:///{tmp_path / 'record.db'}", "artifacts": str(tmp_path / "artifacts")}
     desk = Desk.new(tmp_path / "home", template.objective, **places)
     node = desk if shared else desk.copy(tmp_path / "node")
-    monkeypatch.setattr(step_runner, "_handler", working)
+    monkeypatch.setattr(engine, "_handler", working)
 
     def work(task: str) -> str:
         return worker.perform_step(json.dumps(json.loads(task) | {"workspace": str(node.workspace)}))

@@ -22,9 +22,9 @@ from tailorbird.ports.compute import Compute
 from tailorbird.settings import load_settings
 from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.runs import step_placement
+from tailorbird.usecases.runs import placement
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.run_queries import cancel_run, list_jobs
+from tailorbird.usecases.runs.queries import cancel_run, list_jobs
 
 pytestmark = pytest.mark.usefixtures("twins")
 #: On the twin among the slow tests: about half a minute each. ``test_placed_faults.py`` has what is cheap.
@@ -43,8 +43,8 @@ def node(host: str = "a", **has: object) -> ComputeNode:
 @pytest.fixture(params=["twin", pytest.param("ray", marks=pytest.mark.ray)])
 def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Compute:
     """Two nodes that do steps with twins of what needs torch."""
-    monkeypatch.setattr(step_placement, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(step_placement, "time", SimpleNamespace(sleep=lambda _: time.sleep(0.05)))
+    monkeypatch.setattr(placement, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(placement, "time", SimpleNamespace(sleep=lambda _: time.sleep(0.05)))
     if request.param == "twin":
         return ProcessCompute(twin_step, [node("a"), node("b")], _FORKS)
     address = request.getfixturevalue("raylets").address  # before Ray is loaded: it reads then whether it needs a token
@@ -91,7 +91,7 @@ def test_a_story_on_nodes_ends_as_it_does_without(
     assert any(line.endswith("does the step") for line in told)
     assert [line.removeprefix("step ") for line in told if line.startswith("step ")] == list(undisturbed.steps)
     assert len(given) < len(undisturbed.steps) - 1, "a process goes on with what takes no more"
-    assert all(json.loads(task).keys() == step_placement.StepTask.model_fields.keys() for task in given)
+    assert all(json.loads(task).keys() == placement.StepTask.model_fields.keys() for task in given)
     assert not [word for word in (load_settings(desk.workspace).database_url, secret, "refund") if word in "".join(given)]
 
 
@@ -141,7 +141,7 @@ def test_a_step_that_no_node_holds_is_refused_with_what_it_takes(desk: Desk) -> 
 
 def test_a_record_in_a_file_is_not_shared_with_other_machines(desk: Desk) -> None:
     error = refused(desk, ProcessCompute(twin_step, [node("a"), node("far", here=False)], _FORKS), InvalidInput)
-    assert error.error_code == "record_not_shared"
+    assert error.error_code == "invalid_input"
     assert "far" in error.message
 
 

@@ -12,7 +12,7 @@ import pytest
 from support.faults import Desk, Ending, ending_of, opened
 from support.postgresql import TEMPLATE, Server, running_server
 from support.processes import wait_until
-from tailorbird.usecases.snapshots.snapshot_queries import PROVENANCE
+from tailorbird.usecases.snapshots import PROVENANCE
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def same_secret(template: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every workspace gets the template's secret: snapshots are sealed with it, and a release's digest speaks of its snapshot."""
     with opened(template) as deps, deps.ledger.work("acme", write=False) as work:
         secret = work.secrets.get(PROVENANCE)
-    monkeypatch.setattr("tailorbird.ledger.provenance.randomness", SimpleNamespace(token_hex=lambda _size: secret.hex()))
+    monkeypatch.setattr("tailorbird.ledger.tenants.randomness", SimpleNamespace(token_hex=lambda _size: secret.hex()))
 
 
 @pytest.mark.usefixtures("same_secret")

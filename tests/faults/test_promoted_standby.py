@@ -14,7 +14,7 @@ from support.serving import House
 from support.standby import primary_and_standby
 from support.traffic import traffic
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.domain.quota import window_start
+from tailorbird.domain.identity import window_start
 from tailorbird.domain.value import Digest
 
 

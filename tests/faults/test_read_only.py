@@ -27,7 +27,7 @@ def test_a_workspace_that_may_only_be_read(desk: Desk, tmp_path: Path, verb: str
     assert time.monotonic() - started < 10
     assert "hint: " in call.said
     assert "Traceback" not in call.said
-    assert any(code in call.said for code in ("error[database_", "error[artifacts_forbidden]", "error[system]")), call.said
+    assert any(code in call.said for code in ("error[database_", "error[storage_forbidden]", "error[system]")), call.said
 
 
 def test_a_worker_over_a_workspace_that_may_only_be_read(desk: Desk, tmp_path: Path, undisturbed: Ending) -> None:
@@ -35,13 +35,13 @@ def test_a_worker_over_a_workspace_that_may_only_be_read(desk: Desk, tmp_path: P
     desk.submit()
     call = replace(desk.worker(), read_only=desk.workspace, log=tmp_path / "log")
     assert call.run() == 0, call.said
-    assert "error[database_read_only]" in call.said
+    assert "error[database_unreachable]" in call.said
     assert desk.worker().run() == 0
     assert ending_of(desk) == undisturbed
 
 
 @pytest.mark.parametrize(
-    ("part", "code"), [("artifacts", "artifacts_forbidden"), ("cache", "artifacts_forbidden"), ("runs", "storage_forbidden")]
+    ("part", "code"), [("artifacts", "storage_forbidden"), ("cache", "storage_forbidden"), ("runs", "storage_forbidden")]
 )
 def test_a_part_that_may_only_be_read(desk: Desk, undisturbed: Ending, part: str, code: str) -> None:
     call = replace(desk.adapt(), read_only=desk.workspace / part)

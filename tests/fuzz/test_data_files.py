@@ -18,7 +18,6 @@ from pyarrow import parquet
 from support.damage import damaged, ends_well, tries, values
 from support.data import make_objective
 from tailorbird.data import inspect_file, read_sources
-from tailorbird.data.readers.hub import check_card
 from tailorbird.domain.objective import TaskKind
 
 ROWS = [{"text": f"message {n} wörds", "label": "ab"[n % 2], "who": f"p{n % 5}"} for n in range(12)]
@@ -110,14 +109,6 @@ def test_conversations_that_are_none(turns: list[Any]) -> None:
     data = b"\n".join(map(_encoded, [*CONVERSATIONS, {"messages": turns}]))
     with TemporaryDirectory() as folder:
         ends_well(lambda: read_as("d.jsonl", data, Path(folder), messages="messages"))
-
-
-@tries(30)
-@given(text=damaged([b"---\nconfigs:\n- config_name: a\n  data_files: [{split: train, path: 'x.csv'}]\n---\nwords"]))
-def test_cards_of_the_hub(text: bytes) -> None:
-    told = text.decode("utf-8", "replace")
-    for file in ("README.md", ".huggingface.yaml"):
-        ends_well(lambda file=file: check_card("acme/desk", file, told))  # type: ignore[misc]
 
 
 def _dictionary(width: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Histories of a workspace whose database belongs to somebody else, who edits any row, restores older copies, and holds no key.
+"""Histories of a workspace whose SQLite file belongs to somebody else, who edits any row, restores older copies, and holds no key.
 
 Beside it stands one honest witness, a file that gets every checkpoint. Whatever the order of what people do and what is done to the
 database: no release is admitted that people have not approved, and every change that somebody made by hand is named by ``audit verify``.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from support.damage import tries
-from support.doubles import FixedClock, MemoryArtifacts, MemoryEngine, MemoryLedger, MemoryModelReader, MemoryStore, MemoryTrainer
+from support.doubles import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
+from support.raw_tables import Tables, read_tables, write_tables
 from support.release import base as base_ref
 from support.release import content, dossier, objective
+from support.workspace_ledger import workspace_ledger
 from tailorbird import auth
-from tailorbird.auth import KeyFileSealer
-from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.deployment import Alias, AliasTarget
-from tailorbird.domain.errors import TailorbirdError
+from tailorbird.crypto.canonical_json import canonical_json, digest_of, plain_json
+from tailorbird.domain.deployment import AliasTarget
+from tailorbird.domain.errors import Corrupt, TailorbirdError
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.release import Approval, Release, ReleaseState, Statement
+from tailorbird.ledger import open_ledger
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.release import release_digest
 from tailorbird.usecases import Actor, Dependencies, MaintenanceSettings, admit
@@ -46,17 +47,21 @@ from tailorbird.usecases.identities import (
     key_path,
 )
 from tailorbird.usecases.identities import revoke_api_key as revoke
-from tailorbird.usecases.maintenance.audit import check_log, make_checkpoint
-from tailorbird.usecases.maintenance.checkpoint_shipping import find_forks
+from tailorbird.usecases.maintenance.audit import check_log, find_forks, make_checkpoint
 from tailorbird.usecases.releases import promotion
 
 PEOPLE = FIRST_PEOPLE | {"admin-2": frozenset({Role.ADMIN}), "approver-2": frozenset({Role.APPROVER})}
 NAMES = sorted(PEOPLE)
 #: Tables whose rows are anchored, and those of the log itself.
-ANCHORED = ("tenants", "identities", "api_keys", "releases", "aliases", "rollouts")
+ANCHORED = ("tenants", "identities", "api_keys", "releases", "approvals", "aliases", "rollouts")
 LOG = ("log_entries", "log_frontier", "anchored_rows", "anchor_nodes")
 STATES = list(ReleaseState)
+#: Columns that count rows or moves, and are part of no value.
+COUNTS = ("number", "move")
 RELEASES = range(3)
+
+
+Rows = dict[tuple[Any, ...], dict[str, Any]]
 
 
 class House:
@@ -71,19 +76,19 @@ class House:
         (tree / "weights").write_text("weights")
         self.floor = self.artifacts.put_tree(tree)
         self.goal = objective(RiskTier.MINIMAL)
-        first = MemoryStore()
-        deps = self.opened(first)
+        deps = self.opened()
         initialise(deps, "acme", PEOPLE)
         with deps.ledger.work("acme") as work:
             work.records.put(self.goal)
-        self.store = first
+        deps.ledger.close()
+        self.first = read_tables(folder)
         auth.create_key(folder / "mallory.key")
         self.mallory = auth.load_key(folder / "mallory.key")
 
-    def opened(self, store: MemoryStore) -> Dependencies:
+    def opened(self) -> Dependencies:
         """The workspace as a process that starts now opens it."""
         return Dependencies(
-            ledger=MemoryLedger(self.clock, store, KeyFileSealer(self.folder)),
+            ledger=workspace_ledger(self.folder, self.clock),
             artifacts=self.artifacts,
             clock=self.clock,
             workspace=self.folder,
@@ -124,16 +129,16 @@ class HostileDatabase(RuleBasedStateMachine):
         (self.house.folder / "witness.jsonl").unlink(missing_ok=True)
         for file in (self.house.folder / "shipping").glob("*"):
             file.unlink()
-        self.store = self.house.store.copy()
-        self.deps = self.house.opened(self.store)
-        self.copies = [self.store.state]
+        write_tables(self.house.folder, self.house.first)
+        self.deps = self.house.opened()
+        self.copies = [self.state]
         self.releases: dict[int, Release] = {}
         self.approved: dict[str, set[str]] = {}
         self.rejected: set[str] = set()
         self.admitted = 0
         self.touched = False
         self._ship()
-        self.stands = [self.store.state]
+        self.stands = [self.state]
         way = (self.draft, lambda number: self.decide(number, "approver", "approve"), self.stage, self.promote)
         for step in way[:ahead]:
             step(0)
@@ -195,7 +200,7 @@ class HostileDatabase(RuleBasedStateMachine):
     @rule()
     def let_the_guest_in_by_hand(self) -> None:
         with self._hostile():
-            self._edit("identities", lambda rows: _change(rows, "guest", pending=False, admitted_by=("admin", "admin-2")))
+            self._edit("identities", lambda rows: _change(rows, "guest", pending=0, admitted_by='["admin","admin-2"]'))
 
     @rule(by=st.sampled_from(["admin", "admin-2"]), name=st.sampled_from(NAMES))
     def send_away(self, by: str, name: str) -> None:
@@ -213,23 +218,21 @@ class HostileDatabase(RuleBasedStateMachine):
 
     @rule()
     def keep_a_copy(self) -> None:
-        self.copies.append(self.store.state)
+        self.copies.append(self.state)
 
     @rule(which=st.integers(0, 20))
     def restore_a_copy(self, which: int) -> None:
         with self._hostile():
-            self.store.state = self.copies[which % len(self.copies)]
+            write_tables(self.house.folder, self.copies[which % len(self.copies)])
 
     @rule(which=st.integers(0, 20), table=st.sampled_from([*ANCHORED, *LOG]))
     def restore_a_table(self, which: int, table: str) -> None:
         with self._hostile():
-            old = {place: rows for place, rows in self.copies[which % len(self.copies)].items() if place[1] == table}
-            rest = {place: rows for place, rows in self.store.state.items() if place[1] != table}
-            self.store.state = rest | old
+            write_tables(self.house.folder, {table: self.copies[which % len(self.copies)][table]})
 
     @rule(table=st.sampled_from([*ANCHORED, *LOG]), which=st.integers(0, 1000))
     def delete_a_row(self, table: str, which: int) -> None:
-        def drop(rows: dict[Any, Any]) -> None:
+        def drop(rows: Rows) -> None:
             if rows:
                 del rows[list(rows)[which % len(rows)]]
 
@@ -241,15 +244,14 @@ class HostileDatabase(RuleBasedStateMachine):
         """The other's row is deleted, and who is left lets an approver in: what needs two admins is not done by one."""
         other = {"admin": "admin-2", "admin-2": "admin"}[left]
         with self._hostile():
-            self._edit("identities", lambda rows: rows.pop(other))
+            self._edit("identities", lambda rows: rows.pop(("acme", other)))
         before = self._guest()
         self.let_in(left, Role.APPROVER)
         after = self._guest()
-        assert after == before or after is None or after.pending, "one admin let an approver in"
+        assert after == before or after is None or after["pending"], "one admin let an approver in"
 
-    def _guest(self) -> Identity | None:
-        found: Identity | None = self.store.state.get(("acme", "identities"), {}).get("guest")
-        return found
+    def _guest(self) -> dict[str, Any] | None:
+        return self.state["identities"].get(("acme", "guest"))
 
     @rule(name=st.sampled_from(NAMES))
     def swap_a_key(self, name: str) -> None:
@@ -260,7 +262,7 @@ class HostileDatabase(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), role=st.sampled_from(list(Role)))
     def grant_a_role(self, name: str, role: Role) -> None:
         with self._hostile():
-            self._edit("identities", lambda rows: _change(rows, name, roles=frozenset({role, Role.APPROVER})))
+            self._edit("identities", lambda rows: _change(rows, name, roles=_json(sorted({role, Role.APPROVER}))))
 
     @rule(number=st.sampled_from(RELEASES), who=st.sampled_from(["approver", "approver-2", "mallory"]))
     def forge_an_approval(self, number: int, who: str) -> None:
@@ -271,10 +273,12 @@ class HostileDatabase(RuleBasedStateMachine):
             release=release.digest, dossier=digest_of(release.dossier), identity=who, role=Role.APPROVER, decision="approve", reason=""
         )
         signature = auth.sign(self.house.mallory, who, "approve", digest_of(stated), self.house.clock.now())
-        approval = Approval(**dict(stated), signature=signature)
+        approval = plain_json(Approval(**dict(stated), signature=signature))
+        row = approval | {"tenant": "acme", "number": 1, "signature": _json(approval["signature"])}
         with self._hostile():
             self._edit("identities", lambda rows: self._enter(rows, who))
-            self._edit("releases", lambda rows: _change(rows, release.digest, approvals=(approval,), state=ReleaseState.STAGED))
+            self._edit("releases", lambda rows: _change(rows, release.digest, state=ReleaseState.STAGED))
+            self._edit("approvals", lambda rows: rows.update({("acme", release.digest, who): row}))
 
     @rule(number=st.sampled_from(RELEASES), state=st.sampled_from(STATES))
     def set_a_state(self, number: int, state: ReleaseState) -> None:
@@ -289,26 +293,22 @@ class HostileDatabase(RuleBasedStateMachine):
         if release is None:
             return
 
-        def point(rows: dict[Any, Any]) -> None:
-            version = 1 + max((known for _, known in rows), default=0)
-            rows["desk", version] = Alias(
-                tenant="acme",
-                name="desk",
-                targets=(AliasTarget(release=release.digest),),
-                version=version,
-                moved_at=self.house.clock.now(),
-                moved_by="operator",
-            )
+        def point(rows: Rows) -> None:
+            version = 1 + max((key[3] for key in rows), default=0)
+            row = {"tenant": "acme", "name": "desk", "stage": "production", "version": version, "moved_at": "2026-01-01 00:00:00.000000"}
+            targets = _json([plain_json(AliasTarget(release=release.digest))])
+            told = {"targets": targets, "previous": "[]", "moved_by": "operator", "salt": "", "mirror": None, "move": version}
+            rows["acme", "desk", "production", version] = row | told
 
         with self._hostile():
             self._edit("aliases", point)
 
     @rule(which=st.integers(0, 1000), word=st.sampled_from([("approve", "reject"), ("admin", "viewer"), ("acme", "acne")]))
     def rewrite_an_entry(self, which: int, word: tuple[str, str]) -> None:
-        def rewrite(rows: dict[Any, Any]) -> None:
+        def rewrite(rows: Rows) -> None:
             if rows:
-                index = which % len(rows)
-                rows[index] = rows[index].replace(*word)
+                entry = rows[which % len(rows),]
+                entry["body"] = entry["body"].replace(*word)
 
         with self._hostile():
             self._edit("log_entries", rewrite)
@@ -317,10 +317,10 @@ class HostileDatabase(RuleBasedStateMachine):
     def append_as_we_would(self, number: int) -> None:
         """Everything as our own code writes it, tree and anchors too, by somebody without the key of the log."""
         with self._hostile(), suppress(TailorbirdError):
-            ledger = MemoryLedger(self.house.clock, self.store)
-            with ledger.work("acme") as work:
-                work.identities.add(self._mallory("mallory"))
-                work.events.append([self._event("identity.added", "mallory")])
+            with closing(open_ledger(f"sqlite:///{self.house.folder / 'tailorbird.db'}", self.house.clock)) as ledger:
+                with ledger.work("acme") as work:
+                    work.identities.add(self._mallory("mallory"))
+                    work.events.append([self._event("identity.added", "mallory")])
         if number in self.releases:
             self.forge_an_approval(number, "mallory")
 
@@ -328,15 +328,13 @@ class HostileDatabase(RuleBasedStateMachine):
     @rule()
     def put_an_old_seal_under_it(self) -> None:
         with self._hostile():
-            heads = [state.get(("", "log_frontier"), {}).get("edge") for state in self.copies]
-            sealed = [head for head in heads if head]
-            self._edit("log_frontier", lambda rows: rows.update({k: replace(v, seal=sealed[-1].seal) for k, v in rows.items()}))
+            seal = self.copies[-1]["log_frontier"][1,]["seal"]
+            self._edit("log_frontier", lambda rows: rows[1,].update(seal=seal))
 
-    def _enter(self, rows: dict[Any, Any], who: str) -> None:
-        if who in rows:
-            rows[who] = rows[who].model_copy(update={"public_key": auth.public_key(self.house.mallory)})
-        else:
-            rows[who] = self._mallory(who)
+    def _enter(self, rows: Rows, who: str) -> None:
+        """Gives a person's row the attacker's key; where there is none, makes an approver's."""
+        known = rows.get(("acme", who)) or next(iter(rows.values())) | {"name": who, "roles": _json([Role.APPROVER])}
+        rows["acme", who] = known | {"public_key": auth.public_key(self.house.mallory)}
 
     def _mallory(self, name: str) -> Identity:
         public = auth.public_key(self.house.mallory)
@@ -347,7 +345,7 @@ class HostileDatabase(RuleBasedStateMachine):
     @contextmanager
     def _honest(self) -> Iterator[None]:
         """Somebody does something, or is refused; then the witness is told. In a record that somebody wrote into, more may be refused."""
-        before = self.store.state
+        before = self.state
         with suppress(TailorbirdError):
             yield
         self._nothing_unapproved()
@@ -356,22 +354,29 @@ class HostileDatabase(RuleBasedStateMachine):
     @contextmanager
     def _hostile(self) -> Iterator[None]:
         """Somebody writes into the store; what is another than before must be named, at once and by a process that starts now."""
-        before = self.store.state
+        before = self.state
         yield
-        if _material(self.store.state) == _material(before):
+        if _material(self.state) == _material(before):
             return
-        self.touched = all(_material(self.store.state) != _material(stands) for stands in self.stands)
-        self.deps = self.house.opened(self.store)
-        assert bool(check_log(self.deps).problems or find_forks(self.deps)) == self.touched
-        written = self.store.state
+        self.touched = all(_material(self.state) != _material(stands) for stands in self.stands)
+        self.deps.ledger.close()
+        self.deps = self.house.opened()
+        assert self._named() == self.touched
+        written = self.state
         self._nothing_unapproved()
         self._follow(written)
 
-    def _follow(self, before: Any) -> None:
+    def _named(self) -> bool:
+        try:
+            return bool(check_log(self.deps).problems or find_forks(self.deps))
+        except Corrupt:
+            return True
+
+    def _follow(self, before: Tables) -> None:
         """Tells the witness. What people did to rows that nobody had written into must stand from then on: a refused load is in the log.
         Where the witness could not be told, what stood before may stand again."""
         told = self._ship()
-        stands = _carried(self.stands[-1], before, self.store.state) if self.touched else self.store.state
+        stands = _carried(self.stands[-1], before, self.state) if self.touched else self.state
         self.stands = [stands] if told else [*self.stands, stands]
 
     def _ship(self) -> bool:
@@ -398,30 +403,45 @@ class HostileDatabase(RuleBasedStateMachine):
     def _event(self, kind: str, subject: str) -> Event:
         return Event(kind=kind, tenant="acme", actor="author", subject=subject, at=self.house.clock.now())
 
-    def _edit(self, table: str, change: Callable[[dict[Any, Any]], None]) -> None:
-        place = ("acme" if table in ANCHORED and table != "tenants" else "", table)
-        rows = dict(self.store.state.get(place, {}))
+    @property
+    def state(self) -> Tables:
+        return read_tables(self.house.folder)
+
+    def _edit(self, table: str, change: Callable[[Rows], None]) -> None:
+        rows = self.state[table]
         with suppress(KeyError):
             change(rows)
-        self.store.state = {**self.store.state, place: rows}
+        write_tables(self.house.folder, {table: rows})
+
+    def teardown(self) -> None:
+        self.deps.ledger.close()
 
 
-def _change(rows: dict[Any, Any], key: Any, **changes: object) -> None:
-    rows[key] = rows[key].model_copy(update=changes)
+def _json(value: Any) -> str:
+    return canonical_json(value).decode()
 
 
-def _carried(stands: Any, before: Any, after: Any) -> Any:
+def _change(rows: Rows, name: str, **columns: object) -> None:
+    rows["acme", name].update(columns)
+
+
+def _carried(stands: Tables, before: Tables, after: Tables) -> Tables:
     """``stands`` with what changed between ``before`` and ``after`` in rows that were as they stand."""
-    stood, was, now = map(_material, (stands, before, after))
-    for place in was.keys() | now.keys():
-        mine, then, today = (tables.get(place, {}) for tables in (stood, was, now))
+    carried = dict(stands)
+    for table in (*ANCHORED, *LOG):
+        mine, then, today = (tables[table] for tables in (stands, before, after))
         changed = [key for key in then.keys() | today.keys() if then.get(key) != today.get(key) and then.get(key) == mine.get(key)]
-        stood[place] = {key: row for key, row in mine.items() if key not in changed} | {key: today[key] for key in changed if key in today}
-    return {**stands, **stood}
+        carried[table] = {key: row for key, row in mine.items() if key not in changed} | {
+            key: today[key] for key in changed if key in today
+        }
+    return carried
 
 
-def _material(state: Any) -> dict[Any, Any]:
-    return {place: dict(rows) for place, rows in state.items() if place[1] in (*ANCHORED, *LOG) and rows}
+def _material(state: Tables) -> Tables:
+    return {
+        table: {key: {name: value for name, value in row.items() if name not in COUNTS} for key, row in state[table].items()}
+        for table in (*ANCHORED, *LOG)
+    }
 
 
 TestHostileDatabase = HostileDatabase.TestCase

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from support.damage import damaged, ends_well, tries, values
-from tailorbird.api.generation_requests import parse_chat
-from tailorbird.api.retrieval_requests import parse_embedding, parse_rerank
+from tailorbird.api.openai import ChatBody, EmbeddingBody, RequestBase, RerankBody
 from tailorbird.processes.http_servers import LimitedConfig, TimeoutProtocol
 
 REQUESTS = [
@@ -98,21 +97,21 @@ def test_bytes_on_a_connection(data: bytes, cuts: list[int]) -> None:
 
 
 CHAT = {"model": "acme/desk", "messages": [{"role": "user", "content": "hello"}], "temperature": 0.5, "max_tokens": 5, "stop": ["x"]}
-BODIES: dict[Callable[[bytes], object], dict[str, Any]] = {
-    parse_chat: CHAT | {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}},
-    parse_embedding: {"model": "acme/desk", "input": ["a"], "encoding_format": "float"},
-    parse_rerank: {"model": "acme/desk", "query": "a", "top_n": 3},
+BODIES: dict[type[RequestBase], dict[str, Any]] = {
+    ChatBody: CHAT | {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}},
+    EmbeddingBody: {"model": "acme/desk", "input": ["a"], "encoding_format": "float"},
+    RerankBody: {"model": "acme/desk", "query": "a", "top_n": 3},
 }
 
 
-@pytest.mark.parametrize("parse", BODIES, ids=lambda parse: parse.__name__)
-def test_bodies(parse: Callable[[bytes], object]) -> None:
-    whole = BODIES[parse]
+@pytest.mark.parametrize("kind", BODIES, ids=lambda kind: kind.__name__)
+def test_bodies(kind: type[RequestBase]) -> None:
+    whole = BODIES[kind]
 
     @tries(40)
     @given(data=damaged([json.dumps(whole).encode()]), key=st.sampled_from(sorted(whole)), value=values(), as_value=st.booleans())
     def story(data: bytes, key: str, value: Any, as_value: bool) -> None:
         body = json.dumps(whole | {key: value}).encode("utf-8", "surrogatepass") if as_value else data
-        ends_well(lambda: parse(body))
+        ends_well(lambda: kind.parse(body))
 
     story()

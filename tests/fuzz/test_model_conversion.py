@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from support.damage import damaged, ends_well, tries, values
 from support.tiny_models import TOKENIZERS, write_gguf, write_model
+from tailorbird.chat.tokenizer import declared_ends, read_tokenizer, special_tokens
 from tailorbird.inference import open_model_reader
-from tailorbird.text.token_reader import declared_ends, read_tokenizer, special_tokens
 
 TEXTS = ("", " ", "The 12 quick\n\tfoxes' tails, naïve 漢字 \U0001f600", "<s>the</s>", "the " * 300, "\ufffd\u0300" * 50)
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("warm_converter")
 def used(source: Path, target: Path) -> None:
     """Converts a model, and reads texts with its tokenizer as whoever trains or serves does."""
     target.mkdir()
-    open_model_reader("fp32").convert(source, target)
+    open_model_reader().convert(source, target)
     tokenizer = read_tokenizer(target)
     for text in TEXTS:
         tokens = tokenizer.encode(text, add_special_tokens=False).ids

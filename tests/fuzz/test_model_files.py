@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from support.damage import damaged, ends_well, tries, values
 from tailorbird.base_models.description import ModelDigests, count_parameters, describe
-from tailorbird.base_models.local_source import check_source
+from tailorbird.base_models.sources import check_source
+from tailorbird.chat.prompts import render_pieces
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.prompt import Message
-from tailorbird.text.prompt_rendering import render_pieces
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",

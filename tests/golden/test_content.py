@@ -69,6 +69,8 @@ def test_kinds_of_log_entries_in_order(story: Story, golden: Golden) -> None:
 def test_fields_of_the_release_and_headings_of_its_card(story: Story, golden: Golden) -> None:
     shown = story.desk.json("release", "show", story.release)
     card = story.desk.run("release", "show", story.release, "--card")
+    # Which of two that tie is released, an adapter or weights, is decided by what answers cost as measured.
+    shown["content"] = {key: value for key, value in shown["content"].items() if key not in ("adapter", "weights")}
     filled = {part: sorted(key for key, value in shown[part].items() if value not in (None, [], "")) for part in ("content", "dossier")}
     golden("release", {**filled, "card": [line for line in card.splitlines() if line.startswith("#")]})
 

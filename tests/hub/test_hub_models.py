@@ -84,9 +84,9 @@ REFUSED = {
     "hf://acme/none": "model_unknown",
     "hf://acme/Tiny@v9": "model_unknown",
     "hf://gated/tiny": "model_gated",
-    "hf://acme/pickled": "model_pickled",
-    "hf://acme/code": "model_remote_code",
-    "hf://acme/empty": "model_weights",
+    "hf://acme/pickled": "model_unsafe",
+    "hf://acme/code": "model_unsafe",
+    "hf://acme/empty": "model_unreadable",
     "hf://acme": "model_unknown",
     "hf://datasets/acme": "model_unknown",
     "hf://acme/../tiny": "model_unknown",
@@ -198,9 +198,10 @@ def test_a_model_in_several_files_is_converted_and_registered_under_its_commit(b
 BOUNDED = """
 import json, shutil, sys
 from pathlib import Path
-from tailorbird.data.readers.hub import fetch_rows
+from tailorbird.data.readers.formats import read_records
+from tailorbird.data.readers.source_resolver import open_path
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.domain.allowed_places import AllowedPlace
+from tailorbird.domain.endpoint import AllowedPlace
 from tailorbird.system.outward_access import SourceAccess, restrict_sources
 from tailorbird.base_models import known_facts, pull
 
@@ -218,9 +219,8 @@ with restrict_sources(SourceAccess("acme", places, {"theirs": {"token": "hf_thei
     try:
         known_facts("hf://acme/Tiny", cache)
         told["folder"] = str(pull("hf://acme/Tiny", cache, Copying).relative_to(cache).parent)
-        workspace = cache / "rows"
-        workspace.mkdir(exist_ok=True)
-        told["rows"] = len(fetch_rows("hf://datasets/acme/desk", ["text"], workspace).read_text().splitlines())
+        with open_path("hf://datasets/acme/desk/train.jsonl", cache) as file:
+            told["rows"] = len([*read_records(file, ["text"])])
     except TailorbirdError as error:
         told["code"] = error.error_code
 print(json.dumps(told))
@@ -249,7 +249,7 @@ def test_without_a_place_the_hub_is_not_asked(tmp_path: Path) -> None:
     fill(tmp_path)
     with running(tmp_path) as hub:
         found = ask(BOUNDED, str(tmp_path / "cache"), "", HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "home"), HF_TOKEN="hf_worker")
-        assert (found, hub.asked) == ({"code": "place_not_allowed"}, [])
+        assert (found, hub.asked) == ({"code": "forbidden"}, [])
 
 
 #: Pulls an encoder by its name of the catalogue, and embeds.
@@ -272,14 +272,14 @@ print(json.dumps({"base": base.model_dump(mode="json"), "listed": listed, "width
 
 
 def test_an_encoder_of_the_catalogue_comes_from_the_hub(tmp_path: Path) -> None:
-    source = write_pooling(write_family(tmp_path / "models" / "BAAI" / "bge-small-en-v1.5", "bert"), "cls", dense=12)
+    source = write_pooling(write_family(tmp_path / "models" / "BAAI" / "bge-small-en-v1.5", "bert"), "cls")
     (source / "encoder.json").unlink()
     with running(tmp_path) as hub:
         named = (str(tmp_path / "cache"), "bge-small-en-v1.5", "BAAI/bge-small-en-v1.5")
         found = ask(ENCODER, *named, HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "home"))
     assert found["listed"] == ["bge-small-en-v1.5"]
-    assert found["width"] == 12
-    assert {"dense.safetensors", "encoder.json", "model.safetensors"} <= set(found["here"])
+    assert found["width"] == 32
+    assert {"encoder.json", "model.safetensors"} <= set(found["here"])
     assert (found["base"]["name"], found["base"]["license"]) == (f"hf://{named[2]}@{Repository(source).commit}", "apache-2.0")
     encoder = found["base"]["encoder"]
     assert encoder["pooling"] == "cls"

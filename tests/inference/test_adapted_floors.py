@@ -284,7 +284,7 @@ def test_what_does_not_fit_its_encoder_is_refused_when_it_is_loaded(engine: Torc
     before = engine.state().memory_used
     with pytest.raises(ModelInvalid) as told:
         engine.load(adapted_servable(digest_bytes(b"mine"), "acme", floor, base, LABELS))
-    assert told.value.error_code == ("floor_invalid" if damage == "another width" else "adapter_invalid")
+    assert told.value.error_code == ("model_invalid" if damage == "another width" else "adapter_invalid")
     assert (engine.loaded(), engine.state().memory_used) == ((), before)
 
 

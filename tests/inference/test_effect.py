@@ -17,14 +17,14 @@ from support.oracle import MakeModel, Reference, conversation, servable, write_a
 from support.tiny_encoder import write_tiny_encoder
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.effect import EffectProof, EffectStanding
 from tailorbird.domain.errors import Corrupt, Internal
+from tailorbird.domain.evidence import EffectProof, EffectStanding
 from tailorbird.inference import open_engine
 from tailorbird.ports.engine import LoadRequest, LocalEngine, ProbeRequest
-from tailorbird.rungs.adapter_variants import without
-from tailorbird.serving import EffectChecks
+from tailorbird.rungs.training import without
+from tailorbird.serving.effect_checks import EffectChecks
 from tailorbird.text.linear_classifier import ADAPTER
-from tailorbird.usecases.climb.effect_proof import effect_proof
+from tailorbird.usecases.runs.sealed_test import effect_proof
 
 ALL = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 TEXTS = ("my card is lost", "where is my parcel?")
@@ -102,7 +102,7 @@ def test_an_adapter_that_computes_no_numbers_is_said_to(make_model: MakeModel, e
     save_file({name: tensor * math.nan for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
     with pytest.raises(Internal) as refused:
         effect_proof(engine, servable(base, adapter=tmp_path / "lost"), tmp_path)
-    assert refused.value.error_code == "output_not_finite"
+    assert refused.value.error_code == "internal"
     assert engine.loaded() == ()
 
 
@@ -120,7 +120,6 @@ def test_the_same_engine_shows_it(adapted: tuple[Servable, Path], engine: LocalE
     engine.unload(request.release)
     assert reading.standing is EffectStanding.SHOWN
     assert reading.distance < 1e-3
-    assert reading.unshown == ()
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, *ALL])
@@ -141,7 +140,7 @@ def test_another_precision_shows_it_within_its_own_noise(adapted: tuple[Servable
         checks, request = checked(adapted[0], engine, proof)
         asyncio.run(checks.load(request))
         reading = checks.readings[request.release]
-        assert (reading.standing, reading.unshown) == (EffectStanding.SHOWN, ())
+        assert reading.standing is EffectStanding.SHOWN
         assert reading.noise > 0.005
     finally:
         engine.close()

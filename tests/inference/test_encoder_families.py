@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from support.encoders import write_pooling, write_prompts
 from support.gguf_models import write_gguf_header
 from support.model_families import ENCODERS, write_family
 from support.oracle import edit_json
+from tailorbird.base_models.encoder_vectors import read_encoder
 from tailorbird.domain.base_model import EncoderDescription, EncoderPrefixes
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference import open_encoder, open_model_reader
 from tailorbird.inference.model_converter import TransformersReader
-from tailorbird.text.encoder_vectors import read_encoder
 
 TEXTS = ["a red fox", "", "the second text is longer than the first one, by far", "日本 naïve"]
 PREFIXES = {"query": "ask: ", "document": "find: "}
@@ -37,7 +36,7 @@ def written(folder: Path, family: str, rule: str = "mean", **pooling: int) -> Pa
 
 def converted(source: Path, target: Path, stated: EncoderDescription | None = None) -> Path:
     target.mkdir()
-    TransformersReader("fp32").convert_here(source, target, stated)
+    TransformersReader().convert_here(source, target, stated)
     return target
 
 
@@ -82,17 +81,6 @@ def test_tokens_are_pooled_by_the_rule_of_the_files(rule: str, tmp_path: Path) -
     np.testing.assert_allclose(found, unit(by_hand(source, [TEXTS[2]], rule)), atol=1e-5)
 
 
-def test_a_linear_layer_behind_pooling_is_computed(tmp_path: Path) -> None:
-    source = written(tmp_path / "source", "bert", dense=12)
-    folder = converted(source, tmp_path / "target")
-    layer, pooled = load_file(source / "2_Dense" / "model.safetensors"), by_hand(source, TEXTS, "mean")
-    wanted = np.tanh(pooled @ layer["linear.weight"].numpy().T + layer["linear.bias"].numpy())
-    np.testing.assert_allclose(open_encoder().embed(folder, TEXTS), unit(wanted), atol=1e-5)
-    assert read_encoder(folder).description.width == 12
-    again = converted(folder, tmp_path / "again")
-    np.testing.assert_allclose(open_encoder().embed(again, TEXTS), unit(wanted), atol=1e-5)
-
-
 def test_vectors_that_are_compared_by_products_keep_their_length(tmp_path: Path) -> None:
     source = written(tmp_path / "source", "bert", normalised=False)
     write_prompts(source, {}, similarity_fn_name="dot")
@@ -129,20 +117,20 @@ def test_long_texts_are_read_few_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ("weightedmean", "encoder_pooling"),
-        ("two rules", "encoder_pooling"),
-        ("odd module", "encoder_pooling"),
-        ("outside", "encoder_pooling"),
-        ("manhattan", "encoder_pooling"),
-        ("pickled layer", "model_pickled"),
-        ("remote code", "model_remote_code"),
-        ("unknown type", "model_type_unknown"),
-        ("classifier", "model_not_an_encoder"),
-        ("both", "model_not_an_encoder"),
+        ("weightedmean", "model_unsupported"),
+        ("two rules", "model_unsupported"),
+        ("odd module", "model_unsupported"),
+        ("outside", "model_unsupported"),
+        ("manhattan", "model_unsupported"),
+        ("linear layer", "model_unsupported"),
+        ("remote code", "model_unsafe"),
+        ("unknown type", "model_unsupported"),
+        ("classifier", "model_unsupported"),
+        ("both", "model_unsupported"),
     ],
 )
 def test_what_cannot_be_computed_here_is_refused(change: str, code: str, tmp_path: Path) -> None:
-    source = written(tmp_path / "source", "bert", "weightedmean" if change == "weightedmean" else "mean", dense=8)
+    source = written(tmp_path / "source", "bert", "weightedmean" if change == "weightedmean" else "mean")
     modules = json.loads((source / "modules.json").read_text())
     if change == "two rules":
         edit_json(source / "1_Pooling" / "config.json", pooling_mode_cls_token=True)
@@ -151,8 +139,8 @@ def test_what_cannot_be_computed_here_is_refused(change: str, code: str, tmp_pat
         (source / "modules.json").write_text(json.dumps(modules))
     elif change == "manhattan":
         write_prompts(source, {}, similarity_fn_name="manhattan")
-    elif change == "pickled layer":
-        (source / "2_Dense" / "model.safetensors").rename(source / "2_Dense" / "pytorch_model.bin")
+    elif change == "linear layer":
+        (source / "modules.json").write_text(json.dumps([*modules, {"path": "3_Dense", "type": "sentence_transformers.models.Dense"}]))
     elif change == "remote code":
         edit_json(source / "config.json", auto_map={"AutoModel": "modeling.NewModel"})
     elif change == "unknown type":
@@ -172,7 +160,7 @@ def test_a_gguf_file_of_an_encoder_is_refused(tmp_path: Path) -> None:
     path = write_gguf_header(tmp_path / "encoder.gguf", "bert", {"bert.pooling_type": 1})
     with pytest.raises(ModelInvalid) as refused:
         converted(path, tmp_path / "target")
-    assert refused.value.error_code == "encoder_gguf"
+    assert refused.value.error_code == "model_unsupported"
 
 
 def test_foreign_files_are_read_by_a_confined_process(tmp_path: Path, warm_converter: None) -> None:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from support.oracle import LABELS, TEXTS, MakeModel, Reference, conversation, edit_json, servable, write_adapter
 from tailorbird import __version__
+from tailorbird.chat.tokenizer import ChatTokenizer
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import LocalRetrieval
 from tailorbird.domain.errors import InvalidInput, ModelInvalid, NotFound
@@ -24,7 +25,6 @@ from tailorbird.inference.devices import memory_budget
 from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.forward.model_folder import read_weights
 from tailorbird.inference.forward.weights import Precision
-from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.search_index import write_index
 
 
@@ -269,17 +269,17 @@ CONFIG_DAMAGE: dict[str, dict[str, object]] = {
     ("damage", "code"),
     [
         ("no template", "chat_template"),
-        ("no tokenizer", "model_tokenizer"),
+        ("no tokenizer", "model_unreadable"),
         ("no weights", "model_unreadable"),
-        ("half the weights", "model_shapes"),
-        ("unknown type", "model_type_unknown"),
-        ("code of its own", "model_remote_code"),
-        ("an encoder", "model_not_a_decoder"),
-        ("quantised", "model_quantised"),
-        ("another width", "model_shapes"),
-        ("fewer layers", "model_shapes"),
-        ("fewer tokens", "model_tokenizer"),
-        ("turns never end", "end_of_turn"),
+        ("half the weights", "model_unreadable"),
+        ("unknown type", "model_unsupported"),
+        ("code of its own", "model_unsafe"),
+        ("an encoder", "model_unsupported"),
+        ("quantised", "model_unsupported"),
+        ("another width", "model_unreadable"),
+        ("fewer layers", "model_unreadable"),
+        ("fewer tokens", "model_unreadable"),
+        ("turns never end", "chat_template"),
     ],
 )
 def test_bad_folders_are_refused(damage: str, code: str, tiny: Path, tmp_path: Path) -> None:

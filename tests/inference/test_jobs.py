@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from support.chat_families import FAMILIES, FRAMED, write_family
+from tailorbird.chat.tokenizer import ChatTokenizer
 from tailorbird.domain.prompt import Sampling
 from tailorbird.inference.jobs import GenerationFormat, GenerationJob
 from tailorbird.inference.text.decoding import RowSampler, SampledToken
 from tailorbird.ports.engine import Chunk
-from tailorbird.text.chat_tokenizer import ChatTokenizer
 
 TEXT = "Yes. 漢字 " * 30
 

@@ -100,7 +100,7 @@ def test_no_prompts_give_no_scores(tiny: Path) -> None:
     assert engine.score(servable(tiny).id, [], LABELS) == []
 
 
-@pytest.mark.parametrize(("labels", "code"), [((), "labels_empty"), (("a", ""), "label_empty"), (("a", "b", "a"), "label_duplicate")])
+@pytest.mark.parametrize(("labels", "code"), [((), "invalid_input"), (("a", ""), "label_empty"), (("a", "b", "a"), "invalid_input")])
 def test_labels_that_cannot_be_scored(labels: tuple[str, ...], code: str, tiny: Path) -> None:
     engine = open_engine("fp32")
     engine.load(servable(tiny))
@@ -123,7 +123,7 @@ def test_a_conversation_without_messages(tiny: Path) -> None:
     engine.load(servable(tiny))
     with pytest.raises(InvalidInput) as caught:
         engine.score(servable(tiny).id, [[]], LABELS)
-    assert caught.value.error_code == "prompt_empty"
+    assert caught.value.error_code == "invalid_input"
 
 
 def test_a_servable_that_is_not_loaded() -> None:

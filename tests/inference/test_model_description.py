@@ -70,23 +70,18 @@ def test_logits_that_are_no_multiple_of_the_head_are_told(model_type: str, own: 
 def test_what_cannot_be_a_base_is_refused(tmp_path: Path) -> None:
     folder = write_family(tmp_path, "mixtral")
     kept = (folder / "config.json").read_text()
-    cases = {
-        "model_remote_code": {"auto_map": {"AutoModel": "mine.Model"}},
-        "model_type_unknown": {"model_type": "no-such-type"},
-        "model_quantised": {"quantization_config": {"quant_method": "awq", "bits": 4}},
-        "model_not_a_decoder": {"model_type": "bert", "architectures": ["BertModel"]},
-        "model_shapes": {"hidden_size": 64},
-        "model_config": {"num_hidden_layers": 10**9},
-    }
-    assert {code: refused(changed(folder, **changes)) for code, changes in cases.items() if (folder / "config.json").write_text(kept)} == {
-        code: code for code in cases
-    }
+    cases = [
+        ("model_unsafe", {"auto_map": {"AutoModel": "mine.Model"}}),
+        ("model_unsupported", {"model_type": "no-such-type"}),
+        ("model_unsupported", {"quantization_config": {"quant_method": "awq", "bits": 4}}),
+        ("model_unsupported", {"model_type": "bert", "architectures": ["BertModel"]}),
+        ("model_config", {"num_hidden_layers": 10**9}),
+    ]
+    for code, changes in cases:
+        (folder / "config.json").write_text(kept)
+        assert refused(changed(folder, **changes)) == code, changes
     (folder / "config.json").write_text("[")
     assert refused(folder) == "model_config"
-
-
-def test_more_layers_than_weights_are_refused(tmp_path: Path) -> None:
-    assert refused(changed(write_family(tmp_path, "phi3"), num_hidden_layers=3)) == "model_shapes"
 
 
 #: Sizes that their makers publish, in billions of weights, and what a token meets of them in its layers.
@@ -135,7 +130,7 @@ def test_a_config_alone_tells_the_shape_of_the_largest(model_type: str, tmp_path
 def test_a_gguf_file_tells_the_shape_of_what_it_converts_to(tmp_path: Path) -> None:
     found = describe_here(write_gguf(tmp_path / "model.gguf"))
     (tmp_path / "converted").mkdir()
-    TransformersReader("fp32").convert_here(tmp_path / "model.gguf", tmp_path / "converted")
+    TransformersReader().convert_here(tmp_path / "model.gguf", tmp_path / "converted")
     assert found == describe_here(tmp_path / "converted")
 
 
@@ -154,14 +149,14 @@ def test_norms_of_heads_and_of_the_stream_are_counted(tmp_path: Path) -> None:
 def test_a_config_alone_is_refused_as_a_folder_is(tmp_path: Path) -> None:
     folder = write_family(tmp_path, "mixtral")
     kept = json.loads((folder / "config.json").read_text())
-    cases = {
-        "model_remote_code": {"auto_map": {"AutoModel": "mine.Model"}},
-        "model_type_unknown": {"model_type": "no-such-type"},
-        "model_quantised": {"quantization_config": {"quant_method": "mxfp4"}},
-        "model_not_a_decoder": {"model_type": "bert", "architectures": ["BertModel"]},
-        "model_config": {"num_hidden_layers": 0},
-    }
+    cases = [
+        ("model_unsafe", {"auto_map": {"AutoModel": "mine.Model"}}),
+        ("model_unsupported", {"model_type": "no-such-type"}),
+        ("model_unsupported", {"quantization_config": {"quant_method": "mxfp4"}}),
+        ("model_unsupported", {"model_type": "bert", "architectures": ["BertModel"]}),
+        ("model_config", {"num_hidden_layers": 0}),
+    ]
     alone = tmp_path / "alone.json"
-    assert {code: refused(alone) for code, changes in cases.items() if alone.write_text(json.dumps(kept | changes))} == {
-        c: c for c in cases
-    }
+    for code, changes in cases:
+        alone.write_text(json.dumps(kept | changes))
+        assert refused(alone) == code, changes

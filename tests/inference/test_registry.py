@@ -100,6 +100,25 @@ def of_adapter(name: str) -> Servable:
     return Servable(**named, adapter=f"none/{name}", prompt=PromptSpec(instruction="Answer."))
 
 
+def test_a_servable_is_unloaded_while_another_is_read() -> None:
+    registry = BareRegistry(1000)
+    registry.load(of_adapter("first"))
+    registry.reading.clear()
+    registry.going.clear()
+    loading = threading.Thread(target=registry.load, args=(of_adapter("second"),))
+    loading.start()
+    assert registry.reading.wait(10)
+    unloading = threading.Thread(target=registry.unload, args=(digest_of("first"),))
+    unloading.start()
+    unloading.join(5)
+    waited = unloading.is_alive()
+    registry.going.set()
+    loading.join(10)
+    unloading.join(10)
+    assert not waited
+    assert registry.ids() == (digest_of("second"),)
+
+
 def test_the_last_user_may_go_while_its_weights_are_read_again() -> None:
     registry = BareRegistry(115)
     for name in ("first", "second"):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from support.doubles.engine import MemoryEncoder
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.endpoint import HostedModel
-from tailorbird.domain.errors import Conflict, InvalidInput
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Entry, PromptSpec, Retrieval
 from tailorbird.inference import open_engine
 from tailorbird.inference.retrieval import Lookups
-from tailorbird.processes.engine_process import AsyncEngine
+from tailorbird.processes.engine_process import engine_app
 from tailorbird.text.search_index import write_index
 
 NAME = "sha256:" + "1" * 64
@@ -85,14 +85,15 @@ def test_an_engine_holds_what_a_hosted_model_is_shown_and_no_weights(tmp_path: P
     )
     engine = open_engine()
     try:
-        asyncio.run(AsyncEngine(engine).load(servable))
+        engine.load(servable)
         assert engine.loaded() == (NAME,)
         [[found]] = engine.retrieve(NAME, [QUESTION], frozenset({"everyone"}), 1)
         assert found.entry.id == "own"
         assert [each.release for each in engine.state().releases] == [NAME]
-        with pytest.raises(Conflict) as refused:
-            asyncio.run(AsyncEngine(engine).load(servable.model_copy(update={"retrieval": None})))
-        assert refused.value.error_code == "hosted_unserved"
+        app = engine_app(engine, lambda _wanted: servable.model_copy(update={"retrieval": None}), "secret")
+        with TestClient(app, headers={"authorization": "Bearer secret"}) as client:
+            refused = client.post("/load", json={"tenant": "acme", "release": NAME, "purpose": "production"})
+        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
         engine.unload(NAME)
         assert engine.loaded() == ()
     finally:

@@ -12,11 +12,12 @@ from transformers import AutoConfig
 
 from support.clocks import replace_clock
 from support.model_families import config_of, write_family
+from tailorbird.decoders import blocks, model_class
 from tailorbird.domain.base_model import SavedActivations
 from tailorbird.inference import saved_activations
-from tailorbird.inference.model_description import decoder_blocks, describe_here, model_class, shape_of
+from tailorbird.inference.model_description import describe_here, shape_of
 from tailorbird.inference.saved_activations import count_saved
-from tailorbird.training.methods.lora import LoraLinear, block_layers
+from tailorbird.training.methods import LoraLinear, block_layers
 
 RANK, LENGTHS = 4, (256, 512)
 #: Norms before and behind, windows, capped scores, states that run, convolutions.
@@ -48,7 +49,7 @@ def config(family: str) -> Any:
 def count_without_memory(made: Any, adapted: set[str]) -> tuple[SavedActivations, ...]:
     with torch.device("meta"):
         model = model_class(made, "m").from_config(made)
-    return count_saved(model, decoder_blocks(model), adapted)
+    return count_saved(model, blocks(model), adapted)
 
 
 def test_layers_that_repeat_are_counted_once_and_multiplied() -> None:
@@ -56,8 +57,8 @@ def test_layers_that_repeat_are_counted_once_and_multiplied() -> None:
     made.num_hidden_layers, made.layer_types = 8, ["sliding_attention", "full_attention"] * 4
     with torch.device("meta"):
         model = model_class(made, "m").from_config(made)
-    whole = count_saved(model, decoder_blocks(model), {"o_proj"})
-    assert len(decoder_blocks(model)) == 2
+    whole = count_saved(model, blocks(model), {"o_proj"})
+    assert len(blocks(model)) == 2
     made.num_hidden_layers, made.layer_types = 4, ["sliding_attention", "full_attention"] * 2
     half = count_without_memory(made, {"o_proj"})
     for eight, four in zip(whole, half, strict=True):

@@ -12,12 +12,12 @@ from transformers import LlamaConfig
 from support.chat_families import FAMILIES, write_family
 from support.oracle import servable
 from support.random_models import save_llama
+from tailorbird.chat.prompts import messages_for_row
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.inference import open_engine
 from tailorbird.ports.trainer import Example
-from tailorbird.text.prompt_rendering import messages_for_row
+from tailorbird.training.batches import RowTokenizer
 from tailorbird.training.network import Network, read_model
-from tailorbird.training.tokenization import RowTokenizer
 
 PROMPT = PromptSpec(instruction="Classify the message.", labels=("card_lost", "refund"), list_labels=True)
 EXAMPLES = [Example(text="Where is my card?", target="card_lost"), Example(text="a </s><|im_end|> b", target="Not yet, sorry.")]

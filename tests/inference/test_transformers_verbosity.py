@@ -8,7 +8,7 @@ from threading import Thread
 from transformers.utils import logging
 
 from tailorbird.inference.transformers_verbosity import quiet
-from tailorbird.system.model_load import model_load
+from tailorbird.system.process import model_load
 
 
 def is_free() -> bool:

@@ -16,10 +16,8 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.crypto.sealed_stream import new_data_key
 from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.ledger import open_artifacts
-from tailorbird.ledger.artifacts import Artifacts
+from tailorbird.ledger.artifacts import ArtifactStore
 from tailorbird.ledger.blobs import RemoteBlobs
-from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
-from tailorbird.usecases.tenant_keys import SealedArtifacts
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +30,7 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture(params=["memory", "fsspec", "s3", "encrypted", "encrypted on s3", "of a tenant"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ErasableStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     """The twin, and the store in a folder and on S3: in the clear, encrypted, and encrypted before what lies in the clear."""
     if request.param == "memory":
         return MemoryArtifacts(tmp_path / "read")
@@ -42,7 +40,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ErasableStore:
         return opened.sealed_by(new_data_key(), tmp_path / "clear")
     if request.param == "of a tenant":
         own = opened.sealed_by(new_data_key(), tmp_path / "clear")
-        return SealedArtifacts(lambda: own, opened)
+        return opened.of_tenant(lambda: own)
     return opened
 
 
@@ -104,7 +102,7 @@ def test_a_tree_is_named_by_names_and_contents_alone(store: ArtifactStore, tmp_p
     assert store.put_tree(one) != store.put_tree(other)
 
 
-def test_what_is_destroyed_is_gone_and_can_be_put_again(store: ErasableStore, tmp_path: Path) -> None:
+def test_what_is_destroyed_is_gone_and_can_be_put_again(store: ArtifactStore, tmp_path: Path) -> None:
     kept, gone = store.put(b"kept"), store.put(b"somebody's words")
     folder = tmp_path / "inputs"
     folder.mkdir()
@@ -121,7 +119,7 @@ def test_what_is_destroyed_is_gone_and_can_be_put_again(store: ErasableStore, tm
     assert store.get(gone) == b"somebody's words"
 
 
-def test_copies_in_other_trees_go_with_what_is_destroyed(store: ErasableStore, tmp_path: Path) -> None:
+def test_copies_in_other_trees_go_with_what_is_destroyed(store: ArtifactStore, tmp_path: Path) -> None:
     """A tree that was read has the very bytes: they go whoever asked for it, and before or after the bytes themselves went."""
     trees = []
     for name, content in (("one", b"somebody's words"), ("other", b"somebody's words"), ("third", b"nobody's words!!")):
@@ -140,12 +138,12 @@ def test_copies_in_other_trees_go_with_what_is_destroyed(store: ErasableStore, t
     assert [list(tree.rglob("rows.csv")) != [] for tree in trees] == [False, False, True]
 
 
-def test_what_others_hold_stays_where_it_lies_once_for_all(store: ErasableStore, tmp_path: Path) -> None:
+def test_what_others_hold_stays_where_it_lies_once_for_all(store: ArtifactStore, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     (tmp_path / "inputs").mkdir()
     (tmp_path / "inputs" / "rows.csv").write_bytes(b"text,label")
     tree = store.get_tree(store.put_tree(tmp_path / "inputs"))
     digest = digest_bytes(b"text,label")
-    encrypted = "sealed" in str(type(store)).lower()
+    encrypted = request.node.callspec.id == "of a tenant"
     assert store.destroy(digest, shared=True) == encrypted
     assert store.exists(digest) != encrypted, "what is encrypted is nobody else's"
     assert not list(tree.rglob("rows.csv"))
@@ -161,9 +159,8 @@ def test_everything_stored_is_listed(store: ArtifactStore, tmp_path: Path) -> No
     assert set(store.digests()) == expected
 
 
-@pytest.mark.parametrize("kind", ["memory", "fsspec"])
-def test_bytes_are_copied_to_another_store_once(store: ArtifactStore, kind: str, tmp_path: Path) -> None:
-    other: ArtifactStore = MemoryArtifacts(tmp_path / "o") if kind == "memory" else open_artifacts(str(tmp_path / "b"), tmp_path / "c")
+def test_bytes_are_copied_to_another_store_once(store: ArtifactStore, tmp_path: Path) -> None:
+    other = type(store)(tmp_path / "o") if isinstance(store, MemoryArtifacts) else open_artifacts(str(tmp_path / "b"), tmp_path / "c")
     digest = store.put(b"some bytes")
     assert store.copy(digest, other)
     assert not store.copy(digest, other)
@@ -193,9 +190,8 @@ def test_what_another_process_stored_is_seen(s3: str, tmp_path: Path) -> None:
     one = open_artifacts(url, tmp_path / "cache")
     first = one.put(b"first")
     assert set(one.digests()) == {first}
-    other = Artifacts(
-        RemoteBlobs(fsspec.filesystem("s3", skip_instance_cache=True), url.removeprefix("s3://"), tmp_path), tmp_path / "cache"
-    )
+    files = RemoteBlobs(fsspec.filesystem("s3", skip_instance_cache=True), url.removeprefix("s3://"), tmp_path)
+    other = ArtifactStore(files, tmp_path / "cache")
     second = other.put(b"second")
     assert set(one.digests()) == {first, second}
     assert one.exists(second)

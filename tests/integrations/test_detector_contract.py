@@ -12,8 +12,7 @@ import pytest
 from support.data import ORIGIN, Store, make_objective
 from tailorbird import wiring
 from tailorbird.data import SnapshotRequest, build_snapshot
-from tailorbird.data.privacy import Redaction
-from tailorbird.data.privacy.personal_data import OwnDetector
+from tailorbird.data.privacy import OwnDetector, Redaction
 from tailorbird.domain.curation import CurationPolicy, CurationReport, PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.errors import Unavailable
 from tailorbird.ports.detector import Detector

@@ -20,10 +20,11 @@ from support.drivers import (
     vllm_replicas_served,
     vllm_served,
 )
+from support.serving import scoring, writing
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.prompt import Sampling
-from tailorbird.ports.engine import EngineDriver
+from tailorbird.ports.engine import EmbedRequest, EngineDriver, RetrieveRequest
 
 TEXTS = ("my card is lost", "where is my parcel", "please refund me", "how do I top up?")
 ENGINES = ["twin", "replicas", pytest.param("torch", marks=pytest.mark.slow), pytest.param("vllm", marks=pytest.mark.vllm)]
@@ -49,17 +50,16 @@ def test_a_release_is_loaded_asked_and_unloaded(served: Served) -> None:
     first, second, *_ = served.releases
 
     async def story(driver: EngineDriver) -> None:
-        assert await driver.ready()
-        assert await driver.loaded() == ()
+        assert (await driver.status()).loaded == ()
         for release in (first, second, first):
             await driver.load(request(release))
-        assert set(await driver.loaded()) == {first, second}
-        state = await driver.state()
+        assert set((await driver.status()).loaded) == {first, second}
+        state = await driver.status()
         assert {one.release for one in state.releases} == {first, second}
         assert all(one.resident and one.tenant == "acme" for one in state.releases)
         await driver.unload(first)
         await driver.unload(first)
-        assert await driver.loaded() == (second,)
+        assert (await driver.status()).loaded == (second,)
 
     served.run(story)
 
@@ -116,7 +116,7 @@ def test_an_answer_nobody_wants_leaves_the_engine_free(served: Served) -> None:
     async def story(driver: EngineDriver) -> None:
         await driver.load(request(first))
         for _ in range(3):
-            async with aclosing(driver.stream(first, asked(TEXTS[0]), Sampling(max_tokens=200))) as chunks:
+            async with aclosing(await driver.ask(writing(first, asked(TEXTS[0]), Sampling(max_tokens=200)))) as chunks:
                 await anext(chunks)
         assert (await answer(driver, first, TEXTS[0]))[0]
 
@@ -142,16 +142,16 @@ def test_labels_are_scored_or_refused_and_nothing_is_looked_up(served: Served) -
         await driver.load(request(first))
         labels = ("card", "parcel", "refund")
         if served.scores:
-            scores = await driver.score(first, asked(TEXTS[0]), labels)
+            scores = await driver.ask(scoring(first, asked(TEXTS[0]), labels))
             assert math.isclose(sum(map(math.exp, scores.log_probabilities)), 1, abs_tol=1e-4)
         else:
             with pytest.raises(InvalidInput) as refused:
-                await driver.score(first, asked(TEXTS[0]), labels)
+                await driver.ask(scoring(first, asked(TEXTS[0]), labels))
             assert refused.value.error_code == "scoring_unsupported"
         with pytest.raises(InvalidInput) as looked:
-            await driver.retrieve(first, TEXTS[0], frozenset({"everyone"}), 3)
+            await driver.ask(RetrieveRequest(release=first, text=TEXTS[0], groups=frozenset({"everyone"}), count=3))
         with pytest.raises(InvalidInput) as embedded:
-            await driver.embed(first, TEXTS)
+            await driver.ask(EmbedRequest(release=first, texts=tuple(TEXTS)))
         assert (looked.value.error_code, embedded.value.error_code) == ("retrieval_missing", "embeddings_missing")
 
     served.run(story)

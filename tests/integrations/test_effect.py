@@ -1,4 +1,4 @@
-"""Proof of effect on outside servers: a wrong mapping is refused by vLLM's driver, with a base beside it, alone, and greedily."""
+"""Proof of effect on outside servers: a wrong mapping is refused by vLLM's driver, with a base beside it, and alone."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from support.doubles import MemoryEngine
 from support.drivers import request, servable
 from support.effects import KINDS, ToldProofs, faulty, write_twin_adapter
 from support.gguf_models import write_exportable
+from support.serving import writing
 from support.vllm_twin import VllmTwin
+from tailorbird.chat.tokenizer import read_tokenizer
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding, TokenChances
-from tailorbird.domain.errors import Corrupt, Unavailable
+from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
+from tailorbird.domain.evidence import EffectProof, EffectReading, EffectStanding, TokenChances
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.integrations.vllm import VllmDriver
 from tailorbird.ports.engine import ProbeRequest
-from tailorbird.serving import EffectChecks
-from tailorbird.text.token_reader import read_tokenizer
-from tailorbird.usecases.climb.effect_proof import effect_proof
+from tailorbird.serving.effect_checks import EffectChecks
+from tailorbird.usecases.runs.sealed_test import effect_proof
 
 BASE = Path("base")
 
@@ -61,17 +62,17 @@ def test_a_server_that_was_started_again_is_given_its_adapter_again_and_asked(on
 
     async def story() -> None:
         await checks.load(request(one.id))
-        assert await checks.loaded() == (one.id,)
+        assert (await checks.status()).loaded == (one.id,)
         before = len(twin.asked)
         twin.restart()
-        assert await checks.loaded() == await driver.loaded() == ()
+        assert (await checks.status()).loaded == (await driver.status()).loaded == ()
         await checks.load(request(one.id))
-        assert await checks.loaded() == (one.id,)
+        assert (await checks.status()).loaded == (one.id,)
         assert len(twin.asked) == 2 * before
         await checks.close()
         bare = VllmDriver(twin.client(), "base", lambda _: prompt)
         await bare.load(request(prompt.id))
-        assert await bare.loaded() == (prompt.id,)
+        assert (await bare.status()).loaded == (prompt.id,)
         await bare.close()
 
     asyncio.run(story())
@@ -85,7 +86,7 @@ def mapping(fault: str, one: Servable, folder: Path) -> Callable[[Servable], Ser
 def test_with_the_base_beside_it_all_is_shown(one: Servable, proof: EffectProof) -> None:
     twin, base = VllmTwin(MemoryEngine(), BASE), VllmTwin(MemoryEngine(), BASE)
     reading = shown(twin, one, proof, base)
-    assert (reading.standing, reading.unshown) == (EffectStanding.SHOWN, ())
+    assert reading.standing is EffectStanding.SHOWN
     assert {body["model"] for body in base.asked} == {"base"}
     assert {body["model"] for body in twin.asked} == {one.id}
     salts = [body["cache_salt"] for body in twin.asked]
@@ -96,7 +97,6 @@ def test_with_the_base_beside_it_all_is_shown(one: Servable, proof: EffectProof)
 def test_without_a_base_the_effect_is_shown_and_not_its_parts(one: Servable, proof: EffectProof) -> None:
     reading = shown(VllmTwin(MemoryEngine(), BASE), one, proof)
     assert reading.standing is EffectStanding.SHOWN
-    assert set(reading.unshown) <= set(KINDS)
     assert reading.noise == pytest.approx(proof.effect / 5, rel=0.01)
 
 
@@ -135,18 +135,12 @@ def test_a_base_row_that_a_neighbours_adapter_answers_is_refused(one: Servable, 
 
 
 @pytest.mark.parametrize("settings", [{"told": False}, {"most": 5}])
-def test_greedy_tokens_alone_show_that_the_base_does_not_answer(
-    one: Servable, proof: EffectProof, tmp_path: Path, settings: dict[str, Any]
-) -> None:
-    """Of a server that tells no log-probabilities, and of one that refuses to tell of so many."""
+def test_a_server_without_log_probabilities_is_refused(one: Servable, proof: EffectProof, settings: dict[str, Any]) -> None:
+    """One that tells none, and one that refuses to tell of so many."""
     twin = VllmTwin(MemoryEngine(), BASE, **settings)
-    reading = shown(twin, one, proof)
-    assert (reading.standing, set(reading.unshown)) == (EffectStanding.SHOWN, set(KINDS))
-    inert = VllmTwin(MemoryEngine(), BASE, **settings)
-    inert.mapped = mapping("dropped", one, tmp_path)  # type: ignore[method-assign]
-    with pytest.raises(Corrupt) as refused:
-        shown(inert, one, proof)
-    assert refused.value.error_code == "adapter_inert"
+    with pytest.raises(Conflict) as refused:
+        shown(twin, one, proof)
+    assert (refused.value.error_code, twin.adapters) == ("driver_unable", {})
 
 
 def of_base(folder: Path, answering: Callable[[dict[str, Any]], httpx.Response]) -> tuple[VllmDriver, Servable]:
@@ -161,22 +155,19 @@ def of_base(folder: Path, answering: Callable[[dict[str, Any]], httpx.Response])
     return VllmDriver(httpx.AsyncClient(base_url="http://vllm", transport=httpx.MockTransport(server)), "base", lambda _: one), one
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_tokens_are_told_by_their_ids(tmp_path: Path, told: bool) -> None:
-    """vLLM writes nothing for half a character, and the same for several; a choice without log-probabilities is known by its id, too."""
+def test_tokens_are_told_by_their_ids(tmp_path: Path) -> None:
+    """vLLM writes nothing for half a character, and the same for several."""
 
     def answering(body: dict[str, Any]) -> httpx.Response:
         assert body["return_tokens_as_token_ids"]
-        assert body["return_token_ids"]
         numbered = [{"token": f"token_id:{token}", "bytes": [], "logprob": -0.5 - place} for place, token in enumerate((half, control))]
-        choice = {"message": {"content": ""}, "token_ids": [half], "logprobs": {"content": [{"top_logprobs": numbered}]} if told else None}
+        choice = {"message": {"content": ""}, "logprobs": {"content": [{"top_logprobs": numbered}]}}
         return httpx.Response(200, json={"choices": [choice]})
 
     async def story() -> None:
         await driver.load(request(one.id))
-        found = await driver.probe(ProbeRequest(release=one.id, prompts=((Message(role="user", content="thanks"),),)))
-        names, nats = ((b"\xf0".hex(), b"</s>".hex()), (-0.5, -1.5)) if told else ((b"\xf0".hex(),), ())
-        assert found == [TokenChances(tokens=names, nats=nats)]
+        found = await driver.ask(ProbeRequest(release=one.id, prompts=((Message(role="user", content="thanks"),),)))
+        assert found == [TokenChances(tokens=(b"\xf0".hex(), b"</s>".hex()), nats=(-0.5, -1.5))]
         await driver.close()
 
     driver, one = of_base(tmp_path, answering)
@@ -211,11 +202,11 @@ def test_a_server_that_holds_an_adapter_from_its_start_is_asked_again_after_it(t
 
     async def story() -> None:
         await driver.load(request(one.id))
-        assert await driver.loaded() == (one.id,)
+        assert (await driver.status()).loaded == (one.id,)
         with pytest.raises(Unavailable):
-            async for _ in driver.stream(one.id, (Message(role="user", content="thanks"),), Sampling()):
+            async for _ in await driver.ask(writing(one.id, (Message(role="user", content="thanks"),), Sampling())):
                 pass
-        assert await driver.loaded() == ()
+        assert (await driver.status()).loaded == ()
         await driver.close()
 
     driver, one = of_base(tmp_path, answering)

@@ -165,13 +165,13 @@ def test_a_machine_without_a_free_core_loses_no_request_to_its_own_engine(tmp_pa
     monkeypatch.setattr(loopback, "_CONNECT", 0.05)
 
     async def told() -> None:
-        peer = Peer([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"])
+        peer = Peer([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"])
         async with await asyncio.start_unix_server(peer.serve, tmp_path / "s"):
             driver = loopback.open_driver(f"unix:{tmp_path}/s", "s")
-            asked = asyncio.create_task(driver.loaded())
+            asked = asyncio.create_task(driver.status())
             await asyncio.sleep(0)
             time.sleep(0.2)  # nothing of this process runs meanwhile, as on such a machine
-            assert await asked == ()
+            assert (await asked).loaded == ()
             await driver.close()
             await peer.gone.wait()
 

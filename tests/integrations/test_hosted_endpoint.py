@@ -29,7 +29,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, HostedChunk
-from tailorbird.serving.hosted_driver import STOOD_IN_FOR
+from tailorbird.serving.hosted_models import STOOD_IN_FOR
 
 PROMPT = (Message(role="system", content="Classify."), Message(role="user", content="I lost my card"))
 KEY = "sk-very-secret"

@@ -72,7 +72,7 @@ def test_what_another_service_wrapped_is_refused(opened: tuple[KeyService, Calla
     write_key_file(tmp_path / "other.key")
     with pytest.raises(Forbidden) as refused:
         service.unwrap(open_key_file(tmp_path / "other.key").wrap(KEY, "acme"), "acme")
-    assert refused.value.error_code == "workspace_key_wrong"
+    assert refused.value.error_code == "forbidden"
     with pytest.raises(Forbidden):
         open_key_file(tmp_path / "other.key").unwrap("vault:v1:AAAA", "acme")
 
@@ -94,10 +94,10 @@ class TestFile:
         place = tmp_path / "workspace.key"
         for content, mode, code in (
             (None, 0, "workspace_key_missing"),
-            (new_key(), 0o440, "key_readable"),
-            ("", 0o400, "workspace_key_invalid"),
-            ("not a key", 0o400, "workspace_key_invalid"),
-            (f"{new_key()}\nshort\n", 0o400, "workspace_key_invalid"),
+            (new_key(), 0o440, "forbidden"),
+            ("", 0o400, "invalid_input"),
+            ("not a key", 0o400, "invalid_input"),
+            (f"{new_key()}\nshort\n", 0o400, "invalid_input"),
         ):
             if content is not None:
                 place.unlink(missing_ok=True)
@@ -177,7 +177,7 @@ class TestVault:
     def test_a_wrong_token_and_a_key_that_is_not_there_are_told(self, transit: TransitServer) -> None:
         with pytest.raises(Forbidden) as refused:
             open_vault(transit.url, "another").wrap(KEY, "acme")
-        assert refused.value.error_code == "key_service_forbidden"
+        assert refused.value.error_code == "forbidden"
         with pytest.raises(NotFound):
             open_vault(transit.url.replace("workspace", "other"), TOKEN).wrap(KEY, "acme")
 

@@ -1,11 +1,9 @@
-"""What every tracker must do: the same training to the twin, to TensorBoard's event files and to MLflow's API."""
+"""What every tracker must do: the same training to the twin and to MLflow's API."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +11,7 @@ from support.doubles import MemoryTracker
 from support.mlflow_server import Server, mlflow_server
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.run import TrainingProgress, TrainingReport
-from tailorbird.integrations import mlflow, tensorboard
+from tailorbird.integrations import mlflow
 from tailorbird.ports.tracker import TrackedTraining, Tracker, numbers
 
 TRAINING = TrackedTraining(experiment="acme/desk", run="162292ef2971", name="make lora r16", settings={"learning_rate": "0.001"})
@@ -65,33 +63,6 @@ class Place:
     trainings: Callable[[], int]
 
 
-def events(folder: Path) -> Iterator[object]:
-    """Events of all files: a record is its length (8 bytes), a checksum (4), the event, a checksum (4)."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    for path in sorted(folder.rglob("events.*")):
-        left = path.read_bytes()
-        while left:
-            (size,) = struct.unpack("<Q", left[:8])
-            yield Event.FromString(left[12 : 12 + size])
-            left = left[16 + size :]
-
-
-def tensorboard_place(folder: Path) -> Place:
-    def values() -> list[tuple[str, int, object]]:
-        return [(value.tag, event.step, value) for event in events(folder) for value in event.summary.value]  # type: ignore[attr-defined]
-
-    def curves() -> Curves:
-        return {(tag, step, round(value.simple_value, 6)) for tag, step, value in values() if value.HasField("simple_value")}  # type: ignore[attr-defined]
-
-    def settings() -> str:
-        return " ".join(str(value) for tag, _, value in values() if tag.startswith("settings"))
-
-    return Place(
-        lambda: tensorboard.TensorBoardTracker(folder), curves, settings, lambda: len({path.parent for path in folder.rglob("events.*")})
-    )
-
-
 def mlflow_place(server: Server) -> Place:
     def curves() -> Curves:
         return {(name, step, round(value, 6)) for run in server.runs.values() for name, step, value in run["metrics"]}
@@ -112,13 +83,13 @@ def memory_place() -> Place:
     return Place(lambda: twin, curves, lambda: str(twin.trainings), lambda: len({one.run for one in twin.trainings}))
 
 
-@pytest.fixture(params=["memory", "tensorboard", "mlflow"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(params=["memory", "mlflow"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     if request.param == "mlflow":
         with mlflow_server("s3cret") as server:
             yield mlflow_place(server)
     else:
-        yield memory_place() if request.param == "memory" else tensorboard_place(tmp_path)
+        yield memory_place()
 
 
 def test_every_step_is_shown_and_so_are_the_settings(place: Place) -> None:
@@ -176,10 +147,3 @@ def test_a_server_that_cannot_be_used_is_named_as_such(token: str) -> None:
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidInput):
         mlflow.open_tracker("mlruns", "")
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "acme").write_text("no folder", encoding="utf-8")
-    with pytest.raises(Unavailable) as caught:
-        tensorboard.TensorBoardTracker(tmp_path).begin(TRAINING)
-    assert caught.value.error_code == "tracker_unreachable"

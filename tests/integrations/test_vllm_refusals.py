@@ -35,7 +35,8 @@ def test_a_server_that_is_not_there() -> None:
         await driver.load(request(ID))
         with pytest.raises(Unavailable):
             await answer(driver, ID, "hello")
-        assert not await driver.ready()
+        with pytest.raises(Unavailable):
+            await driver.status()
         await driver.close()
 
     asyncio.run(story())

@@ -13,7 +13,7 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.integrations.vllm import open_driver
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.processes.http_servers import free_port
-from tailorbird.serving import EngineReplicas
+from tailorbird.serving.engine_replicas import EngineReplicas
 
 TEXTS = [f"my card {number} is lost, and nobody answers the telephone" for number in range(12)]
 
@@ -55,7 +55,7 @@ def test_a_vllm_that_is_killed_breaks_off_what_had_begun_alone_and_is_asked_agai
         assert await asyncio.gather(*asked()) == whole, "the other one answers for both"
 
         stack.enter_context(vllm_process(base_model_folder, tmp_path / "again", ports[0]))
-        assert set(await replicas.loaded()) == set(releases)
+        assert set((await replicas.status()).loaded) == set(releases)
         assert await asyncio.gather(*asked()) == whole
         for driver in drivers.values():
             await driver.close()

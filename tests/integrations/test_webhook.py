@@ -165,7 +165,7 @@ def test_a_refusal_for_good_is_not_tried_again(status: int):
 def test_an_address_that_is_no_plain_web_address_is_refused(url: str):
     with pytest.raises(InvalidInput) as refusal:
         open_notifier(url)
-    assert refusal.value.error_code == "webhook_url"
+    assert refusal.value.error_code == "invalid_input"
     assert "pw" not in refusal.value.message
 
 

@@ -1,4 +1,4 @@
-"""Ledgers to run the contract against: the databases, and the twin in memory for whatever speaks through the ports alone.
+"""Databases to run the contract against.
 
 A new database joins by a line in ``DATABASES`` and a fixture that makes a fresh one.
 """
@@ -14,21 +14,17 @@ import pytest
 from sqlalchemy import create_engine, insert, text
 from sqlalchemy.pool import NullPool
 
-from support.doubles import MemoryLedger
-from support.doubles.ledger.tables import SYSTEM
-from support.doubles.ledger.tenants import TENANTS as TENANT_ROWS
 from support.ledger_samples import START, SetClock
 from support.postgresql import BOTH, TEMPLATE, Server, as_user, running_server
 from tailorbird.domain.identity import Tenant
-from tailorbird.ledger import open_ledger
+from tailorbird.ledger import Ledger, open_ledger
 from tailorbird.ledger.database import open_database
+from tailorbird.ledger.repository import row_of
 from tailorbird.ledger.tables import tenants
 from tailorbird.ports.clock import Clock
-from tailorbird.ports.ledger import Ledger
 
 TENANTS = ("acme", "globex")
 DATABASES = ["sqlite", "postgresql"]
-LEDGERS = ["memory", *DATABASES]
 
 #: Makes a database and returns its URL; the folder is for those that are files.
 Fresh = Callable[[Path], str]
@@ -37,16 +33,9 @@ Open = Callable[[Path, Clock], Ledger]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test runs on every kind of ledger; one that asks for a database's URL, or for what rests on it, on the databases."""
+    """Each test runs on every kind of database."""
     if "kind" in metafunc.fixturenames:
-        metafunc.parametrize("kind", DATABASES if {"url", "fresh"} & {*metafunc.fixturenames} else LEDGERS)
-
-
-def add_tenants(ledger: MemoryLedger) -> Ledger:
-    """Puts both tenants into the table and nothing into the log: what tests append is all that there is."""
-    rows = {name: Tenant(name=name, created_at=START) for name in TENANTS}
-    ledger.store.commit({**ledger.store.state, (SYSTEM, TENANT_ROWS.name): rows})
-    return ledger
+        metafunc.parametrize("kind", DATABASES)
 
 
 def fill_template(url: str) -> None:
@@ -54,7 +43,7 @@ def fill_template(url: str) -> None:
     with closing(open_ledger(url)) as ledger:
         ledger.migrate()
     with closing(open_database(url)) as database, database.writing() as connection:
-        connection.execute(insert(tenants), [{"name": name, "created_at": START} for name in TENANTS])
+        connection.execute(insert(tenants), [row_of(tenants, Tenant(name=name, created_at=START)) for name in TENANTS])
 
 
 @pytest.fixture(scope="session")
@@ -102,8 +91,6 @@ def fresh(request: pytest.FixtureRequest, kind: str) -> Fresh:
 @pytest.fixture
 def open_fresh(request: pytest.FixtureRequest, kind: str) -> Open:
     """Opens new ledgers that hold two tenants and nothing else, of each kind in turn."""
-    if kind == "memory":
-        return lambda _folder, clock: add_tenants(MemoryLedger(clock))
     fresh: Fresh = request.getfixturevalue("fresh")
     return lambda folder, clock: open_ledger(fresh(folder), clock=clock)
 
@@ -131,7 +118,7 @@ def clock() -> SetClock:
 @pytest.fixture
 def ledger(request: pytest.FixtureRequest, kind: str, clock: SetClock) -> Iterator[Ledger]:
     """A ledger that holds two tenants and nothing else; of a database it is the one at ``url``."""
-    opened = add_tenants(MemoryLedger(clock)) if kind == "memory" else open_ledger(request.getfixturevalue("url"), clock=clock)
+    opened = open_ledger(request.getfixturevalue("url"), clock=clock)
     yield opened
     opened.close()
 

@@ -16,11 +16,9 @@ from tailorbird.crypto.anchored_rows import anchored_row
 from tailorbird.crypto.log_verification import LogReplay
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.event import AnchoredRow, Event
-from tailorbird.domain.identity import ApiKey, Identity, Role, Session, Tenant
-from tailorbird.domain.quota import KeyLimits
+from tailorbird.domain.identity import ApiKey, Identity, KeyLimits, Role, Session, Tenant
 from tailorbird.domain.release import ReleaseState
-from tailorbird.ledger import open_ledger
-from tailorbird.ports.ledger import Ledger
+from tailorbird.ledger import Ledger, open_ledger
 
 Raw = Callable[..., int]
 
@@ -142,8 +140,8 @@ TAMPERINGS = {
     "a role": ("UPDATE identities SET roles = '[\"admin\"]'", "record of acme: identity ada is not what the log says"),
     "gone": ("DELETE FROM identities", "record of acme: identity ada is gone, and the log does not say so"),
     "new": (
-        "INSERT INTO identities (tenant, name, roles, public_key, created_at, former_keys) "
-        "SELECT tenant, 'eve', roles, public_key, created_at, former_keys FROM identities",
+        "INSERT INTO identities (tenant, name, roles, public_key, created_at, former_keys, admitted_by, pending) "
+        "SELECT tenant, 'eve', roles, public_key, created_at, former_keys, admitted_by, pending FROM identities",
         "record of acme: identity eve is there, and the log does not know it",
     ),
     "a tenant": (

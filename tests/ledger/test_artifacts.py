@@ -88,7 +88,7 @@ class TestBytes:
         for call in (store.get, store.tree, store.get_tree):
             with pytest.raises(NotFound) as refused:
                 call(nothing)
-            assert refused.value.error_code == "artifact_missing"
+            assert refused.value.error_code == "not_found"
 
     @pytest.mark.parametrize(
         "wrong", ["", "sha256:", "sha256:" + "0" * 63, "sha256:" + "0" * 64 + "\n", "sha256:../../etc/passwd", "0" * 64]
@@ -176,7 +176,7 @@ class TestTrees:
         make[odd](folder / "odd")
         with pytest.raises(InvalidInput) as refused:
             local.put_tree(folder)
-        assert refused.value.error_code == "artifact_link"
+        assert refused.value.error_code == "invalid_input"
 
     def test_what_is_no_folder_is_refused(self, local, folder):
         for wrong in (folder / "config.json", folder / "nowhere"):
@@ -187,13 +187,13 @@ class TestTrees:
         (folder / os.fsdecode(b"\xff")).touch()
         with pytest.raises(InvalidInput) as refused:
             local.put_tree(folder)
-        assert refused.value.error_code == "artifact_name"
+        assert refused.value.error_code == "invalid_input"
 
     @pytest.mark.parametrize("data", [b"", b"no json", b"[]", b'{"a": "b"}', b'{"a": 1}'])
     def test_what_is_no_tree_is_refused(self, store, data):
         with pytest.raises(Corrupt) as refused:
             store.get_tree(store.put(data))
-        assert refused.value.error_code == "artifact_not_a_tree"
+        assert refused.value.error_code == "corrupt"
 
     @pytest.mark.parametrize("path", ["/etc/passwd", "../out", "a/../../out", "", ".", "./a", "a//b", "a/", "a\\b", "a\0b"])
     def test_a_tree_cannot_reach_out_of_its_folder(self, store, path):
@@ -278,9 +278,9 @@ class TestTrouble:
         [
             (errno.ENOSPC, "disk_full"),
             (errno.EDQUOT, "disk_full"),
-            (errno.EACCES, "artifacts_forbidden"),
-            (errno.EROFS, "artifacts_forbidden"),
-            (errno.EIO, "artifacts_unreachable"),
+            (errno.EACCES, "storage_forbidden"),
+            (errno.EROFS, "storage_forbidden"),
+            (errno.EIO, "storage_unreachable"),
         ],
     )
     def test_what_the_disk_says_becomes_an_error_with_a_hint(self, store, folder, monkeypatch, tmp_path, number, code):
@@ -306,7 +306,7 @@ class TestTrouble:
     def test_an_unknown_kind_of_place(self, tmp_path):
         with pytest.raises(InvalidInput) as refused:
             open_artifacts("carrier-pigeon://loft", tmp_path)
-        assert refused.value.error_code == "artifacts_url"
+        assert refused.value.error_code == "invalid_input"
 
     def test_what_dead_processes_left_is_cleared_after_a_day(self, local, tmp_path):
         nursery = tmp_path / "store" / "unfinished"

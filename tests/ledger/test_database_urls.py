@@ -32,7 +32,7 @@ from tailorbird.ledger.database import open_database
 def test_a_url_that_names_no_database_is_refused(wrong):
     with pytest.raises(InvalidInput) as refused:
         open_ledger(wrong)
-    assert refused.value.error_code == "database_url"
+    assert refused.value.error_code == "invalid_input"
     assert "secret" not in str(refused.value)
     assert "secret" not in refused.value.hint
 

@@ -1,4 +1,4 @@
-"""What every ledger must do with request rows, sums over them and readings (``ports/deployment.py``, ``ports/signals.py``)."""
+"""What every ledger must do with request rows, sums over them and readings."""
 
 from __future__ import annotations
 

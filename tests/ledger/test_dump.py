@@ -22,10 +22,9 @@ from tailorbird.crypto.log_verification import check_entries
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.identity import Tenant
-from tailorbird.ledger import open_ledger
+from tailorbird.ledger import Ledger, open_ledger
 from tailorbird.ledger.database import open_database
 from tailorbird.ledger.tables import metadata
-from tailorbird.ports.ledger import Ledger
 
 TESTS = Path(__file__).parents[1]
 
@@ -46,9 +45,6 @@ def fill(ledger: Ledger) -> None:
         work.releases.add(release)
         work.releases.approve(sample.approval(release))
         work.judgements.add(sample.judgement(release))
-        review = work.model_reviews.add(sample.model_review(release))
-        work.model_reviews.take(review, "a", timedelta(minutes=1))
-        work.model_reviews.finish(sample.judged(review), "a")
         work.looks.add("routing", digest("s"), digest("c"))
         work.splits.remember("routing", {digest(n): ("train", "g") for n in range(5000)})
         work.aliases.put(sample.alias("acme"))
@@ -62,7 +58,7 @@ def fill(ledger: Ledger) -> None:
         work.secrets.get("rows")
         work.data_keys.add(sample.wrapped_key("acme"))
         work.usage.add([sample.usage()])
-        work.usage.add_of_keys([sample.key_usage()])
+        work.usage.add([sample.key_usage()])
         work.storage.add({digest("artifact"): 2**40})
         work.feedback.put(sample.feedback("acme"))
         work.reviews.add([sample.review("acme")])
@@ -72,7 +68,6 @@ def fill(ledger: Ledger) -> None:
         work.events.add_checkpoint(sample.checkpoint(300, work.events.root()))
     with ledger.system() as system:
         system.gateways.beat("gateway", 1, sample.START)
-        system.floor.raise_to(sample.START)
 
 
 @pytest.fixture
@@ -126,7 +121,6 @@ def test_what_is_restored_answers_and_goes_on(filled, new, tmp_path):
             lambda w: w.steps.of("run0001"),
             lambda w: w.releases.all(),
             lambda w: w.judgements.of(sample.release("acme").digest),
-            lambda w: w.model_reviews.of(sample.release("acme").digest),
             lambda w: w.aliases.all(),
             lambda w: w.requests.latest(),
             lambda w: w.identities.all(),
@@ -173,14 +167,14 @@ def test_a_folder_that_holds_something_is_refused(ledger, tmp_path):
     (tmp_path / "letter").touch()
     with pytest.raises(Conflict) as refused:
         ledger.dump(tmp_path)
-    assert refused.value.error_code == "backup_folder"
+    assert refused.value.error_code == "conflict"
 
 
 def test_a_folder_that_cannot_be_made_is_refused(ledger, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable) as refused:
         ledger.dump(tmp_path / "file" / "dump")
-    assert refused.value.error_code == "backup_unreachable"
+    assert refused.value.error_code == "storage_unreachable"
 
 
 def test_a_disk_that_fills_up_leaves_a_dump_that_is_not_finished(filled, new_file, tmp_path, monkeypatch):
@@ -211,7 +205,7 @@ def test_a_database_that_was_used_is_refused(filled, new, tmp_path, use):
     use(new)
     with pytest.raises(Conflict) as refused:
         new.restore(tmp_path / "dump")
-    assert refused.value.error_code == "database_not_new"
+    assert refused.value.error_code == "conflict"
 
 
 def change_a_byte(folder: Path) -> None:

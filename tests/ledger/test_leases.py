@@ -21,8 +21,8 @@ from support.ledger_samples import SetClock, digest
 from support.ledger_writers import STEPS
 from tailorbird.domain.errors import LeaseLost
 from tailorbird.domain.run import Failure, RunState, Step, StepProgress, StepState
+from tailorbird.ledger import Ledger
 from tailorbird.ports.clock import Clock
-from tailorbird.ports.ledger import Ledger
 
 NAMES = ("plan", "climb", "release")
 OUT_OF_MEMORY = Failure(code="memory", message="it took more than the budget", hint="raise budget.memory_gb")

@@ -15,7 +15,7 @@ from tailorbird.domain.errors import TailorbirdError, Unavailable
 from tailorbird.domain.identity import Tenant
 from tailorbird.ledger import open_ledger
 from tailorbird.ledger.database import open_database
-from tailorbird.ledger.privileges import APPEND_ONLY
+from tailorbird.ledger.postgresql import APPEND_ONLY
 from tailorbird.ledger.tables import metadata
 
 #: Runs a statement as a user, within a tenant or above them, and says how many rows it touched or found.
@@ -48,7 +48,7 @@ def refused(run: Run, statement: str, user: str, tenant: str | None = None) -> b
     try:
         run(statement, user, tenant)
     except TailorbirdError as error:
-        return error.error_code == "database_forbidden"
+        return error.error_code == "database_unreachable"
     return False
 
 
@@ -168,7 +168,7 @@ def test_proofs_of_a_tenant_reach_over_the_entries_of_others(url: str) -> None:
 def test_tables_are_made_by_their_owner_alone(server: Server) -> None:
     with closing(open_ledger(as_user(server.empty(), GATEWAY))) as ledger, pytest.raises(Unavailable) as caught:
         ledger.migrate()
-    assert caught.value.error_code == "database_forbidden"
+    assert caught.value.error_code == "database_unreachable"
     assert "tailorbird database migrate" in caught.value.hint
 
 

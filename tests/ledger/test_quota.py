@@ -1,4 +1,4 @@
-"""What every ledger must do with usage, stored artifacts and gateways (``ports/quota.py``)."""
+"""What every ledger must do with usage, stored artifacts and gateways."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import support.ledger_samples as sample
 from support.ledger_samples import START, digest
-from tailorbird.domain.quota import NOTHING, Amounts, Storage
+from tailorbird.domain.identity import NOTHING, Amounts, Storage
 
 DAY = timedelta(days=1)
 
@@ -26,22 +26,22 @@ def test_a_gateway_is_told_what_the_others_counted_for_every_tenant(ledger):
         with ledger.work(tenant) as work:
             work.usage.add([sample.usage(1), sample.usage(3).model_copy(update={"gateway": "h"})])
             own_key = sample.key_usage(5).model_copy(update={"key": f"key-of-{tenant}", "gateway": "h"})
-            work.usage.add_of_keys([own_key, own_key])
+            work.usage.add([own_key, own_key])
     with ledger.system(write=False) as system:
-        assert system.usage.by_others("g", {"month": START}) == {
-            ("acme", "month"): Amounts(3, 2, 3, 0.5),
-            ("globex", "month"): Amounts(3, 2, 3, 0.5),
+        assert system.usage.by_others("g", {"month": START}, {}) == {
+            ("acme", "", "month"): Amounts(3, 2, 3, 0.5),
+            ("globex", "", "month"): Amounts(3, 2, 3, 0.5),
         }
-        assert system.usage.by_others("i", {"month": START + DAY}) == {}
-        assert system.usage.of_keys_by_others("g", {"day": START})["key-of-acme", "day"] == Amounts(10, 4, 6, 1.0)
-        assert system.usage.of_keys_by_others("h", {"day": START}) == {}
+        assert system.usage.by_others("i", {"month": START + DAY}, {}) == {}
+        assert system.usage.by_others("g", {}, {"day": START})["acme", "key-of-acme", "day"] == Amounts(10, 4, 6, 1.0)
+        assert system.usage.by_others("h", {}, {"day": START}) == {}
 
 
 def test_old_minutes_and_older_days_of_keys_are_forgotten(ledger):
     minute = {"period": "minute"}
     with ledger.work("acme") as work:
         work.usage.add([sample.usage(), sample.usage().model_copy(update=minute)])
-        work.usage.add_of_keys([sample.key_usage(), sample.key_usage().model_copy(update=minute)])
+        work.usage.add([sample.key_usage(), sample.key_usage().model_copy(update=minute)])
     with ledger.system() as system:
         assert system.usage.prune(START) == 0
         assert system.usage.prune(START + DAY) == 2
@@ -70,14 +70,6 @@ def test_gateways_that_serve_are_known_with_the_move_they_reached(ledger):
         system.gateways.leave("new")
         system.gateways.leave("unknown")
         assert system.gateways.serving(START) == {"old": 1}
-
-
-def test_the_floor_under_the_clock_rises_by_a_day_at_most_and_never_falls(ledger):
-    with ledger.system() as system:
-        assert system.floor.at() is None
-        for now, floor in ((START, START), (START - DAY, START), (START + 9 * DAY, START + DAY), (START + 1.5 * DAY, START + 1.5 * DAY)):
-            system.floor.raise_to(now)
-            assert system.floor.at() == floor
 
 
 def test_a_removed_tenant_takes_its_rows_along_and_no_others(ledger):

@@ -1,4 +1,4 @@
-"""What every ledger must do with runs, their steps and the queue of what waits (``ports/runs.py``)."""
+"""What every ledger must do with runs, their steps and the queue of what waits."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class TestRuns:
         naive = sample.run("acme").model_copy(update={"created_at": START.replace(tzinfo=None)})
         with pytest.raises(InvalidInput) as refused, ledger.work("acme") as work:
             work.runs.add(naive)
-        assert refused.value.error_code == "time_without_zone"
+        assert refused.value.error_code == "invalid_input"
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ class TestSteps:
         assert [die(2), die(4), die(4), die(4, done=7), die(4, done=7)] == [0, 0, 1, 2, 1]
         held = work.steps.lease("run0001", "a", MINUTE)
         assert held.deaths == 2
-        work.steps.fail(held, Failure(code="step_killed", message="m", hint="h"))
+        work.steps.fail(held, Failure(code="step_hopeless", message="m", hint="h"))
         work.steps.retry("run0001")
         assert die(4) == 0
 

@@ -13,21 +13,20 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.crypto.sealed_stream import CHUNK, HEADER, TAG, new_data_key
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
 from tailorbird.ledger import open_artifacts
-from tailorbird.ledger.blobs import LocalBlobs
-from tailorbird.ledger.sealed_blobs import SealedBlobs
-from tailorbird.ports.artifacts import ErasableStore, SealableStore
+from tailorbird.ledger.artifacts import ArtifactStore
+from tailorbird.ledger.blobs import LocalBlobs, SealedBlobs
 
 ACME, GLOBEX = new_data_key(), new_data_key()
 WORDS = b"somebody's words, in the clear"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> SealableStore:
+def place(tmp_path: Path) -> ArtifactStore:
     return open_artifacts(str(tmp_path / "artifacts"), tmp_path / "cache")
 
 
 @pytest.fixture
-def store(place: SealableStore, tmp_path: Path) -> ErasableStore:
+def store(place: ArtifactStore, tmp_path: Path) -> ArtifactStore:
     return place.sealed_by(ACME, tmp_path / "clear")
 
 
@@ -40,7 +39,7 @@ def overwrite(file: Path, data: bytes) -> None:
     file.write_bytes(data)
 
 
-def test_neither_texts_nor_digests_lie_there(store: ErasableStore, tmp_path: Path) -> None:
+def test_neither_texts_nor_digests_lie_there(store: ArtifactStore, tmp_path: Path) -> None:
     digest = store.put(WORDS)
     (file,) = files_of(tmp_path)
     assert WORDS not in file.read_bytes()
@@ -49,7 +48,7 @@ def test_neither_texts_nor_digests_lie_there(store: ErasableStore, tmp_path: Pat
     assert list(store.digests()) == [digest]
 
 
-def test_a_guess_cannot_be_looked_up_in_another_tenants_part(place: SealableStore, store: ErasableStore, tmp_path: Path) -> None:
+def test_a_guess_cannot_be_looked_up_in_another_tenants_part(place: ArtifactStore, store: ArtifactStore, tmp_path: Path) -> None:
     digest = store.put(WORDS)
     other = place.sealed_by(GLOBEX, tmp_path / "theirs")
     assert not other.exists(digest)
@@ -62,7 +61,7 @@ def test_a_guess_cannot_be_looked_up_in_another_tenants_part(place: SealableStor
     assert other.get(digest) == WORDS, "each tenant has its own"
 
 
-def test_a_tree_is_read_in_the_clear_where_it_is_asked_for_and_nowhere_else(store: ErasableStore, tmp_path: Path) -> None:
+def test_a_tree_is_read_in_the_clear_where_it_is_asked_for_and_nowhere_else(store: ArtifactStore, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "rows.csv").write_bytes(WORDS)
     read = store.get_tree(store.put_tree(tmp_path / "source"))
@@ -90,7 +89,7 @@ def swapped(data: bytes) -> bytes:
     ids=["flipped", "chunks exchanged", "cut at a chunk", "cut by a byte", "cut in the header", "emptied"],
 )
 def test_a_damaged_file_is_refused_and_mended_by_storing_it_again(
-    store: ErasableStore, tmp_path: Path, damage: Callable[[bytes], bytes]
+    store: ArtifactStore, tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     data = bytes(2 * CHUNK) + WORDS
     digest = store.put(data)
@@ -103,7 +102,7 @@ def test_a_damaged_file_is_refused_and_mended_by_storing_it_again(
         assert store.get(digest) == data
 
 
-def test_files_that_were_exchanged_are_refused(store: ErasableStore, tmp_path: Path) -> None:
+def test_files_that_were_exchanged_are_refused(store: ArtifactStore, tmp_path: Path) -> None:
     one, other = store.put(b"a text"), store.put(b"another text")
     first, second = files_of(tmp_path)
     held = first.read_bytes()
@@ -112,23 +111,23 @@ def test_files_that_were_exchanged_are_refused(store: ErasableStore, tmp_path: P
     for digest in (one, other):
         with pytest.raises(Corrupt) as refused:
             store.get(digest)
-        assert refused.value.error_code == "sealed_elsewhere"
+        assert refused.value.error_code == "corrupt"
     with pytest.raises(Corrupt):
         list(store.digests())
 
 
-def test_a_file_of_another_tenant_is_refused(place: SealableStore, store: ErasableStore, tmp_path: Path) -> None:
+def test_a_file_of_another_tenant_is_refused(place: ArtifactStore, store: ArtifactStore, tmp_path: Path) -> None:
     digest = store.put(WORDS)
     place.sealed_by(GLOBEX, tmp_path / "theirs").put(WORDS)
     mine, theirs = (next((tmp_path / "artifacts" / "sealed" / key.scope).glob("*/*/*")) for key in (ACME, GLOBEX))
     overwrite(mine, theirs.read_bytes())
     with pytest.raises(Corrupt) as refused:
         store.get(digest)
-    assert refused.value.error_code == "sealed_elsewhere"
+    assert refused.value.error_code == "corrupt"
 
 
 @pytest.mark.parametrize("damage", [flipped, lambda data: data + b"more", lambda data: data[:-1]], ids=["flipped", "longer", "shorter"])
-def test_nothing_of_a_damaged_file_is_saved(store: ErasableStore, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_nothing_of_a_damaged_file_is_saved(store: ArtifactStore, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     digest = store.put(bytes(2 * CHUNK))
     (file,) = files_of(tmp_path)
     overwrite(file, damage(file.read_bytes()))
@@ -137,7 +136,7 @@ def test_nothing_of_a_damaged_file_is_saved(store: ErasableStore, tmp_path: Path
     assert not (tmp_path / "saved").exists()
 
 
-def test_a_tree_with_a_damaged_file_is_refused_whole(store: ErasableStore, tmp_path: Path) -> None:
+def test_a_tree_with_a_damaged_file_is_refused_whole(store: ArtifactStore, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "weights").write_bytes(bytes(3 * CHUNK))
     digest = store.put_tree(tmp_path / "source")
@@ -154,7 +153,7 @@ def test_a_file_that_moves_while_it_is_stored_is_refused_and_leaves_nothing(tmp_
     assert files_of(tmp_path) == []
 
 
-def test_copies_that_other_processes_decrypted_go_with_what_is_destroyed(place: SealableStore, tmp_path: Path) -> None:
+def test_copies_that_other_processes_decrypted_go_with_what_is_destroyed(place: ArtifactStore, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "rows.csv").write_bytes(WORDS)
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from support.monitoring import NOW, RELEASE
 from tailorbird.domain.feedback import Severity, Signal
-from tailorbird.monitoring import QUIET_PERIOD, alert_message, alerts
+from tailorbird.monitoring.alerts import QUIET_PERIOD, alert_message, alerts
 
 
 def signal(severity: Severity, hours: float = 0, name: str = "service.error_rate", objective: str = "routing") -> Signal:

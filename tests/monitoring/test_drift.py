@@ -17,8 +17,8 @@ from scipy import stats
 
 from support.monitoring import TOPICS, messages
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.monitoring import DriftTest, class_drift, holm, length_drift, text_drift
-from tailorbird.text.sketch import sketch
+from tailorbird.monitoring.drift import DriftTest, class_drift, holm, length_drift, text_drift
+from tailorbird.monitoring.sketch import sketch
 
 ALL = tuple(TOPICS)
 

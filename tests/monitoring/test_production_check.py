@@ -11,8 +11,9 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.feedback import Severity, Signal
-from tailorbird.monitoring import Expectation, Reference, reference_of
-from tailorbird.text.sketch import sketch
+from tailorbird.monitoring.production_check import Reference, reference_of
+from tailorbird.monitoring.service import Expectation
+from tailorbird.monitoring.sketch import sketch
 
 ALL = tuple(TOPICS)
 
@@ -173,9 +174,8 @@ def test_what_is_usually_refused_is_compared_with_the_others(every: int):
         assert scoped(live, 0.0, held)["drift.text"].severity is not Severity.INFO
 
 
-def test_a_reference_tells_what_it_leaves_out_and_is_written_as_before_without():
-    held = reference_of([row("top up", "a")], ["a", "a", "b"], refused={"b": 1}, outside="oos")
-    assert (held.classes, held.outside) == ({"a": 2}, "oos")
+def test_classes_that_are_refused_are_not_expected():
+    assert reference_of([row("top up", "a")], ["a", "a", "b"], refused={"b": 1}).classes == {"a": 2}
 
 
 def test_a_release_that_refuses_nothing_has_no_reading_of_it():

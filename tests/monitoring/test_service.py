@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from support.monitoring import NOW, RELEASE, by_name, look, traffic
 from tailorbird.domain.feedback import Severity
-from tailorbird.monitoring import Expectation
+from tailorbird.monitoring.service import Expectation
 
 
 def test_a_healthy_service():

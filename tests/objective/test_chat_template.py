@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tailorbird.chat.templates import TEMPLATES
 from tailorbird.domain.errors import Forbidden, ModelInvalid, ObjectiveInvalid
 from tailorbird.objective import ObjectiveFile, chat_template_of, parse_objective
 from tailorbird.system.outward_access import SourceAccess, restrict_sources
-from tailorbird.text.known_templates import TEMPLATES
 
 
 def objective(**changes: Any) -> ObjectiveFile:
@@ -59,7 +59,7 @@ def test_a_file_that_is_no_template_is_refused(content: bytes | None, tmp_path: 
         (tmp_path / "form.jinja").write_bytes(content)
     with pytest.raises(ModelInvalid) as caught:
         chat_template_of(objective(chat_template="form.jinja").objective, tmp_path)
-    assert caught.value.error_code == "chat_template_missing"
+    assert caught.value.error_code == "chat_template"
 
 
 @pytest.mark.parametrize("name", ["../form.jinja", "/srv/form.jinja"])

@@ -74,11 +74,6 @@ def test_an_exception_that_is_none_is_refused(asked: str, what: str) -> None:
     assert refused.value.hint
 
 
-def test_what_was_accepted_before_the_rule_is_read_again_as_it_is() -> None:
-    """Runs and releases of earlier versions go on."""
-    assert parse_objective(text(), "objective.yaml", accepted=True).objective.exceptions == ()
-
-
 @pytest.mark.parametrize(
     ("asked", "source", "what", "line"),
     [

@@ -23,13 +23,13 @@ def text(*, kind: str = "generate", more: str = DOCUMENTS, grounding: str = "{en
 @pytest.mark.parametrize(
     ("asked", "what"),
     [
-        (text(kind="rank"), "a task of kind rank quotes no passages"),
+        (text(kind="rank"), "`grounding` is for kind: classify or generate"),
         (text(more=""), "none are named"),
         (text(more=DOCUMENTS + "ladder: [prompt, lora]\n"), "no rung of the ladder quotes any"),
         (text(grounding="{encoder: acme/help}"), "this very objective"),
         (text(grounding="{encoder: 'what is this?'}"), "neither an alias nor the digest"),
         (text(grounding="{encoder: beta/search}"), "a release of the tenant beta"),
-        (text(kind="classify", grounding="{rewrite: true}"), "no conversations"),
+        (text(kind="classify", grounding="{rewrite: true}"), "`grounding.rewrite` is for kind: generate"),
         (text(more=DOCUMENTS + "ladder: ['grounding+lora']\n", grounding="{rewrite: true}"), "the ladder does not list it"),
     ],
 )

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.objective import Business, DataOrigin, DataSource, Kpi, Objective, RiskTier, Task, TaskKind
-from tailorbird.objective import CATALOGUE, ObjectiveFile, check_labels, check_power, parse_metric
+from tailorbird.evaluation.metrics import CATALOGUE, parse_metric
+from tailorbird.objective import ObjectiveFile, check_labels, check_power
 from tailorbird.stats.intervals import spend, wilson
 
 #: What the limited tier's 90 % ask of a first look.
@@ -51,6 +52,9 @@ def manifest_with(test: int, dev: int = 50, **labels: int) -> SnapshotManifest:
         salt="",
         text_length_p95=1,
         text_length_max=1,
+        curation="sha256:" + "0" * 64,
+        root="00",
+        seal="sha256:" + "0" * 64,
     )
 
 
@@ -145,7 +149,7 @@ def test_every_metric_parses_as_written() -> None:
         parsed = parse_metric(written)
         assert (parsed.base, parsed.label) == (spec.name, "a label" if spec.labelled else None)
     assert parse_metric("recall[a[b]]").label == "a[b]"
-    assert not CATALOGUE["log_loss"].higher_is_better
+    assert CATALOGUE["log_loss"].less
 
 
 def test_with_several_labels_only_proportions_are_looked_at() -> None:

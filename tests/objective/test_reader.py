@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tailorbird.domain.base_model import EncoderPrefixes
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.rung_wishes import KNOWN_PREFIXES
-from tailorbird.objective import AnswerKinds, answers_of, parse_objective, read_objective
+from tailorbird.domain.objective import KNOWN_PREFIXES, TaskKind
+from tailorbird.evaluation.metrics import AnswerKinds, answers_of
+from tailorbird.objective import parse_objective, read_objective
 
 GOOD = """\
 name: banking-intents
@@ -110,7 +110,7 @@ def test_generation_is_supported() -> None:
     text = changed("kind: classify", "kind: generate").replace("metric: accuracy", "metric: exact_match")
     text = text.replace("  - metric: recall[compromised_card]\n    target: 0.80\n", "")
     assert parse_objective(text, "o.yaml").objective.task.kind is TaskKind.GENERATE
-    with pytest.raises(ObjectiveInvalid, match="no classical reference"):
+    with pytest.raises(ObjectiveInvalid, match="is for kind: classify"):
         parse_objective(text + "floor: {vectors: true}\n", "o.yaml")
 
 
@@ -130,7 +130,7 @@ def test_generation_is_supported() -> None:
             "`floor.vectors` must be true or false or auto, not a text",
             "true or false or auto",
         ),
-        ("margin: 0.02", "full: {rank: 8}", 20, "unknown key `full.rank`", "`rank` belongs under `lora`"),
+        ("margin: 0.02", "full: {rank: 8}", 20, "unknown key `full.rank`", "`rank` belongs under `encoder`"),
         ("margin: 0.02", "full: {learning_rate: 2e-4}", 20, "a number or auto, not a text", "1e-3 is written 0.001"),
         ("margin: 0.02", "lora: {learning_rate: 1}", 20, "`lora.learning_rate` must be less than 1", "less than 1"),
         ("margin: 0.02", "zzz: 1", 20, "unknown key `zzz`", "known keys here: name, tenant"),
@@ -239,7 +239,7 @@ def test_only_classes_come_in_numbers() -> None:
     error = refused(
         MANY.replace("kind: classify", "kind: generate").replace("micro_f1", "token_f1").replace("'f1[compromised_card]'", "exact_match")
     )
-    assert (error.line, error.message) == (9, "o.yaml:9: a task of kind generate has no labels")
+    assert (error.line, error.message) == (9, "o.yaml:9: `task.labels` is for kind: classify, and this task is of kind generate")
 
 
 def test_all_faults_are_told_at_once_first_line_first() -> None:
@@ -336,7 +336,7 @@ def test_any_value_under_any_key_is_read_or_refused(value: object) -> None:
     [
         ("metric: accuracy, target: 0.90", "metric: coverage, target: 0.90", "left to people"),
         ("metric: accuracy, target: 0.90", "metric: selective_risk, target: 0.05", "left to people"),
-        ("kind: classify", "kind: classify\n  format: {json_keys: [a]}", "no free answers"),
+        ("kind: classify", "kind: classify\n  format: {json_keys: [a]}", "is for kind: generate"),
         ("kind: classify", "kind: generate\n  format: {}", "asks for nothing"),
         ("kind: classify", "kind: generate\n  format: {pattern: '('}", "cannot be used: missing )"),
         ("margin: 0.02", "referral: {max_error: 1.5}", "must be less than 1"),
@@ -374,7 +374,7 @@ def test_requests_out_of_scope_are_refused_at_a_stated_share() -> None:
     ("text", "code", "says"),
     [
         (SCOPED.replace("kind: classify\n", "kind: classify\n  labels: many\n"), "out_of_scope_task", "may bear none of them"),
-        (SCOPED.replace("kind: classify", "kind: rank"), "out_of_scope_task", "kind rank gives no labels"),
+        (SCOPED.replace("kind: classify", "kind: rank"), "out_of_scope_task", "this task is of kind rank"),
         (SCOPED.replace("0.05", "0.6"), "objective_invalid", "`task.out_of_scope.refuse_known_at_most`"),
         (SCOPED.replace("0.05", "0"), "objective_invalid", "`task.out_of_scope.refuse_known_at_most`"),
         (changed("    label: category", "    out_of_scope: true"), "objective_invalid", "the task refuses nothing"),
@@ -425,7 +425,7 @@ def many() -> str:
 
 def test_limits_on_writing_do_not_fit_a_ranking() -> None:
     text = changed("kind: classify", "kind: rank").replace("limits:", "limits:\n  retention: {max_drop: 0.02}")
-    assert "measured on models that write" in refused(text).message
+    assert "`limits." in refused(text).message
 
 
 @pytest.mark.parametrize(("written", "meant"), [("2019", "2019"), ('"2019"', "2019"), ("2019-03", "2019-03"), ("2019-03-01", "2019-03-01")])
@@ -492,7 +492,7 @@ def test_whether_the_model_reasons(written: str, thinking: bool) -> None:
 
 def test_labels_are_scored_without_reasoning() -> None:
     error = refused(changed("kind: classify", "kind: classify\n  thinking: on"))
-    assert (error.line, "nothing is reasoned before them" in error.message) == (9, True)
+    assert (error.line, "`task.thinking` is for kind: generate" in error.message) == (9, True)
 
 
 def test_memorisation_is_not_measured_of_a_model_that_reasons() -> None:

@@ -6,7 +6,7 @@ import copy
 import json
 from datetime import date
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -15,31 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailorbird.domain.errors import ObjectiveInvalid
-from tailorbird.domain.objective import Objective
-from tailorbird.domain.value import Value
-from tailorbird.objective import CATALOGUE, TEMPLATES, objective_schema, parse_objective, template_files
-from tailorbird.objective.schema import SECTIONS
-
-
-def sections_of(kind: type[Value], path: str) -> dict[str, type[Value]]:
-    found = {path: kind}
-    for name, field in kind.model_fields.items():
-        below = f"{path}.{name}" if path else name
-        for value, many in values_in(field.annotation):
-            found |= sections_of(value, f"{below}.*" if many else below)
-    return found
-
-
-def values_in(annotation: Any) -> list[tuple[type[Value], bool]]:
-    if isinstance(annotation, type) and issubclass(annotation, Value):
-        return [(annotation, False)]
-    many = getattr(annotation, "__origin__", None) is tuple
-    return [(value, many or inner) for part in get_args(annotation) for value, inner in values_in(part)]
-
-
-def test_the_table_names_every_section() -> None:
-    assert sections_of(Objective, "") == SECTIONS
-
+from tailorbird.evaluation.metrics import CATALOGUE
+from tailorbird.objective import TEMPLATES, objective_schema, parse_objective, template_files
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -79,7 +79,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "messages.csv").write_text("mine")
     with pytest.raises(Conflict) as caught:
         write_template("classify", tmp_path)
-    assert caught.value.error_code == "template_exists"
+    assert caught.value.error_code == "conflict"
     assert [path.name for path in tmp_path.iterdir()] == ["messages.csv"]
     assert (tmp_path / "messages.csv").read_text() == "mine"
 
@@ -105,6 +105,6 @@ def test_an_unknown_template_gets_the_nearest() -> None:
     with pytest.raises(InvalidInput) as caught:
         template_files("clasify")
     assert (caught.value.error_code, caught.value.hint) == (
-        "template_unknown",
+        "invalid_input",
         "did you mean 'classify'? templates: classify, classify-many, generate, chat, rank",
     )

@@ -17,7 +17,7 @@ from tailorbird.cli.main import main
 from tailorbird.domain.errors import Forbidden
 from tailorbird.ledger import open_artifacts
 from tailorbird.settings import load_settings
-from tailorbird.system.files import close_to_others, private_folder
+from tailorbird.system.files import private_folder
 
 ROW = b"a training row"
 
@@ -84,40 +84,15 @@ def test_an_open_workspace_is_refused_as_an_open_key_is(workspace: Path, capsys:
         main(["audit", "verify", "--workspace", str(workspace)])
     assert "error[workspace_open]" in capsys.readouterr().err
     workspace.chmod(0o700)
-    wiring.open_dependencies(load_settings(workspace, {})).ledger.close()
-
-
-def test_a_workspace_of_an_earlier_version_is_closed_once(workspace: Path, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    (outside / "aa").mkdir(parents=True)
-    (outside / "aa" / "blob").write_bytes(ROW)
-    (outside / "aa" / "blob").chmod(0o444)
-    stranger = tmp_path / "stranger"
-    stranger.write_bytes(ROW)
-    (workspace / "permissions").unlink()
-    (workspace / "runs" / "one").mkdir(parents=True)
-    (workspace / "runs" / "one" / "rows.jsonl").write_bytes(ROW)
-    (workspace / "runs" / "link").symlink_to(stranger)
-    for path in (workspace, *workspace.rglob("*")):
-        if not path.is_symlink() and "keys" not in path.parts:
-            path.chmod(0o755 if path.is_dir() else 0o644)
-    key = workspace / "keys" / "acme" / "author.key"
-    key.chmod(0o644)  # others may know it: it stays open, and so is refused when it is used
-    settings = load_settings(workspace, {"TAILORBIRD_ARTIFACTS": str(outside)})
-    wiring.open_dependencies(settings).ledger.close()
-    assert open_to_others(workspace) == [str(key)]
-    assert open_to_others(outside) == []
-    assert mode(outside / "aa" / "blob") == 0o400
-    assert mode(stranger) == 0o666
-    outside.chmod(0o755)
+    record = workspace / "tailorbird.db"
+    record.chmod(0o644)
     with pytest.raises(Forbidden):
-        wiring.open_dependencies(settings)
+        wiring.open_dependencies(load_settings(workspace, {}))
+    record.chmod(0o600)
+    wiring.open_dependencies(load_settings(workspace, {})).ledger.close()
 
 
 def test_folders_that_stand_are_left_and_all_that_are_missing_are_made_private(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     private_folder(tmp_path / "a" / "b")
     assert (mode(tmp_path), mode(tmp_path / "a"), mode(tmp_path / "a" / "b")) == (0o755, 0o700, 0o700)
-    (tmp_path / "a" / "file").touch(0o666)
-    close_to_others(tmp_path)
-    assert open_to_others(tmp_path) == []

@@ -19,7 +19,6 @@ from tailorbird.settings import (
     load_settings,
     portable_settings,
     save_settings,
-    settings_without_workspace,
 )
 from tailorbird.wiring import open_dependencies
 
@@ -58,14 +57,12 @@ def test_the_engine_and_the_trainer_are_opened_as_the_settings_say(tmp_path: Pat
     given: dict[str, tuple[tuple[object, ...], dict[str, object]]] = {}
     for port, room in (("engine", inference), ("trainer", training)):
         monkeypatch.setattr(room, f"open_{port}", lambda *words, port=port, **named: given.setdefault(port, (words, named)))
-    environment = {"TAILORBIRD_ENGINE_PRECISION": "int8", "TAILORBIRD_ENGINE_MEMORY_MB": "512"} | {
-        "TAILORBIRD_TRAINING_SHARDING": "never",
-    }
+    environment = {"TAILORBIRD_ENGINE_PRECISION": "int8", "TAILORBIRD_ENGINE_MEMORY_MB": "512"}
     deps = wiring.open_dependencies(load_settings(tmp_path, environment))
     deps.engine()
     deps.trainer()
     memory = {"memory_mb": 512, "kv_mb": 64}
-    assert given == {"engine": (("int8", "plain"), memory), "trainer": ((2, "never"), {})}
+    assert given == {"engine": (("int8", "plain"), memory), "trainer": ((2,), {})}
     deps.ledger.close()
 
 
@@ -124,12 +121,6 @@ def test_a_cache_that_others_may_read_is_closed(tmp_path: Path) -> None:
     assert deps.models.shared == tmp_path / "cache"
 
 
-def test_a_variable_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        load_settings(tmp_path, {"TAILORBIRD_PRECISION": "int8"})
-    assert "TAILORBIRD_ENGINE_PRECISION" in caught.value.hint
-
-
 @pytest.mark.parametrize("name", ["a%20b", "what?", "a+b", "a#b", "größe ß", "a::b", "100%"])
 def test_the_record_lies_in_its_own_workspace_whatever_the_folder_is_called(name: str, tmp_path: Path) -> None:
     """A path with %20 had been read as a URL: the record of the folder beside it, called with a space, was opened."""
@@ -169,7 +160,15 @@ def test_a_named_workspace_is_found_from_a_folder_that_is_gone(tmp_path: Path, m
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert find_workspace(tmp_path, {}) == tmp_path.resolve()
-    for without in (lambda: find_workspace(None, {}), lambda: settings_without_workspace({})):
-        with pytest.raises(NotFound) as refused:
-            without()
-        assert refused.value.error_code == "folder_gone"
+    with pytest.raises(NotFound) as refused:
+        find_workspace(None, {})
+    assert refused.value.error_code == "not_found"
+
+
+def test_settings_are_kept_when_writing_new_ones_fails(tmp_path: Path) -> None:
+    """A crash between truncating and writing left an empty file, which means the default database and no encryption."""
+    save_settings(tmp_path, {"tenant": "acme", "encryption": "file"})
+    with pytest.raises(yaml.representer.RepresenterError):
+        save_settings(tmp_path, {"encryption": object()})
+    assert load_settings(tmp_path, {}).encryption == "file"
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.yaml"]

@@ -8,7 +8,7 @@ from support.planning import MACHINE, SMALL, inputs, manifest, objective
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.plan import Estimate, PlannedFloor
 from tailorbird.planning import make_plan
-from tailorbird.planning.memory import PROCESS_GIB
+from tailorbird.planning.estimates import PROCESS_GIB
 
 MINI = SMALL.model_copy(update={"name": "mini", "license": "Apache-2.0"})
 RESTRICTED = MINI.model_copy(update={"license": "CC-BY-NC-4.0"})
@@ -108,3 +108,10 @@ def test_the_memory_is_that_of_the_whole_process() -> None:
     memory = planned().memory
     assert memory is not None
     assert memory.low >= PROCESS_GIB
+
+
+def test_an_adapter_of_the_encoder_is_planned_whatever_the_layers_of_the_base_are_called() -> None:
+    layers = {"query": (576, 576), "dense": (576, 1536)}
+    asked = objective(ladder=["encoder"], encoder={"method": "lora"})
+    plan = make_plan(inputs(objective=asked, encoder=MINI.model_copy(update={"linear_shapes": layers})))
+    assert [rung.rung.value for rung in plan.rungs] == ["encoder"]

@@ -6,7 +6,7 @@ from support.planning import SMALL, inputs, llama
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Plan, RungPlan, TrainingSettings
 from tailorbird.planning import make_plan
-from tailorbird.planning.flops import backbone_parameters, parameters_per_rank, training_flops
+from tailorbird.planning.estimates import backbone_parameters, parameters_per_rank, training_flops
 
 
 def rung(plan: Plan, kind: RungKind, variant: str | None = None) -> RungPlan:

@@ -8,12 +8,13 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING
 
-from support.planning import MACHINE, D
+from support.planning import MACHINE, TOKENS, D, inputs
 from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.plan import LoraSettings
 from tailorbird.inference.model_description import model_class, shape_of
-from tailorbird.planning.memory import GIB, GPU_KEPT, memory_parts
-from tailorbird.planning.model_fit import FitQuestion, fit_settings, fit_work
-from tailorbird.training.methods.lora import LoraLinear, block_layers
+from tailorbird.planning.estimates import GIB, GPU_KEPT, guessed_memory
+from tailorbird.planning.rung_plans import lora
+from tailorbird.training.methods import LoraLinear, block_layers
 
 SIZES: dict[str, Any] = {
     "vocab_size": 64,
@@ -74,8 +75,18 @@ def test_the_formula_counts_what_autograd_saves(model_type: str) -> None:
 
 def formula(base: BaseModelRef) -> float:
     """Bytes that ``ROWS`` rows in a pass keep: the difference of two passes leaves out what does not grow with them."""
-    work = fit_work(base, MACHINE.model_copy(update={"gpus": ("a GPU",)}), LENGTH)
-    settings = fit_settings(work, FitQuestion(rank=RANK), "lora")
-    few, many = (memory_parts(work, settings.model_copy(update={"batch_size": rows})).activations for rows in (ROWS, 2 * ROWS))
+    lengths = {
+        "shared_prefix": 0,
+        "prompt_mean": 96,
+        "prompt_p95": 96,
+        "prompt_max": 96,
+        "target_mean": LENGTH - 96,
+        "target_max": LENGTH - 96,
+    }
+    work = inputs(base=base, machine=MACHINE.model_copy(update={"gpus": ("a GPU",)}), tokens=TOKENS.model_copy(update=lengths))
+    planned = lora(work).training
+    assert planned is not None
+    settings = planned.model_copy(update={"lora": LoraSettings(rank=RANK, alpha=32, targets=tuple(base.linear_shapes))})
+    few, many = (guessed_memory(work, settings.model_copy(update={"batch_size": rows})) for rows in (ROWS, 2 * ROWS))
     passing = 6 * ROWS * LENGTH * 2 * base.intermediate
     return ((many - few) * GIB - passing) / GPU_KEPT

@@ -13,9 +13,9 @@ from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Plan, RungPlan, TokenProfile
 from tailorbird.planning import cut_texts, make_plan
+from tailorbird.planning.estimates import training_memory
 from tailorbird.planning.floor import floor_memory
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.memory import training_memory
 
 
 def rung(plan: Plan, kind: RungKind, variant: str | None = None) -> RungPlan:
@@ -173,7 +173,7 @@ def test_an_adapter_of_the_encoder_is_planned_where_it_is_asked_for(labels: str)
     assert 0 < adapter.trained_parameters < whole.trained_parameters / 10
     assert adapter.time.likely < whole.time.likely, "no gradients of the weights beside it"
     assert adapter.memory.likely < whole.memory.likely
-    assert "docs/decisions/0118" in {reason.source for reason in adapter.reasons}
+    assert "docs/design/rungs.md" in {reason.source for reason in adapter.reasons}
     assert planned(method="lora", rank=8).trained_parameters == adapter.trained_parameters / 2
 
 
@@ -188,9 +188,9 @@ def test_where_a_row_may_bear_several_labels_the_plan_counts_the_rows_that_are_l
     few, plenty, more = planned(300), planned(5_000), planned(10_000)
     assert plenty.training is not None
     assert plenty.training.precision == "bf16"
-    assert few.flops.likely < plenty.flops.likely == more.flops.likely
+    assert few.training_time.likely < plenty.training_time.likely == more.training_time.likely
     # Readings: three of a row that is learned in a pass, one of each that bears a label, and of those held out one more than passes.
-    assert few.flops.likely / plenty.flops.likely == pytest.approx(
+    assert few.training_time.likely / plenty.training_time.likely == pytest.approx(
         (0.8 * (12 * 300 + 200) + 0.2 * 5 * 300) / (0.8 * (12 * 400 + 200) + 400)
     )
     [reason] = [each for each in plenty.reasons if each.rule == "tuning"]
@@ -207,7 +207,7 @@ def test_the_plan_of_averaged_encoders_counts_what_each_reads_to_begin_with() ->
     # Six passes and three: each learned row is read twice as dearly as once, once to begin with, and a twentieth before and after.
     names = len(manifest().labels)
     readings = [(2 * passes + 1) * (0.95 * rows + names) + 0.1 * rows for passes, rows in ((6, 1_000), (3, 3_000))]
-    assert few.flops.likely / more.flops.likely == pytest.approx(readings[0] / readings[1])
+    assert few.training_time.likely / more.training_time.likely == pytest.approx(readings[0] / readings[1])
 
 
 def test_an_encoder_whose_licence_forbids_the_use_is_not_tuned() -> None:

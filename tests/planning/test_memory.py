@@ -8,10 +8,10 @@ from support.planning import MACHINE, SMALL, inputs, llama
 from tailorbird.domain.base_model import ExpertWeights, ModelAnatomy
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import LoraSettings, Plan, RungPlan, TokenProfile, TrainingSettings
-from tailorbird.planning import make_plan, memory
-from tailorbird.planning.flops import adapter_parameters
-from tailorbird.planning.memory import longest_pass, training_memory
-from tailorbird.system.primitive_cache import KEPT_PRIMITIVES, PRIMITIVE_MIB
+from tailorbird.planning import estimates as memory
+from tailorbird.planning import make_plan
+from tailorbird.planning.estimates import adapter_parameters, longest_pass, training_memory
+from tailorbird.system.process import KEPT_PRIMITIVES, PRIMITIVE_MIB
 
 
 def rung(plan: Plan, kind: RungKind, variant: str | None = None) -> RungPlan:

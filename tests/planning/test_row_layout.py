@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from support.planning import MACHINE, SMALL, TOKENS
+from support.planning import TOKENS, inputs
 from tailorbird.domain.plan import PassLayout, TrainingSettings
-from tailorbird.planning.flops import batch_of, laid_out_tokens, passes_of
-from tailorbird.planning.memory import longest_pass
-from tailorbird.planning.model_fit import FitQuestion, WorkElsewhere, fit_of, fit_settings
+from tailorbird.planning import PlanInputs
+from tailorbird.planning.estimates import batch_of, laid_out_tokens, longest_pass, passes_of
+from tailorbird.planning.rung_plans import lora
 
 ROWS = TOKENS.model_copy(update={"shared_prefix": 100, "prompt_mean": 160.0, "prompt_max": 300, "target_mean": 20.0, "row_sd": 30.0})
-WORK = WorkElsewhere(SMALL, MACHINE, ROWS, 1000)
 
 
-def laid_out(layout: PassLayout, **profile: Any) -> WorkElsewhere:
-    return replace(WORK, tokens=ROWS.model_copy(update={"layout": layout} | profile))
+def laid_out(layout: PassLayout, **profile: Any) -> PlanInputs:
+    return inputs(tokens=ROWS.model_copy(update={"layout": layout} | profile))
 
 
 @pytest.fixture
 def settings() -> TrainingSettings:
-    return fit_settings(WORK, FitQuestion(batch_tokens=1024), "lora")
+    planned = lora(inputs(tokens=ROWS)).training
+    assert planned is not None
+    return planned.model_copy(update={"token_budget": 1024})
 
 
 def test_a_prefix_is_computed_once_only_where_rows_are_packed(settings: TrainingSettings) -> None:
@@ -45,10 +45,6 @@ def test_rows_of_one_length_need_no_padding(settings: TrainingSettings) -> None:
     assert laid_out_tokens(even, 16, 1) == 180 < laid_out_tokens(laid_out("padded"), 16, 3) < laid_out_tokens(laid_out("padded"), 16, 1)
 
 
-def test_a_fit_tells_the_memory_of_the_layout() -> None:
-    activations = [fit_of(SMALL, MACHINE, FitQuestion(length=256), layout).methods[0].activations_gb for layout in ("packed", "single")]
-    assert activations[1] < 0.5 * activations[0]
-
-
-def test_a_profile_of_packed_rows_is_recorded_as_before() -> None:
-    assert laid_out("single").tokens.model_dump()["layout"] == "single"
+def test_rows_alone_take_less_memory_than_packed_ones() -> None:
+    packed, single = (lora(laid_out(layout)).memory for layout in ("packed", "single"))
+    assert single.likely < packed.likely

@@ -81,14 +81,14 @@ def test_shots_are_one_a_label_as_far_as_the_context_holds(labels: int, context:
 
 
 def test_what_the_objective_asks_of_adapters_is_planned_with_its_reason() -> None:
-    wishes = {"rank": 4, "alpha": 8, "targets": ["q_proj", "v_proj"], "rslora": True, "b_rate": 16}
+    wishes = {"rank": 4, "alpha": 8, "targets": ["q_proj", "v_proj"], "rslora": True}
     plan = make_plan(inputs(objective=objective(lora=wishes)))
     settings = trained(plan, RungKind.LORA)
-    assert settings.lora == LoraSettings(rank=4, alpha=8, targets=("q_proj", "v_proj"), rslora=True, b_rate=16)
+    assert settings.lora == LoraSettings(rank=4, alpha=8, targets=("q_proj", "v_proj"), rslora=True)
     assert settings.learning_rate == pytest.approx(trained(make_plan(inputs()), RungKind.LORA).learning_rate / 2)
     reasons = {reason.rule: reason.text for reason in rung(plan, RungKind.LORA).reasons}
     assert "as the objective asks" in reasons["R1"]
-    assert "rsLoRA, LoRA+ (16)" in reasons["R7"]
+    assert "rsLoRA, as" in reasons["R7"]
     assert trained(plan, RungKind.FULL).learning_rate == trained(make_plan(inputs()), RungKind.FULL).learning_rate
 
 

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from support.planning import MACHINE, SMALL, TOKENS, inputs, manifest, objective
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.plan import Plan, RungPlan, TrainingSettings
-from tailorbird.domain.timing import Calibration, TimedPass
+from tailorbird.domain.plan import Calibration, Plan, RungPlan, TimedPass, TrainingSettings
 from tailorbird.planning import PlanInputs, make_plan
-from tailorbird.planning.flops import FlopsWork, forward_flops, step_flops, training_flops
+from tailorbird.planning.estimates import FlopsWork, forward_flops, step_flops, training_flops
 
 
 def rung(plan: Plan, kind: RungKind, variant: str | None = None) -> RungPlan:

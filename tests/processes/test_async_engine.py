@@ -43,7 +43,7 @@ def test_each_caller_is_told_everything_in_order() -> None:
         question = GenerateRequest(release=digest_of("a"), prompt=(Message(role="user", content="?"),), sampling=Sampling())
 
         async def ask() -> str:
-            return "".join([piece.text async for piece in front.stream(question)])
+            return "".join([piece.text async for piece in await front.ask(question)])
 
         return await asyncio.wait_for(asyncio.gather(*(ask() for _ in range(CALLERS))), 20)
 
@@ -64,7 +64,7 @@ def test_a_loop_that_ended_before_it_delivered_holds_up_no_other(monkeypatch: py
     question = GenerateRequest(release=digest_of("a"), prompt=(Message(role="user", content="?"),), sampling=Sampling())
 
     async def left() -> None:
-        asking = asyncio.ensure_future(anext(front.stream(question)))
+        asking = asyncio.ensure_future(anext(await front.ask(question)))
         while not tells:
             await asyncio.sleep(0.001)
         with monkeypatch.context() as patched:
@@ -73,7 +73,7 @@ def test_a_loop_that_ended_before_it_delivered_holds_up_no_other(monkeypatch: py
         asking.cancel()
 
     async def asked() -> str:
-        asking = asyncio.ensure_future(anext(front.stream(question)))
+        asking = asyncio.ensure_future(anext(await front.ask(question)))
         while not tells:
             await asyncio.sleep(0.001)
         tells.pop()(Chunk(text="found"))

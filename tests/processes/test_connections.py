@@ -15,7 +15,7 @@ from fastapi import FastAPI, Response
 from support.processes import ASK, CHAT, Live, in_thread, live, wait_until
 from support.serving import House
 from tailorbird.processes import http_servers
-from tailorbird.processes.http_servers import ConnectionLimits, connection_limits_for, raise_descriptors
+from tailorbird.processes.http_servers import ConnectionLimits, connection_limits, raise_descriptors
 
 
 @dataclass(eq=False)
@@ -29,54 +29,34 @@ class Held:
         self.ended = True
 
 
-def test_the_longest_waiting_one_of_an_address_has_to_go() -> None:
-    door = ConnectionLimits(most=10, most_each=2)
-    first, second, third, other = Held(), Held(), Held(), Held()
-    assert door.enter(first, "192.0.2.1")
-    assert door.enter(second, "192.0.2.1")
-    assert door.enter(other, "192.0.2.2")
-    assert door.enter(third, "192.0.2.1")
-    assert (first.ended, second.ended, other.ended) == (True, False, False)
-    door.rest(second)  # it has shown life
-    assert door.enter(Held(), "192.0.2.1")
-    assert third.ended
-    assert not second.ended
+def test_the_longest_waiting_one_has_to_go() -> None:
+    door = ConnectionLimits(most=3)
+    first, second, third = Held(), Held(), Held()
+    assert all(door.enter(each) for each in (first, second, third))
+    door.note(first)  # it has shown life
+    assert door.enter(Held())
+    assert (first.ended, second.ended, third.ended) == (False, True, False)
 
 
 def test_one_that_is_answered_never_has_to_go() -> None:
-    door = ConnectionLimits(most=2, most_each=2)
+    door = ConnectionLimits(most=2)
     busy, also = Held(), Held()
     for each in (busy, also):
-        assert door.enter(each, "192.0.2.1")
-        door.busy(each)
-    assert not door.enter(Held(), "192.0.2.1")
-    assert not door.enter(Held(), "192.0.2.2")
-    door.rest(also)
-    assert door.enter(Held(), "192.0.2.2")
+        assert door.enter(each)
+        each.is_answered = True
+        door.note(each)
+    assert not door.enter(Held())
+    also.is_answered = False
+    door.note(also)
+    assert door.enter(Held())
     assert also.ended
     door.leave(busy)
     door.leave(busy)
     assert door.count == 1
 
 
-def test_a_network_of_ipv6_is_one_address_and_proxies_stand_for_many() -> None:
-    door = ConnectionLimits(most=100, most_each=1, proxies=("10.0.0.0/8",))
-    first, mapped = Held(), Held()
-    assert door.enter(first, "2001:db8::1")
-    assert door.enter(Held(), "2001:db8::2")
-    assert first.ended
-    assert door.enter(mapped, "::ffff:192.0.2.1")
-    assert door.enter(Held(), "::ffff:192.0.2.2")
-    assert not mapped.ended
-    behind = [Held() for _ in range(20)]
-    assert all(door.enter(each, "10.1.2.3") for each in behind)
-    assert not any(each.ended for each in behind)
-
-
 def test_there_are_descriptors_for_all_that_are_admitted() -> None:
-    door = connection_limits_for(())
-    assert 2 * door.most < raise_descriptors()
-    assert 8 <= door.most_each < door.most
+    assert 2 * connection_limits().most < raise_descriptors()
 
 
 def where(served: Live) -> tuple[str, int]:
@@ -91,7 +71,7 @@ def test_dripping_connections_keep_nobody_out(house: House, source: str) -> None
     """As many as there may be, and more, of the address of whoever asks, and of another."""
     house.point("routing", house.release())
     with live(house) as served, ExitStack() as stack:
-        served.server.config.admission = ConnectionLimits(most=60, most_each=40)  # type: ignore[attr-defined]
+        served.server.config.admission = ConnectionLimits(most=60)  # type: ignore[attr-defined]
         held = [stack.enter_context(socket.create_connection(where(served), 5, source_address=(source, 0))) for _ in range(150)]
         for each in held:
             try:

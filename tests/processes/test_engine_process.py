@@ -13,7 +13,7 @@ import pytest
 
 from support.doubles import MemoryEngine
 from support.processes import SECRET, engine_server, wait_until
-from support.serving import ASK, LABELS, House, digest
+from support.serving import ASK, LABELS, House, digest, scoring, writing
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound, TooLarge, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
@@ -43,18 +43,18 @@ def test_a_release_is_loaded_asked_and_unloaded(house: House) -> None:
     twin.load(house.admit(request(release)))
 
     async def story(driver: EngineDriver) -> None:
-        assert await driver.ready()
+        assert await driver.status()
         await driver.load(request(release))
         await driver.load(request(release))
-        assert await driver.loaded() == (release,)
-        scores = await driver.score(release, ASK, LABELS)
+        assert (await driver.status()).loaded == (release,)
+        scores = await driver.ask(scoring(release, ASK, LABELS))
         assert scores.log_probabilities == twin.score(release, [ASK], LABELS)[0].log_probabilities
-        chunks = [chunk async for chunk in driver.stream(release, ASK, Sampling(max_tokens=3))]
+        chunks = [chunk async for chunk in await driver.ask(writing(release, ASK, Sampling(max_tokens=3)))]
         (expected,) = twin.generate(release, [ASK], Sampling(max_tokens=3))
         assert "".join(chunk.text for chunk in chunks) == expected.text
         assert (chunks[-1].finish_reason, chunks[-1].completion_tokens, chunks[-1].prompt_tokens) == ("length", 3, expected.prompt_tokens)
         await driver.unload(release)
-        assert await driver.loaded() == ()
+        assert (await driver.status()).loaded == ()
 
     with engine_server(house) as url:
         talk(url, story)
@@ -66,7 +66,8 @@ def test_a_release_is_loaded_asked_and_unloaded(house: House) -> None:
         Corrupt("bytes changed", "restore them", code="artifact_corrupt"),
         Forbidden("not approved", "ask an approver", code="not_approved"),
         Conflict("too soon", "wait"),
-        TooLarge("too large", "shrink it"),
+        TooLarge("too large", "shrink it", param="messages"),
+        Unavailable("busy", "wait", retry_after=2.0),
     ],
 )
 def test_an_error_crosses_the_wire_whole(house: House, error: Any) -> None:
@@ -77,10 +78,10 @@ def test_an_error_crosses_the_wire_whole(house: House, error: Any) -> None:
             await driver.load(request(release))
         assert raised.value.as_dict() == error.as_dict()
         with pytest.raises(NotFound) as missing:
-            await driver.score(release, ASK, LABELS)
+            await driver.ask(scoring(release, ASK, LABELS))
         assert missing.value.error_code == "not_loaded"
         with pytest.raises(NotFound):
-            await anext(driver.stream(release, ASK, Sampling()))
+            await anext(await driver.ask(writing(release, ASK, Sampling())))
 
     with engine_server(house) as url:
         talk(url, story)
@@ -88,17 +89,14 @@ def test_an_error_crosses_the_wire_whole(house: House, error: Any) -> None:
 
 def test_without_the_secret_every_door_is_shut(house: House) -> None:
     async def story(driver: EngineDriver) -> None:
-        assert not await driver.ready()
         with pytest.raises(Unavailable) as refused:
-            await driver.loaded()
+            await driver.status()
         assert refused.value.error_code == "engine_secret"
 
     with engine_server(house) as url:
         talk(url, story, secret="wrong")
         for method, path in [
-            ("GET", "/healthz"),
-            ("GET", "/loaded"),
-            ("GET", "/state"),
+            ("GET", "/status"),
             ("POST", "/load"),
             ("POST", "/score"),
             ("POST", "/generate"),
@@ -117,12 +115,11 @@ def test_a_malformed_request_is_refused(house: House) -> None:
 
 def test_an_engine_that_is_not_there_is_unavailable() -> None:
     async def story(driver: EngineDriver) -> None:
-        assert not await driver.ready()
         for call in (
-            driver.loaded(),
+            driver.status(),
             driver.load(request(digest(1))),
-            driver.score(digest(1), ASK, LABELS),
-            anext(driver.stream(digest(1), ASK, Sampling())),
+            driver.ask(scoring(digest(1), ASK, LABELS)),
+            anext(await driver.ask(writing(digest(1), ASK, Sampling()))),
         ):
             with pytest.raises(Unavailable) as away:
                 await call
@@ -162,10 +159,10 @@ def test_a_driver_that_hangs_up_stops_the_generation(house: House) -> None:
 
     async def story(driver: EngineDriver) -> None:
         await driver.load(request(release))
-        async with aclosing(driver.stream(release, LONG, Sampling(max_tokens=1000))) as chunks:
+        async with aclosing(await driver.ask(writing(release, LONG, Sampling(max_tokens=1000)))) as chunks:
             async for _ in chunks:
                 break
-        assert (await driver.score(release, ASK, LABELS)).prompt_tokens == 4
+        assert (await driver.ask(scoring(release, ASK, LABELS))).prompt_tokens == 4
 
     with engine_server(house, engine) as url:
         talk(url, story)
@@ -178,13 +175,12 @@ def test_a_busy_engine_still_says_what_it_holds(house: House) -> None:
     async def story(driver: EngineDriver) -> None:
         await driver.load(request(release))
         engine.hold.clear()
-        scoring = asyncio.ensure_future(driver.score(release, ASK, LABELS))
+        asking = asyncio.ensure_future(driver.ask(scoring(release, ASK, LABELS)))
         while not engine.batches:
             await asyncio.sleep(0.01)
-        assert await asyncio.wait_for(driver.loaded(), 2) == (release,)
-        assert await asyncio.wait_for(driver.ready(), 2)
+        assert (await asyncio.wait_for(driver.status(), 2)).loaded == (release,)
         engine.hold.set()
-        await scoring
+        await asking
 
     with engine_server(house, engine) as url:
         talk(url, story)

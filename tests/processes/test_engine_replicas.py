@@ -18,7 +18,8 @@ from support.processes import CHAT, SECRET, in_thread, wait_ready, wait_until
 from support.serving import House
 from tailorbird.domain.objective import TaskKind
 from tailorbird.integrations.loopback import open_driver
-from tailorbird.processes import SECRET_VARIABLE, gateway_app
+from tailorbird.processes.engine_process import SECRET_VARIABLE
+from tailorbird.processes.gateway import gateway_app
 from tailorbird.system.files import private_folder
 
 NAMES = [f"name-{number}" for number in range(4)]

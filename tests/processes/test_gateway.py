@@ -221,4 +221,4 @@ def test_the_stock_client_gets_responses(house: House) -> None:
             assert helper.get_final_response().output_text == f"{short(writer)} I LOST MY CARD"
         with pytest.raises(openai.BadRequestError) as refused:
             client.responses.create(model="acme/writer", input="and now?", previous_response_id="resp_1")
-        assert (refused.value.code, refused.value.param) == ("stateless", "previous_response_id")
+        assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "previous_response_id")

@@ -20,7 +20,7 @@ from tailorbird.ledger import open_ledger
 from tailorbird.processes import gateway
 from tailorbird.system import background_loop
 from tailorbird.usecases import Dependencies
-from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
+from tailorbird.usecases.maintenance.audit import Notice
 from tailorbird.usecases.maintenance.health import WorkspaceHealth
 
 

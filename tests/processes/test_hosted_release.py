@@ -167,7 +167,7 @@ def test_without_a_release_before_it_a_caller_is_told_when_to_ask_again(
             told = httpx.get(served.url + "/metrics", headers=served.headers, timeout=20).text
         assert len(server.asked) == asked == 3
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "endpoint_not_asked")
-    assert 1 <= int(answer.headers["retry-after"]) <= 5
+    assert 1 <= int(answer.headers["retry-after"]) <= 30
     assert "tailorbird_endpoints_silent 1.0" in told
     assert "tailorbird_endpoint_requests_not_sent 2.0" in told
 
@@ -228,20 +228,6 @@ def test_what_the_shadow_of_a_hosted_release_is_paid(house: House, monkeypatch: 
         shadows = [row for row in house.rows() if row.arm == "shadow"]
         assert {(row.endpoint, row.paid, row.cost) for row in shadows} == {("outside", made.cost(7, 2), made.cost(7, 2))}
         assert all((row.endpoint, row.paid) == ("", 0.0) for row in house.rows() if row.arm != "shadow")
-
-
-def test_a_month_that_was_paid_for_before_the_gateway_started(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    with scripted() as server:
-        made = endpoint(url=server.url, private=True, input_price=1e6, money_per_month=8.0)
-        former = house.release(1)
-        house.point("routing", former)
-        house.point("routing", hosted_release(house, made, MODEL))
-        with gateway(house, monkeypatch, "key") as served:
-            wait_until(lambda: ask(served).headers.get("x-tailorbird-release") == former and len(server.asked) == 2)
-        # Nobody has been asked yet, then 7 and a bit were paid; what comes then is beyond 8, in every life of the gateway.
-        with gateway(house, monkeypatch, "key") as served:
-            wait_until(lambda: ask(served).headers.get("x-tailorbird-release") == former)
-        assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize("stream", [False, True])

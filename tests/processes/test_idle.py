@@ -11,9 +11,8 @@ import pytest
 from support.processes import gateway_process, wait_ready
 from support.serving import House
 
-#: Share of a core that each may take, and seconds over which it is measured. What was measured lies far below (decision 0069); a slow
-#: machine shall not fail here.
-MOST, SECONDS = 0.02, 12.0
+#: Share of a core that each may take, and seconds over which it is measured. A slow machine shall not fail here.
+MOST, SECONDS = 0.05, 12.0
 
 
 def seconds_of(pid: int) -> float:

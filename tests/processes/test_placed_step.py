@@ -11,8 +11,8 @@ from tailorbird.domain.errors import Conflict, Internal, InvalidInput, NotFound,
 from tailorbird.domain.run import StepNeed
 from tailorbird.processes import worker
 from tailorbird.sdk.session import create_workspace
-from tailorbird.usecases.runs import step_runner
-from tailorbird.usecases.runs.step_placement import StepAnswer, StepFault, StepTask
+from tailorbird.usecases.runs import engine
+from tailorbird.usecases.runs.placement import StepAnswer, StepFault, StepTask
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ def test_a_node_that_cannot_erase_does_nothing(task: StepTask, monkeypatch: pyte
     def fail(_deps: object) -> None:
         raise Unavailable("copies cannot be removed", "h", code="erasure_copies")
 
-    monkeypatch.setattr(step_runner, "follow_erasures", fail)
-    monkeypatch.setattr(step_runner, "_perform", pytest.fail)
+    monkeypatch.setattr(engine, "follow_erasures", fail)
+    monkeypatch.setattr(engine, "_perform", pytest.fail)
     assert fault_of(task).error_code == "erasure_copies"
 
 

@@ -81,7 +81,7 @@ def test_a_socket_in_an_open_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open").chmod(0o755)
     with pytest.raises(Forbidden) as refused:
         listen_privately(tmp_path / "open" / "engine.sock")
-    assert refused.value.error_code == "socket_open"
+    assert refused.value.error_code == "forbidden"
     with pytest.raises(Unavailable):
         listen_privately(tmp_path / ("x" * 120))
 
@@ -117,7 +117,7 @@ def test_an_engine_that_never_answers_ends_the_gateway_with_a_reason(house: Hous
     with gateway_process(tmp_path, "broken") as running:
         assert running.wait() == 1
     said = running.errors.read_text()
-    assert "error[engine_failed]" in said
+    assert "error[engine_unavailable]" in said
     assert "Traceback" not in said
 
 
@@ -138,4 +138,4 @@ def test_a_port_in_use_is_refused_before_anything_starts(house: House, tmp_path:
 def test_an_address_that_is_not_ours_is_refused(host: str, port: int) -> None:
     with pytest.raises(InvalidInput) as refused:
         listen(host, port)
-    assert refused.value.error_code == "host_invalid"
+    assert refused.value.error_code == "invalid_input"

@@ -11,7 +11,8 @@ import pytest
 
 from support.processes import wait_until
 from tailorbird.domain.errors import Unavailable
-from tailorbird.processes import Schedule, run_schedules, worker
+from tailorbird.processes import worker
+from tailorbird.processes.worker import Schedule, run_schedules
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,8 @@ from fastapi import FastAPI, Request
 from support.certificates import make_certificate, trusting
 from support.processes import in_thread
 from tailorbird.domain.errors import Forbidden, InvalidInput
-from tailorbird.processes import Listening, tls_of
-from tailorbird.processes.gateway import announce, check_urls, own_origins
-from tailorbird.processes.http_servers import check_proxies, is_open
+from tailorbird.processes.gateway import Listening, announce, own_origins
+from tailorbird.processes.http_servers import check_proxies, is_open, tls_of
 
 
 def seen() -> FastAPI:
@@ -62,7 +61,7 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
     tls.key.chmod(0o640)
     with pytest.raises(Forbidden) as open_key:
         tls_of(tls.cert, tls.key)
-    assert open_key.value.error_code == "key_readable"
+    assert open_key.value.error_code == "forbidden"
     assert "chmod 600" in open_key.value.hint
 
 
@@ -72,10 +71,10 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     assert tls_of(None, None) is None
     assert tls_of(tls.cert, tls.key) == tls
     for cert, key, code in (
-        (tls.cert, None, "tls_half"),
-        (None, tls.key, "tls_half"),
-        (tls.cert, other.key, "tls_invalid"),
-        (tls.cert, tmp_path / "none.pem", "tls_missing"),
+        (tls.cert, None, "invalid_input"),
+        (None, tls.key, "invalid_input"),
+        (tls.cert, other.key, "invalid_input"),
+        (tls.cert, tmp_path / "none.pem", "invalid_input"),
     ):
         with pytest.raises(InvalidInput) as refused:
             tls_of(cert, key)
@@ -143,6 +142,5 @@ def test_a_server_is_known_by_the_names_of_its_certificate(tmp_path: Path) -> No
 
 
 def test_what_is_no_address_is_refused_before_anything_starts() -> None:
-    check_urls(["https://tailorbird.example"])
     with pytest.raises(InvalidInput, match="not the address of a server"):
-        check_urls(["tailorbird.example"])
+        own_origins("127.0.0.1", 8080, None, ["tailorbird.example"])

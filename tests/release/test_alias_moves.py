@@ -37,7 +37,7 @@ def test_a_rollback_without_a_release_before_withdraws_once() -> None:
     assert (withdrawn.targets, withdrawn.version) == ((), 2)
     with pytest.raises(Conflict) as caught:
         rolled_back(withdrawn, LATER, "operator")
-    assert caught.value.error_code == "alias_withdrawn"
+    assert caught.value.error_code == "conflict"
     again = promoted(withdrawn, TWO, LATER, "operator")
     assert (again.previous, again.version) == ((), 3)
 
@@ -62,4 +62,4 @@ def test_an_alias_of_another_objective_is_left_alone() -> None:
     other = promoted(None, ONE, NOW, "operator").model_copy(update={"name": "elsewhere"})
     with pytest.raises(Conflict) as caught:
         promoted(other, TWO, NOW, "operator")
-    assert caught.value.error_code == "alias_other"
+    assert caught.value.error_code == "conflict"

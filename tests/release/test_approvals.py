@@ -11,7 +11,7 @@ from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Approval, ApprovalRule, Release
 from tailorbird.release import QuorumStanding, check_may_decide, deciding_role, quorum, rule_for, stricter
-from tailorbird.usecases.approvals import missing_text
+from tailorbird.usecases.releases.rules import missing_text
 
 ONE = ApprovalRule(roles=(Role.APPROVER,), count=1)
 TWO = ApprovalRule(roles=(Role.APPROVER, Role.REVIEWER), count=2, distinct_roles=2)
@@ -66,7 +66,7 @@ def test_a_list_of_roles_can_only_ask_for_more(risk: RiskTier, listed: tuple[str
 def test_a_role_that_cannot_decide_is_refused(role: str) -> None:
     with pytest.raises(InvalidInput, match=role) as caught:
         rule_for(objective(approvals=(role,)))
-    assert caught.value.error_code == "approval_role"
+    assert caught.value.error_code == "invalid_input"
 
 
 def test_somebody_else_may_decide() -> None:

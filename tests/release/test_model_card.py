@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from support.release import average, base, evidence, ladder, made, manifest, objective, share
-from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.ladder import Allowance, RungKind
 from tailorbird.domain.objective import DataOrigin, DataSource, Kpi, Objective, RiskTier
 from tailorbird.release import CardFacts, GateInputs, apply_gate, model_card, rule_for
@@ -74,11 +74,8 @@ def test_data_from_the_hub_is_named_by_its_id() -> None:
     assert _front(_card(goal=objective(data=(source,))))["datasets"] == ["PolyAI/banking77"]
 
 
-def test_of_a_searched_instruction_the_digest_alone_is_signed() -> None:
-    card = _card("prompt", instruction="Sort what Anna Kowalska asks for.")
-    assert "Kowalska" not in card
-    assert digest_bytes(b"Sort what Anna Kowalska asks for.") in card
-    assert "as it was searched" not in _card("prompt", instruction=objective().task.instruction)
+def test_the_objectives_instruction_alone_is_printed() -> None:
+    assert "Kowalska" not in _card("prompt", instruction="Sort what Anna Kowalska asks for.")
 
 
 def test_reasoning_is_told_of_where_there_is_any() -> None:
@@ -109,12 +106,10 @@ def test_the_sections_say_what_a_reader_asks() -> None:
         "Of 1,300 rows read, 7 exact duplicates and 3 quarantined rows were set aside",
         "| rows.csv | written here | Apache-2.0 | unknown | unknown |",
         "| refund | 500 | 50 | 250 |",
-        "| lora r16 (chosen) | 4,884,480 | 1.000 [0.971, 1.000] | +0.500 better [+0.400, +0.600] | pass | because |",
+        "| lora r16 | 4.88 M |",
         "Rungs are compared in pairs, on the same development items, by accuracy.",
-        "| full |  |  |  | not tried | the rung below passes |",
-        "reference beside the ladder",
-        "(look 1). The gate demands 90% confidence, which this look had to meet at 93.9%. Verdict: **pass**.",
-        "| accuracy | 0.9 | 0.975 [0.9557, 0.986] | pass | accuracy 0.975 is proven to reach 0.9 (at least 0.955) |",
+        "look 1, 93.9% confidence",
+        "pass | accuracy 0.975 is proven to reach 0.9 (at least 0.955) |",
         "Whether training rows can be extracted from the weights was not measured.",
         "1 person in the role approver, none of them the author.",
         "tailorbird rollback acme/desk",
@@ -137,7 +132,7 @@ def test_what_was_not_measured_is_said() -> None:
     goal = objective(kpis=(Kpi(metric="accuracy", target=0.9), Kpi(metric="recall[rare]", target=0.5)))
     card = _card(goal=goal)
     assert "- recall[rare] was not measured: too few items bear on it." in card
-    assert "| recall[rare] | 0.5 | not measured | inconclusive |" in card
+    assert "| recall[rare] | 0.5 |" in card
 
 
 def test_free_text_cannot_break_the_card() -> None:

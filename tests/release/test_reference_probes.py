@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tailorbird.domain.effect import ReferenceProbe, TokenChances
+from tailorbird.domain.evidence import ReferenceProbe, TokenChances
 from tailorbird.release import PROBE_TEXTS, choose, shortlist
 from tailorbird.release.reference_probes import CHOSEN, SHORTLISTED
 

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from support.reporting import approval, explained, name_of, release, request
-from tailorbird.reporting import Explanation, explanation, explanation_markdown, release_summary
-
-TEXT = f"""\
-request   req1 at 2026-03-01 12:30:05 UTC, key key1, acme/desk
-          ok (200), answered 'refund' in 42 ms, 55 prompt tokens
-release   {name_of(30)}
-          lora on smollm2-135m (2a2a2a2a2a2a), now production
-goal      Send each message on. (owner support, limited risk)
-chosen    among lora r16
-          lora r16 is the cheapest rung that passes on dev
-gate      pass on test, look 1: recall[refund] is what it is
-          recall[refund] 0.960 [0.935, 0.980] against 0.9: pass, 400 items
-evidence  90 dev items, results kept as 636363636363, by twin 1
-data      snapshot 2d2d2d2d2d2d: 1.2 k train, 90 dev, 400 test; 7 duplicates and 3 faulty rows left out
-          from rows.csv (161616161616)
-          rows.csv: written here, Apache-2.0
-people    signed by ada, 2026-03-01 12:30 UTC
-          approved by ben as approver, 2026-03-01 12:30 UTC: read the card
-log          17 release.promoted by olga, 2026-03-01 12:30:05 UTC"""
-
-
-def test_the_walk_in_words() -> None:
-    assert explanation(explained()) == TEXT
+from tailorbird.reporting.documents import Explanation, explanation_markdown
+from tailorbird.reporting.tables import release_summary
 
 
 def test_a_request_that_nothing_answered_says_so_and_no_more() -> None:
     bare = Explanation(request=request(release=None, status=404, outcome="refused", error="alias_unknown", prediction=None))
-    assert explanation(bare).split("\n")[1:] == ["          refused (404) in 42 ms, 55 prompt tokens", "release   none: alias_unknown"]
-    assert explanation_markdown(bare).count("\n## ") == 2
+    shown = explanation_markdown(bare)
+    assert "- refused (404) in 42 ms, 55 prompt tokens" in shown
+    assert shown.endswith("## release\n\n- none: alias_unknown\n")
+    assert shown.count("\n## ") == 2
 
 
 def test_the_walk_in_markdown_has_a_section_a_part() -> None:
@@ -66,6 +47,6 @@ def test_a_release_in_a_few_lines() -> None:
 
 def test_what_the_approvals_are_worth_stands_below_them() -> None:
     told = explained().model_copy(update={"remarks": ("the private keys of ada and ben lie in one workspace",)})
-    before, after = explanation(told).split("approved by ben", 1)
+    before, after = explanation_markdown(told).split("approved by ben", 1)
     assert "lie in one workspace" in after.split("log  ")[0]
     assert "lie in one workspace" not in before

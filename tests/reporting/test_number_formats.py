@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 from support.reporting import difference, finding
 from tailorbird.domain.evidence import Standing
 from tailorbird.domain.plan import Estimate
-from tailorbird.reporting import human_count, human_seconds
+from tailorbird.reporting.comparison_sentences import measured_words
 from tailorbird.reporting.tables import (
     difference_text,
     estimate_text,
     finding_text,
+    human_count,
     human_memory,
     human_money,
+    human_seconds,
     interval,
     machine_memory,
     metric_text,
 )
-from tailorbird.stats.comparison_sentences import measured_words
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tailorbird.domain.rollout import GuardName
-from tailorbird.reporting.evidence_page import difference_range
+from tailorbird.reporting.documents import difference_range
 
 
 @pytest.mark.parametrize(

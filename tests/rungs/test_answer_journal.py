@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.rungs.answer_journal import AnswerJournal
+from tailorbird.rungs.prompt_search import AnswerJournal
 
 ORIGIN, OTHER = digest_bytes(b"one"), digest_bytes(b"other")
 KEY = "7a" * 32

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from support.rungs import make_rows
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.planning import flops, time_and_cost
+from tailorbird.planning import estimates as flops
+from tailorbird.planning import estimates as time_and_cost
 from tailorbird.rungs.context import ENOUGH, SHARE, hold_out
 from tailorbird.rungs.prompt import DRAWS, SCORED
 

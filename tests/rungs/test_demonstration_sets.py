@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.rungs import LABELS, make_rows
-from tailorbird.rungs.demonstration_sets import changed_sets, demonstration_of, typical_set
+from tailorbird.rungs.prompt import changed_sets, demonstration_of, typical_set
 
 
 @given(st.integers(1, 12), st.integers(0, 5))

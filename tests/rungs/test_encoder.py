@@ -16,21 +16,21 @@ from support.e2e import support_rows
 from support.rungs import LABELS, D, FolderStore, build_context, make_plan_of, make_rows, make_settings
 from support.tiny_encoder import LABELS as TINY_LABELS
 from support.tiny_encoder import text_of, tuning_settings, write_tiny_encoder
+from tailorbird.chat.prompts import messages_for
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import DataInvalid, Internal
+from tailorbird.domain.evidence import ScopePolicy, ScopeTrial
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.scope import ScopePolicy, ScopeTrial
 from tailorbird.inference import open_encoder, open_engine
 from tailorbird.ledger import open_artifacts
 from tailorbird.ports.trainer import EncoderJob, ReportProgress, TrainedModel
 from tailorbird.rungs import encoder_job, make_candidate, trial_of
 from tailorbird.rungs.encoder import parts_of, sureness
-from tailorbird.rungs.scope import Fit
+from tailorbird.rungs.floor import Fit
 from tailorbird.text.label_rules import join
 from tailorbird.text.linear_classifier import ADAPTER, ENCODER, read_linear
-from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.training import open_trainer
 
 INTENTS = ("account_login", "order_status", "refund_missing")

@@ -24,7 +24,7 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.ports.encoder import Vectors
 from tailorbird.rungs import FloorModel, fit_floor
-from tailorbird.rungs.label_regressions import LENGTHS
+from tailorbird.rungs.floor import LENGTHS
 from tailorbird.text.label_rules import join, split
 from tailorbird.text.linear_classifier import read_linear, write_linear
 

@@ -106,7 +106,7 @@ def test_a_fifth_of_what_bears_a_label_is_held_out_however_rare_it_is() -> None:
 def test_rows_of_one_group_cannot_be_held_out() -> None:
     with pytest.raises(DataInvalid) as told:
         held_out_groups(make_rows(10, 1), 7)
-    assert told.value.error_code == "one_group"
+    assert told.value.error_code == "no_train_rows"
 
 
 def with_c(rows: tuple[Row, ...], groups: Sequence[str], most: int) -> tuple[Row, ...]:

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.rungs import LABELS, D, KeywordEngine, build_context, make_objective, make_plan_of, make_rows
+from tailorbird.chat.prompts import messages_for
 from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import RungKind
 from tailorbird.rungs import RungContext, make_candidate
 from tailorbird.rungs.context import hold_out
 from tailorbird.rungs.prompt import _NO_CONTENT, DRAWS, SCORED, draw_demonstrations
-from tailorbird.text.prompt_rendering import messages_for
 
 Build = Callable[..., RungContext]
 

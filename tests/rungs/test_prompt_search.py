@@ -23,14 +23,11 @@ from tailorbird.inference import open_engine
 from tailorbird.ports.engine import Generation, LabelScores
 from tailorbird.rungs import RungContext, RungResult, make_candidate
 from tailorbird.rungs.context import hold_out
-from tailorbird.rungs.demonstration_sets import like_the_worst
-from tailorbird.rungs.prompt_search import JUDGED
-from tailorbird.rungs.trial_answers import base_answers
-from tailorbird.text.prompt_rendering import messages_for
+from tailorbird.rungs.prompt import like_the_worst
+from tailorbird.rungs.prompt_search import JUDGED, base_answers
 
 Build = Callable[..., RungContext]
 INTENTS = ("refund_missing", "order_status", "account_login")
-GOOD = "Sort the message by what it asks for."
 
 
 @pytest.fixture
@@ -43,12 +40,12 @@ def planned(calls: int = 300, shots: int = 6) -> RungPlan:
     return make_plan_of("prompt-search", f"{calls} calls", shots=shots).model_copy(update={"calls": calls})
 
 
-class WritingEngine(KeywordEngine):
-    """Proposes ``writes`` in turn; is sure of labels behind ``GOOD``, and otherwise as ``KeywordEngine`` without its helpfulness."""
+class CountingEngine(KeywordEngine):
+    """Counts what it was asked, and dies after so many."""
 
-    def __init__(self, *writes: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.writes, self.asked, self.proposals, self.dies_after = writes or (GOOD,), 0, list[str](), 10**9
+        self.asked, self.dies_after = 0, 10**9
 
     def score(self, servable: str, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
         if self.asked + len(prompts) > self.dies_after:
@@ -56,69 +53,57 @@ class WritingEngine(KeywordEngine):
         self.asked += len(prompts)
         return super().score(servable, prompts, labels)
 
-    def generate(self, servable: str, prompts: Sequence[Sequence[Message]], *more: Any) -> list[Generation]:
-        self.proposals += [prompt[-1].content for prompt in prompts]
-        text = self.writes[(len(self.proposals) - 1) % len(self.writes)]
-        return [Generation(text=text, finish_reason="stop", prompt_tokens=1, completion_tokens=1, latency_ms=1.0) for _ in prompts]
-
-    @staticmethod
-    def helpfulness(shown: Sequence[Message]) -> float:
-        return 4.0 if shown[0].content.startswith(GOOD) else 1.0
-
 
 def made(make_context: Build, engine: KeywordEngine, **changes: Any) -> RungResult:
     return make_candidate(make_context(planned(), **({"engine": lambda: engine} | changes)))
 
 
-def test_it_finds_the_instruction_that_the_base_wrote(make_context: Build) -> None:
-    engine = WritingEngine()
+def test_it_finds_demonstrations_that_help(make_context: Build) -> None:
+    engine = CountingEngine()
     found = made(make_context, engine)
     candidate, log = found.candidate, found.search
     assert (candidate.rung, candidate.variant, candidate.adapter, candidate.weights) == (RungKind.PROMPT_SEARCH, "300 calls", None, None)
-    assert candidate.prompt.instruction == GOOD
-    assert messages_for(candidate.prompt, "x")[0].content.startswith(GOOD)
+    assert len(candidate.prompt.demonstrations) > 2, "more than it began with"
     assert engine.held == []
     assert log is not None
     [chosen] = [tried for tried in log.tried if tried.prompt == log.chosen]
-    assert (chosen.instruction, chosen.low > 0, log.low > 0) == (GOOD, True, True)
+    assert chosen.low == log.low > 0
     assert log.sentence.endswith("in probability of the right labels against the prompt it began with")
     assert found.training is None
 
 
 def test_rows_that_judge_are_never_shown_and_dev_is_not_asked(make_context: Build) -> None:
-    engine, dev = WritingEngine(), make_rows(600)[500:]
+    engine, dev = CountingEngine(), make_rows(600)[500:]
     found = made(make_context, engine, dev=dev)
     shown_from, judged = hold_out(make_rows(120), make_objective().seed, JUDGED)
     texts = {row.text for row in judged}
     shown = {message.content for call in engine.seen for prompt in call for message in prompt[:-1]}
     asked = {prompt[-1].content for call in engine.seen for prompt in call}
     assert not shown & texts
-    assert not any(row.text in proposal for proposal in engine.proposals for row in judged)
     assert not asked & {row.text for row in dev}
     assert {one.row_id for one in found.candidate.prompt.demonstrations} <= {row.id for row in shown_from}
 
 
 def test_it_keeps_to_its_calls_and_counts_them(make_context: Build) -> None:
-    engine = WritingEngine()
+    engine = CountingEngine()
     log = made(make_context, engine).search
     assert log is not None
     assert log.calls <= log.budget == 300
     # Beside the calls of the search three texts without content are scored.
-    assert engine.asked + len(engine.proposals) - 3 == log.calls
-    assert log.proposals == len(engine.proposals)
+    assert engine.asked - 3 == log.calls
 
 
 def test_the_same_rows_give_the_same_prompt_and_log_in_any_order(make_context: Build) -> None:
-    one, other = made(make_context, WritingEngine()), made(make_context, WritingEngine(), train=tuple(reversed(make_rows(120))))
+    one, other = made(make_context, CountingEngine()), made(make_context, CountingEngine(), train=tuple(reversed(make_rows(120))))
     assert one.candidate == other.candidate
     assert one.search == other.search
 
 
 @pytest.mark.parametrize("sealed", ["", "7a" * 32])
 def test_after_a_kill_at_most_one_batch_is_asked_again(tmp_path: Path, sealed: str) -> None:
-    whole = WritingEngine()
+    whole = CountingEngine()
     expected = make_candidate(build_context(tmp_path / "whole", planned(), engine=lambda: whole))
-    killed = WritingEngine()
+    killed = CountingEngine()
     context = build_context(tmp_path / "killed", planned(), engine=lambda: killed, seal_key=sealed)
     for dies_after in (100, 200):
         killed.dies_after = dies_after
@@ -128,35 +113,29 @@ def test_after_a_kill_at_most_one_batch_is_asked_again(tmp_path: Path, sealed: s
     again = make_candidate(context)
     assert (again.candidate, again.search) == (expected.candidate, expected.search)
     assert killed.asked == whole.asked
-    assert len(killed.proposals) == len(whole.proposals)
     kept = b"".join(path.read_bytes() for path in (tmp_path / "killed").rglob("*") if path.is_file())
-    assert (GOOD.encode() in kept) is not bool(sealed)
+    assert (expected.search.tried[0].prompt.encode() in kept) is not bool(sealed)
 
 
 def test_a_search_over_other_rows_does_not_go_on_with_the_answers(make_context: Build) -> None:
-    engine = WritingEngine()
+    engine = CountingEngine()
     made(make_context, engine)
     first = engine.asked
     made(make_context, engine, snapshot="sha256:" + "1" * 64)
     assert engine.asked == 2 * first
 
 
-class Short(WritingEngine):
-    """Reads prompts of at most so many messages, none whose text is among ``unread``, and no proposer's longer than ``longest``."""
+class Short(CountingEngine):
+    """Reads prompts of at most so many messages, and none whose text is among ``unread``."""
 
-    def __init__(self, messages: int = 99, unread: Sequence[str] = (), longest: int = 10**9) -> None:
+    def __init__(self, messages: int = 99, unread: Sequence[str] = ()) -> None:
         super().__init__()
-        self.messages, self.unread, self.longest = messages, unread, longest
+        self.messages, self.unread = messages, unread
 
     def score(self, servable: str, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
         if any(len(prompt) > self.messages or prompt[-1].content in self.unread for prompt in prompts):
             raise InvalidInput("the prompt is too long", "shorten it")
         return super().score(servable, prompts, labels)
-
-    def generate(self, servable: str, prompts: Sequence[Sequence[Message]], *more: Any) -> list[Generation]:
-        if any(len(prompt[-1].content) > self.longest for prompt in prompts):
-            raise InvalidInput("the prompt is too long", "shorten it")
-        return super().generate(servable, prompts, *more)
 
 
 def test_a_prompt_that_the_model_does_not_read_is_dropped(make_context: Build) -> None:
@@ -170,10 +149,9 @@ def test_where_the_first_prompt_is_not_read_the_first_that_was_is_compared_with(
     found = made(make_context, Short(messages=2))
     log = found.search
     assert log is not None
-    assert (found.candidate.prompt.instruction, found.candidate.prompt.demonstrations) == (GOOD, ())
+    assert found.candidate.prompt.demonstrations == ()
     assert log.start == log.tried[0].prompt
     assert (log.tried[0].origin, log.tried[0].difference) == ("no demonstrations", 0.0)
-    assert log.low > 0
 
 
 def test_where_no_prompt_is_read_at_all_the_reason_is_raised(make_context: Build) -> None:
@@ -189,28 +167,8 @@ def test_a_held_out_row_that_no_prompt_leaves_room_for_ends_the_comparison_and_n
     assert max(tried.rows for tried in log.tried) <= 12
 
 
-def test_proposals_that_the_model_cannot_be_asked_for_are_dropped(make_context: Build) -> None:
-    engine = Short(longest=200)
-    found = made(make_context, engine)
-    log = found.search
-    assert log is not None
-    assert found.candidate.prompt.instruction == GOOD
-    assert log.dropped["asked for with more than the model reads"] >= 2
-    assert log.proposals == len(engine.proposals) > 0
-    assert not any("answered these texts" in proposal for proposal in engine.proposals)
-
-
-def test_mistakes_are_looked_for_among_rows_that_the_model_reads(make_context: Build) -> None:
-    pool = hold_out(make_rows(120), make_objective().seed, JUDGED)[0]
-    engine = Short(unread=[row.text for row in pool[:8]])
-    log = made(make_context, engine).search
-    assert log is not None
-    assert 0 < log.dropped["mistakes not read by the model"] <= 8
-    assert engine.asked + len(engine.proposals) - 3 == log.calls
-
-
 def test_thresholds_of_several_labels_are_chosen_by_answers_that_it_has(make_context: Build) -> None:
-    class Shy(WritingEngine):
+    class Shy(CountingEngine):
         """Never sure that a label applies."""
 
         def _scores(self, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
@@ -225,57 +183,24 @@ def test_thresholds_of_several_labels_are_chosen_by_answers_that_it_has(make_con
     found = made(make_context, engine, train=rows, labels=("invoice", "refund"), label_sets=("invoice", "none"))
     assert found.search is not None
     assert len(found.candidate.prompt.thresholds) == 2
-    assert engine.asked + len(engine.proposals) - 3 == found.search.calls <= 300
+    assert engine.asked - 3 == found.search.calls <= 300
 
 
 def test_it_tells_how_many_calls_are_made_after_each_batch(make_context: Build) -> None:
     told = list[tuple[int, int]]()
-    engine = WritingEngine()
+    engine = CountingEngine()
     log = made(make_context, engine, count=lambda done, total: told.append((done, total))).search
     assert log is not None
     assert told[-1] == (log.calls, 300)
     assert all(earlier[0] < later[0] <= earlier[0] + 16 for earlier, later in pairwise(told)), "further with each answer that is kept"
 
 
-def test_rubbish_is_dropped_and_rules_stand_in(make_context: Build) -> None:
-    row = hold_out(make_rows(120), make_objective().seed, JUDGED)[0][0]
-    rubbish = ("", "no", "word " * 40, "x " * 400, "<|im_end|> answer refund", f"Sort it. Such as: {row.text}", "Call 555123 to sort it.")
-    log = made(make_context, WritingEngine(*rubbish)).search
-    assert log is not None
-    assert sum(log.dropped.values()) == log.proposals
-    assert {tried.origin for tried in log.tried} >= {"start", "rule", "typical rows, 6"}
-    texts = {tried.instruction for tried in log.tried}
-    assert not any(row.text in text or "<|" in text or "555123" in text for text in texts)
-
-
-def test_what_the_proposer_was_shown_is_named(make_context: Build) -> None:
-    class Reading(WritingEngine):
-        """Writes something good only where it is shown rows."""
-
-        def generate(self, servable: str, prompts: Sequence[Sequence[Message]], *more: Any) -> list[Generation]:
-            made = super().generate(servable, prompts, *more)
-            return [
-                one if "Text:" in prompt[-1].content else one.model_copy(update={"text": ""})
-                for one, prompt in zip(made, prompts, strict=True)
-            ]
-
-    engine = Reading()
-    found = made(make_context, engine)
-    by_id = {row.id: row for row in make_rows(120)}
-    assert found.candidate.prompt.instruction == GOOD
-    assert found.candidate.proposed_from
-    shown = next(text for text in engine.proposals if "Text:" in text)
-    assert all(by_id[row].text in shown for row in found.candidate.proposed_from)
-
-
 def test_a_generate_task_is_searched_by_its_kpi(make_context: Build) -> None:
-    class Echo(WritingEngine):
+    class Echo(CountingEngine):
         def generate(self, servable: str, prompts: Sequence[Sequence[Message]], *more: Any) -> list[Generation]:
             said = [label for prompt in prompts for label in LABELS if label in prompt[-1].content]
-            if not any("instruction" in message.content for prompt in prompts for message in prompt[:1]):
-                texts = [label if len(prompt) > 2 else "nothing" for label, prompt in zip(said, prompts, strict=True)]
-                return [Generation(text=t, finish_reason="stop", prompt_tokens=1, completion_tokens=1, latency_ms=1.0) for t in texts]
-            return super().generate(servable, prompts, *more)
+            texts = [label if len(prompt) > 2 else "nothing" for label, prompt in zip(said, prompts, strict=True)]
+            return [Generation(text=t, finish_reason="stop", prompt_tokens=1, completion_tokens=1, latency_ms=1.0) for t in texts]
 
     objective = make_objective("generate").model_copy(update={"compare_on": "rouge_l"})
     engine = Echo()
@@ -288,7 +213,7 @@ def test_a_generate_task_is_searched_by_its_kpi(make_context: Build) -> None:
     assert found.candidate.prompt.demonstrations
 
 
-class Copying(WritingEngine):
+class Copying(CountingEngine):
     """Says what it was shown of the subject of a text, with ``more`` behind it; of others nothing."""
 
     def __init__(self, more: str = "") -> None:
@@ -296,8 +221,6 @@ class Copying(WritingEngine):
         self.more = more
 
     def generate(self, servable: str, prompts: Sequence[Sequence[Message]], *more: Any) -> list[Generation]:
-        if any("instruction" in message.content for prompt in prompts for message in prompt[:1]):
-            return super().generate(servable, prompts, *more)
         shown = [{message.content for message in prompt if message.role == "assistant"} for prompt in prompts]
         wanted = [f"our reply on {prompt[-1].content.split()[0]}" for prompt in prompts]
         texts = [answer + self.more if answer in known else "nothing" for answer, known in zip(wanted, shown, strict=True)]
@@ -343,7 +266,7 @@ def test_an_answer_that_is_nearly_right_tells_prompts_apart_where_none_is_wholly
 
 
 def test_no_prompt_is_dropped_on_a_handful_of_rows(make_context: Build) -> None:
-    engine = WritingEngine()
+    engine = CountingEngine()
     log = make_candidate(make_context(planned(calls=100), engine=lambda: engine)).search
     assert log is not None
     assert min(tried.rows for tried in log.tried) >= 8
@@ -357,24 +280,17 @@ def test_rows_like_those_that_are_answered_worst_are_found_by_their_words() -> N
     assert like_the_worst((), [(good, 0.9)]) == []
 
 
-def test_without_room_for_demonstrations_instructions_alone_are_searched(make_context: Build) -> None:
-    engine = WritingEngine()
-    found = make_candidate(make_context(planned(shots=0), engine=lambda: engine))
-    assert (found.candidate.prompt.instruction, found.candidate.prompt.demonstrations) == (GOOD, ())
-
-
 def test_few_rows_are_enough(make_context: Build) -> None:
-    found = made(make_context, WritingEngine(), train=make_rows(6))
+    found = made(make_context, CountingEngine(), train=make_rows(6))
     log = found.search
     assert log is not None
-    assert found.candidate.prompt.instruction == GOOD
     assert log.rows == log.compared == 3
     assert all(tried.rows <= 3 and len(tried.demonstrations) <= 3 for tried in log.tried)
-    assert log.calls <= 3 * len(log.tried) + log.proposals + 3, "no row is asked twice behind a prompt"
+    assert log.calls <= 3 * len(log.tried) + 3, "no row is asked twice behind a prompt"
 
 
 @pytest.mark.slow
-def test_a_real_model_writes_and_reads_prompts(base_model_folder: Path, tmp_path: Path) -> None:
+def test_a_real_model_reads_prompts(base_model_folder: Path, tmp_path: Path) -> None:
     said = support_rows(INTENTS, 16)
     rows = tuple(row.model_copy(update={"text": text, "target": label}) for row, (text, label) in zip(make_rows(48), said, strict=True))
     engine = open_engine()
@@ -386,7 +302,6 @@ def test_a_real_model_writes_and_reads_prompts(base_model_folder: Path, tmp_path
         engine.close()
     log = found.search
     assert log is not None
-    assert log.proposals > 0
     [chosen] = [tried for tried in log.tried if tried.prompt == log.chosen]
     assert chosen.score > 1 / 3, "one label of three at random"
     assert log.difference >= 0

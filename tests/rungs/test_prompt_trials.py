@@ -11,9 +11,7 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.ports.endpoint import HostedAnswer, KeepAnswer, keep_nothing
-from tailorbird.rungs.answer_journal import AnswerJournal
-from tailorbird.rungs.prompt_trials import PromptTrials, Trial
-from tailorbird.rungs.trial_answers import NamedLabels
+from tailorbird.rungs.prompt_search import AnswerJournal, NamedLabels, PromptTrials, Trial
 
 LONG, SHORT = "long", "short"
 
@@ -63,5 +61,5 @@ def test_answers_beside_one_that_fails_are_counted_and_not_asked_for_again(tmp_p
     trials, server, long, _ = trials_of(tmp_path, unread=1)
     assert trials.holding([long], 4) == []
     assert trials.calls == server.given == 3
-    assert len(trials.mistakes(long, [row for place, row in enumerate(trials.rows[:4]) if place != 1])) == 0
+    assert len(trials.answers(long.prompt, [row for place, row in enumerate(trials.rows[:4]) if place != 1])) == 3
     assert trials.calls == server.given == 3

@@ -12,7 +12,7 @@ import pytest
 from support.rungs import make_rows
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.domain.scope import ScopeScorer
+from tailorbird.domain.evidence import ScopeScorer
 from tailorbird.ports.encoder import Vectors
 from tailorbird.rungs import fit_floor, remembered, trial_of, with_references
 from tailorbird.text.linear_classifier import read_linear, write_linear

@@ -27,13 +27,15 @@ def offered(package: str) -> dict[str, set[str] | None]:
     whole = set[str]()
     for path in (Path(tailorbird.__file__).parent / package).rglob("*.py"):
         for call in (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)):
-            called = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-            place = {"ask": 0, "ask_as": 1}.get(called)
+            called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            place = {"ask": 0, "ask_as": 1, "list_verb": 1}.get(called)
             if place is None or len(call.args) <= place:
                 continue
             asked = call.args[place]
             name = names.get(asked.attr if isinstance(asked, ast.Attribute) else getattr(asked, "id", ""))
-            if name and (len(call.args) > place + 1 or any(keyword.arg is None for keyword in call.keywords)):
+            if name and called == "list_verb":
+                found[name] |= {"limit" for keyword in call.keywords if keyword.arg == "newest"}
+            elif name and (len(call.args) > place + 1 or any(keyword.arg is None for keyword in call.keywords)):
                 whole.add(name)
             elif name:
                 found[name] |= {str(keyword.arg) for keyword in call.keywords}

@@ -20,15 +20,15 @@ from fastapi import FastAPI, Response
 from support.control import OBJECTIVE, ROWS, NowClock, act, control_app, served, use_clock
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain import errors
-from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError
 from tailorbird.domain.identity import Role
-from tailorbird.sdk.remote_control import RemoteControl
+from tailorbird.sdk.session import RemoteControl
 from tailorbird.usecases import Dependencies, identities
 from tailorbird.usecases.identities import NewKey, key_path
 from tailorbird.usecases.registry import AnyUseCase, perform
 from tailorbird.usecases.releases.promotion import roll_back
 from tailorbird.usecases.releases.release_queries import list_aliases, list_releases
-from tailorbird.usecases.runs.run_queries import list_runs, show_run
+from tailorbird.usecases.runs.queries import list_runs, show_run
 from tailorbird.usecases.runs.submit import Submission, submit_uploaded
 from tailorbird.usecases.sessions import show_session
 
@@ -106,7 +106,7 @@ def test_every_class_of_error_is_found_again(
     def refuse(*_: object) -> None:
         raise raised[0]
 
-    monkeypatch.setattr("tailorbird.api.usecase_routes.perform_request", refuse)
+    monkeypatch.setattr("tailorbird.api.control.perform_request", refuse)
     with served(control_app(deps)) as server:
         own = refusal(remote(deps, server), show_session)
         raised.pop(0)
@@ -114,6 +114,20 @@ def test_every_class_of_error_is_found_again(
     assert type(own) is kind or kind is TailorbirdError
     assert other.status == kind.status
     assert (other.error_code, other.message, other.hint) == ("occasion", "what", "then")
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidInput("m", "h", param="name"), Exhausted("m", "h", retry_after=7.0)], ids=["param", "retry_after"]
+)
+def test_details_of_an_error_reach_the_client(
+    deps: Dependencies, error: TailorbirdError, monkeypatch: pytest.MonkeyPatch, clock: NowClock
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tailorbird.api.control.perform_request", refuse)
+    with served(control_app(deps)) as server:
+        assert refusal(remote(deps, server), show_session).as_dict() == error.as_dict()
 
 
 def test_a_key_that_is_not_theirs_proves_nothing(deps: Dependencies, server: str) -> None:
@@ -156,7 +170,7 @@ def test_nobody_at_the_address(deps: Dependencies) -> None:
 def test_what_is_no_address(deps: Dependencies, address: str) -> None:
     with pytest.raises(errors.InvalidInput) as refused:
         remote(deps, address)
-    assert refused.value.error_code == "server_url"
+    assert refused.value.error_code == "invalid_input"
 
 
 @pytest.mark.parametrize(
@@ -175,13 +189,13 @@ def test_a_server_that_is_something_else(deps: Dependencies, answer: Response) -
     app.add_api_route("/{path:path}", lambda: answer, methods=["GET", "POST", "DELETE"])
     with served(app) as server:
         told = refusal(remote(deps, server), show_session)
-    assert (type(told), told.error_code) == (errors.Unavailable, "server_not_understood")
+    assert (type(told), told.error_code) == (errors.Unavailable, "server_unreachable")
 
 
 def test_a_missing_file_is_not_uploaded(deps: Dependencies, server: str) -> None:
     with remote(deps, server) as control, pytest.raises(errors.NotFound) as refused:
         control.upload(deps.workspace / "nothing.csv")
-    assert refused.value.error_code == "file_unreadable"
+    assert refused.value.error_code == "not_found"
 
 
 def test_a_file_that_is_too_large_is_told_so(deps: Dependencies, clock: NowClock, tmp_path: Path) -> None:
@@ -189,7 +203,7 @@ def test_a_file_that_is_too_large_is_told_so(deps: Dependencies, clock: NowClock
     with served(control_app(deps, largest_upload=1000)) as server:
         with remote(deps, server) as control, pytest.raises(errors.TooLarge) as refused:
             control.upload(tmp_path / "large")
-    assert refused.value.error_code == "body_too_large"
+    assert refused.value.error_code == "too_large"
 
 
 def test_a_certificate_of_ones_own_is_trusted_where_it_is_named(deps: Dependencies, clock: NowClock, tmp_path: Path) -> None:
@@ -210,7 +224,7 @@ def test_a_ca_file_that_is_none(deps: Dependencies, tmp_path: Path, content: str
         file.write_text(content)
     with pytest.raises(errors.InvalidInput) as refused:
         remote(deps, "https://127.0.0.1:1", ca=str(file))
-    assert refused.value.error_code == "ca_invalid"
+    assert refused.value.error_code == "invalid_input"
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:

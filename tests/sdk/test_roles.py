@@ -22,7 +22,7 @@ from tailorbird.usecases import Dependencies
 from tailorbird.usecases.registry import LOCAL, UseCase, perform, use_cases
 
 #: Calls of a workspace that every role may make, and that do nothing to the record.
-OPEN = {"adapt_tenants", "aliases", "close", "connect", "create", "inspect", "plan_tenants", "release", "releases"} | {
+OPEN = {"adapt_tenants", "aliases", "close", "connect", "create", "inspect", "release", "releases"} | {
     "rollout",
     "rollouts",
     "run",
@@ -131,7 +131,7 @@ def test_a_workspace_of_a_viewer_changes_nothing(workspace: Workspace, tmp_path:
         with pytest.raises((Forbidden, NotFound)) as refused:
             call(*[given[each] for each in wanted])
         everybody = name == "feedback"  # any role may say what an answer was worth: there is none
-        assert refused.value.error_code == ("request_missing" if everybody else "role_missing"), name
+        assert refused.value.error_code == ("not_found" if everybody else "role_missing"), name
     assert list(workspace.runs()) == []
 
 

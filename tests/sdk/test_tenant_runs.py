@@ -17,9 +17,8 @@ from tailorbird import Workspace
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import InvalidInput, NotFound, ObjectiveInvalid
 from tailorbird.domain.identity import Role
-from tailorbird.domain.run import RunState
 from tailorbird.processes.worker import StepWorker
-from tailorbird.sdk import remote_runs
+from tailorbird.sdk import runs as remote_runs
 from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import FIRST_PEOPLE, initialise
 from tailorbird.usecases.runs import submit as runs
@@ -89,10 +88,10 @@ def test_one_tenants_failure_ends_no_other(workspace: Workspace, objective: Path
 def test_a_defect_in_one_tenants_run_ends_no_other(workspace: Workspace, objective: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = runs.adapt
 
-    def broken(deps: Dependencies, actor: object, path: Path, progress: Progress) -> object:
+    def broken(deps: Dependencies, actor: object, path: Path, progress: Progress, **options: bool) -> object:
         if actor.tenant == "bolt":  # type: ignore[attr-defined]
             raise ZeroDivisionError("words of a row")
-        return real(deps, actor, path, progress)  # type: ignore[arg-type]
+        return real(deps, actor, path, progress, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(runs, "adapt", broken)
     found = workspace.adapt_tenants(objective, "bolt,cove")
@@ -104,10 +103,10 @@ def test_a_defect_in_one_tenants_run_ends_no_other(workspace: Workspace, objecti
 def test_doing_it_again_goes_on_where_it_was_interrupted(workspace: Workspace, objective: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = runs.adapt
 
-    def cut_off(deps: Dependencies, actor: object, path: Path, progress: Progress) -> object:
+    def cut_off(deps: Dependencies, actor: object, path: Path, progress: Progress, **options: bool) -> object:
         if actor.tenant == "cove":  # type: ignore[attr-defined]
             raise KeyboardInterrupt
-        return real(deps, actor, path, progress)  # type: ignore[arg-type]
+        return real(deps, actor, path, progress, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(runs, "adapt", cut_off)
     with pytest.raises(KeyboardInterrupt):
@@ -125,38 +124,28 @@ def test_no_release_is_told_with_its_reason(workspace: Workspace, tmp_path: Path
     assert found[0].reason in " ".join(repr(found).split())
 
 
-def test_plans_are_each_tenants_own_with_the_sum_of_what_they_take(workspace: Workspace, objective: Path) -> None:
-    found = workspace.plan_tenants(objective, "bolt,cove")
-    assert states(found) == {"bolt": "planned", "cove": "planned"}
-    assert found[0].plan != found[1].plan
-    assert found[0].rows > 600
-    assert "in all" in repr(found)
-    with workspace._session.deps.ledger.work("bolt", write=False) as work:
-        assert work.runs.get(found[0].run).state is RunState.PLANNED
-
-
 def test_all_leaves_out_who_has_no_rows_and_who_is_suspended(workspace: Workspace, objective: Path) -> None:
     suspend_tenant(workspace._session.deps, workspace._session.actor("admin"), "dune")
-    found = workspace.plan_tenants(objective, "all")
-    assert states(found) == {"bolt": "planned", "cove": "planned", "host": "left_out"}
+    found = workspace.adapt_tenants(objective, "all")
+    assert states(found) == {"bolt": "release", "cove": "release", "host": "left_out"}
 
 
 def test_a_file_names_one_tenant_a_line(workspace: Workspace, objective: Path, tmp_path: Path) -> None:
     (tmp_path / "tenants.txt").write_text("# ours\nbolt\n\ncove  # since May\n")
-    assert set(states(workspace.plan_tenants(objective, str(tmp_path / "tenants.txt")))) == {"bolt", "cove"}
+    assert set(states(workspace.adapt_tenants(objective, str(tmp_path / "tenants.txt")))) == {"bolt", "cove"}
 
 
 @pytest.mark.parametrize("named", ["bolt,bolt", ",", "", "../bolt", "bolt,a/b", "Bolt", "no-such-file.txt/"])
 def test_what_names_no_tenant_is_refused(workspace: Workspace, objective: Path, named: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         workspace.adapt_tenants(objective, named)
-    assert caught.value.error_code == "tenants_named"
+    assert caught.value.error_code == "invalid_input"
 
 
 def test_an_unknown_tenant_is_refused_before_anything_is_done(workspace: Workspace, objective: Path) -> None:
     with pytest.raises(NotFound, match="there is no tenant cov") as caught:
         workspace.adapt_tenants(objective, "bolt,cov")
-    assert "did you mean cove?" in caught.value.hint
+    assert caught.value.error_code == "tenant_missing"
     with workspace._session.deps.ledger.work("bolt", write=False) as work:
         assert not work.runs.all()
 
@@ -239,7 +228,7 @@ def test_by_url_workers_climb_for_all_and_each_is_followed(tmp_path: Path, deps:
         found = there.adapt_tenants(objective, "acme,globex", progress=work)
     assert states(found) == {"acme": "release", "globex": "failed"}, [each.failure for each in found]
     assert found[1].failure is not None
-    assert found[1].failure.code == "file_empty"
+    assert found[1].failure.code == "data_invalid"
     with deps.ledger.work("acme", write=False) as mine, deps.ledger.work("globex", write=False) as theirs:
         assert [release.digest for release in mine.releases.all()] == [found[0].release]
         assert not theirs.releases.all()

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from support.serving import House
-from support.workspace_ledger import FAST, close_workspace
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
-    made = House(tmp_path, ledger_kind=FAST)
+    made = House(tmp_path)
     yield made
-    close_workspace(tmp_path, made.ledger)
+    made.ledger.close()

@@ -12,7 +12,7 @@ from scipy import stats
 from support.serving import digest
 from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.errors import NotFound, Unavailable
-from tailorbird.serving import AliasRoute, AliasRoutes, choose_target
+from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, choose_target
 
 WEIGHTS = st.lists(st.integers(0, 1000), min_size=1, max_size=6).filter(any)
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -22,16 +18,16 @@ from tailorbird.domain.errors import Corrupt, Forbidden, NotFound, TailorbirdErr
 from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.serving import AliasSync, AnswerService, alias_sync
-from tailorbird.serving.alias_record import AliasRecord, FolderWatch
+from tailorbird.serving.answers import AnswerService
+from tailorbird.serving.reconciler import AliasRecord, Reconciler
 
 BAD = Corrupt("adapter changed", "restore it", code="artifact_corrupt")
 AWAY = Unavailable("away", "wait", code="engine_unavailable")
 
 
 @asynccontextmanager
-async def watching(house: House, driver: DirectDriver, keep_former: timedelta = timedelta(minutes=10)) -> AsyncIterator[AliasSync]:
-    deployment = AliasSync(house.ledger, driver, house.clock, keep_former)
+async def watching(house: House, driver: DirectDriver, keep_former: timedelta = timedelta(minutes=10)) -> AsyncIterator[Reconciler]:
+    deployment = Reconciler(house.ledger, driver, house.clock, keep_former)
     await deployment.start()
     try:
         yield deployment
@@ -39,7 +35,7 @@ async def watching(house: House, driver: DirectDriver, keep_former: timedelta = 
         await deployment.stop()
 
 
-def answers_with(deployment: AliasSync, path: str, *releases: str) -> bool:
+def answers_with(deployment: Reconciler, path: str, *releases: str) -> bool:
     route = deployment.routes.live(path)
     return route is not None and tuple(target.release for target in route.alias.targets) == releases
 
@@ -60,36 +56,6 @@ def test_a_moved_alias_is_live_within_half_a_second_and_rollback_needs_no_load(h
             assert driver.unloads == []
 
     asyncio.run(story())
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
-def test_many_writes_beside_the_record_wake_the_watch_seldom(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each request writes its row in several pieces, and each of them woke the watch: a twentieth of the request's processor time."""
-    woken: list[float] = []
-    drain = FolderWatch.drain
-    monkeypatch.setattr(FolderWatch, "drain", lambda watch: (woken.append(time.monotonic()), drain(watch))[1])
-
-    async def story() -> None:
-        deployment = AliasSync(house.ledger, DirectDriver(house), house.clock)
-        deployment.written_in = tmp_path
-        first, second = house.release(1), house.release(2)
-        house.point("routing", first)
-        await deployment.start()
-        try:
-            await until(lambda: answers_with(deployment, "acme/routing", first))
-            await asyncio.sleep(0.05)
-            woken.clear()
-            for number in range(200):
-                (tmp_path / "row").write_text(str(number))
-                await asyncio.sleep(0)
-            house.point("routing", second)
-            (tmp_path / "row").write_text("moved")
-            assert await until(lambda: answers_with(deployment, "acme/routing", second)) < 0.5
-        finally:
-            await deployment.stop()
-
-    asyncio.run(story())
-    assert 0 < len(woken) < 2 + (woken[-1] - woken[0]) / 0.014
 
 
 def test_the_former_release_answers_until_the_new_one_is_loaded(house: House) -> None:
@@ -148,7 +114,7 @@ def shadowed(house: House, release: str, shadow: str) -> None:
         work.aliases.put(alias.model_copy(update={"version": alias.version + 1, "mirror": shadow}))
 
 
-def has_shadow(deployment: AliasSync, shadow: str) -> bool:
+def has_shadow(deployment: Reconciler, shadow: str) -> bool:
     route = deployment.routes.live("acme/routing")
     return route is not None and route.mirror is not None and route.mirror.release == shadow
 
@@ -263,7 +229,9 @@ def test_names_that_do_not_answer_say_why_and_other_tenants_learn_nothing(house:
     asyncio.run(story())
 
 
-def test_what_an_alias_left_is_unloaded_after_the_window_but_not_while_it_answers(house: House) -> None:
+def test_what_an_alias_left_is_unloaded_after_the_window_but_not_while_it_answers(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailorbird.serving.reconciler._FULL_EVERY", 0.0)
+
     async def story() -> None:
         driver = DirectDriver(house)
         first, second = house.release(1), house.release(2)
@@ -313,27 +281,11 @@ def test_a_record_that_cannot_be_read_leaves_names_as_they_are(house: House, mon
                 raise Unavailable("locked", "wait", code="database_busy")
 
             monkeypatch.setattr(house.ledger, "system", away)
-            monkeypatch.setattr("tailorbird.serving.alias_sync._STALE_AFTER", 0.3)
+            monkeypatch.setattr("tailorbird.serving.reconciler._STALE_AFTER", 0.3)
             await until(lambda: not deployment.readiness().ledger)
             assert answers_with(deployment, "acme/routing", release)
 
     asyncio.run(story())
-
-
-def test_what_is_loaded_is_listed_a_few_times_a_look_however_many_names_wait(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was listed for each name that waits: four thousand adapters were not loaded within minutes, and nobody was answered meanwhile."""
-    counted, held, settle = Counter[str](), alias_sync._held, AliasSync._settle
-    monkeypatch.setattr(alias_sync, "_held", lambda *asked: (counted.update(["lists"]), held(*asked))[1])
-    monkeypatch.setattr(AliasSync, "_settle", lambda it, names: (counted.update(["looks"]), settle(it, names))[1])
-
-    async def story() -> None:
-        for number in range(50):
-            house.point(f"name-{number}", house.release(number))
-        async with watching(house, DirectDriver(house)) as deployment:
-            await until(lambda: deployment.routes.live_count == 50)
-
-    asyncio.run(story())
-    assert 0 < counted["lists"] <= counted["looks"]
 
 
 def test_a_name_that_moved_while_the_engine_was_away_is_not_answered_by_what_it_left(house: House) -> None:
@@ -397,28 +349,6 @@ def test_a_name_that_moves_while_thousands_are_loaded_again_waits_for_none_of_th
     asyncio.run(story())
 
 
-def test_a_name_that_answers_as_the_record_says_is_compared_again_when_it_moves(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comparing ten thousand names with the record takes a tenth of a second, in which nobody is answered."""
-    compared, settle = list[set[str]](), AliasSync._settle
-    monkeypatch.setattr(AliasSync, "_settle", lambda it, names: (compared.append({name.name for name in names}), settle(it, names))[1])
-    monkeypatch.setattr("tailorbird.serving.alias_sync._LOOK_EVERY", 0.1)
-
-    async def story() -> None:
-        for number in range(20):
-            house.point(f"name-{number}", house.release(number))
-        async with watching(house, DirectDriver(house)) as deployment:
-            await until(lambda: deployment.readiness().ready)
-            await until(lambda: compared[-1] == set())
-            assert set().union(*compared) == {f"name-{number}" for number in range(20)}
-            compared.clear()
-            house.point("name-3", moved := house.release(99))
-            await until(lambda: answers_with(deployment, "acme/name-3", moved))
-            await until(lambda: compared[-1] == set())
-            assert set().union(*compared) == {"name-3"}
-
-    asyncio.run(story())
-
-
 def test_where_one_name_moves_no_other_tenant_is_read_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """With sixty tenants on PostgreSQL that took longer than a move may take to be seen."""
     first, second = house.release(1), house.release(2)
@@ -426,39 +356,34 @@ def test_where_one_name_moves_no_other_tenant_is_read_again(house: House, monkey
     house.point("other", first)
     house.point("hidden", house.release(tenant="globex"), tenant="globex")
     record, read, work = AliasRecord(house.ledger), list[str](), house.ledger.work
-    record.read()
+    record.read(full=False)
     assert record.aliases.keys() == {"acme/routing", "acme/other", "globex/hidden"}
     monkeypatch.setattr(house.ledger, "work", lambda tenant, **how: (read.append(tenant), work(tenant, **how))[1])
-    record.read()
+    record.read(full=False)
     assert read == []
     moved = house.point("routing", second)
     read.clear()
-    record.read()
+    record.read(full=False)
     assert read == ["acme"]
     assert record.aliases["acme/routing"] == moved
     assert record.contents.keys() >= {first, second}
     with house.ledger.system() as system:
         system.tenants.remove("globex")
-    record.read()
+    record.read(full=False)
     assert record.aliases.keys() == {"acme/routing", "acme/other"}
 
 
-def test_after_a_reading_that_failed_every_name_is_compared(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_reading_finds_moves_that_the_count_does_not_show(house: House) -> None:
     """A server that took another's place may lack moves that were read, and count as many others by then."""
-    house.point("routing", house.release())
-    record, system = AliasRecord(house.ledger), house.ledger.system
-    assert record.read() is None
-    assert record.read() == ()
-
-    def away(**_: object) -> None:
-        raise Unavailable("away", "h", code="database_unreachable")
-
-    monkeypatch.setattr(house.ledger, "system", away)
-    with pytest.raises(Unavailable):
-        record.read()
-    monkeypatch.setattr(house.ledger, "system", system)
-    assert record.read() is None
-    assert record.read() == ()
+    house.point("routing", house.release(1))
+    record = AliasRecord(house.ledger)
+    record.read(full=True)
+    moved = house.point("routing", house.release(2))
+    with house.ledger.system(write=False) as system:
+        record.moved = system.tenants.aliases_moved()
+    assert record.read(full=False) == ()
+    assert record.read(full=True) == {"acme/routing"}
+    assert record.aliases["acme/routing"] == moved
 
 
 def test_a_name_that_somebody_waits_for_is_loaded_before_the_others(house: House) -> None:
@@ -477,7 +402,7 @@ def test_a_name_that_somebody_waits_for_is_loaded_before_the_others(house: House
                 held.set()
             await waiting
             await until(lambda: deployment.routes.live_count == 12)
-        assert driver.loads[4:8:2] == [names["name-10"], names["name-11"]]
+        assert driver.loads[4:6] == [names["name-10"], names["name-11"]]
 
     asyncio.run(story())
 
@@ -514,7 +439,7 @@ class StrictDriver(DirectDriver):
         await super().load(request)
 
 
-def refusal(deployment: AliasSync, path: str) -> str:
+def refusal(deployment: Reconciler, path: str) -> str:
     """The code with which a name answers nobody; empty where it does."""
     try:
         deployment.routes.resolve("acme", path)

@@ -20,8 +20,8 @@ from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Entry, Message, Retrieval, RetrievedEntry, Sampling
 from tailorbird.ports.engine import Chunk, Generation, LoadRequest
-from tailorbird.serving import AliasRoutes, AnswerPiece, AnswerService, TrafficArm
-from tailorbird.serving.answers import conversation_for
+from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
+from tailorbird.serving.answers import AnswerPiece, AnswerService, conversation_for
 from tailorbird.text.search_index import write_index
 
 D = digest_bytes(b"index")

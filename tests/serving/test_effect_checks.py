@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from support.doubles import MemoryEngine
 from support.effects import FAULTS, KINDS, FaultyDriver, ToldProofs, faulty, write_twin_adapter
-from support.serving import DirectDriver, House, digest, until
+from support.serving import DirectDriver, House, digest, scoring, until
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.effect import EffectProof, EffectStanding, ReferenceProbe, TokenChances, chances_of_labels
 from tailorbird.domain.errors import Corrupt
+from tailorbird.domain.evidence import EffectProof, EffectStanding, ReferenceProbe, TokenChances, chances_of_labels
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec
-from tailorbird.ports.engine import LabelScores, LoadRequest, LocalEngine, ProbeRequest
+from tailorbird.ports.engine import EngineState, LabelScores, LoadRequest, LocalEngine, ProbeRequest, ScoreRequest
 from tailorbird.release import PROBE_TEXTS, choose_of_scores
-from tailorbird.serving import AliasSync, EffectChecks, effect_checks
-from tailorbird.usecases.climb.effect_proof import effect_proof
+from tailorbird.serving import effect_checks
+from tailorbird.serving.effect_checks import EffectChecks
+from tailorbird.serving.reconciler import Reconciler
+from tailorbird.usecases.runs.sealed_test import effect_proof
 
 ID = digest("adapted")
 
@@ -49,40 +50,29 @@ def test_what_was_measured_is_shown_again(servable: Servable, proof: EffectProof
     assert set(proof.parts) == set(KINDS)
     checks = EffectChecks(FaultyDriver(MemoryEngine(), servable), ToldProofs(proof))
     asyncio.run(checks.load(request()))
-    assert asyncio.run(checks.loaded()) == (ID,)
+    assert asyncio.run(checks.status()).loaded == (ID,)
     reading = checks.readings[ID]
-    assert (reading.standing, reading.distance, reading.unshown) == (EffectStanding.SHOWN, pytest.approx(0.0, abs=1e-3), ())
+    assert (reading.standing, reading.distance) == (EffectStanding.SHOWN, pytest.approx(0.0, abs=1e-3))
     assert reading.effect == pytest.approx(proof.effect, abs=1e-3)
-
-
-def test_what_a_load_took_is_told_by_part(servable: Servable, proof: EffectProof) -> None:
-    checks = EffectChecks(FaultyDriver(MemoryEngine(), servable), ToldProofs(proof))
-    assert checks.seconds == {"engine": 0.0, "proof": 0.0, "probes": 0.0}
-    asyncio.run(checks.load(request()))
-    assert all(seconds > 0 for seconds in checks.seconds.values())
-    shown = dict(checks.seconds)
-    asyncio.run(checks.load(request()))
-    assert checks.seconds["engine"] > shown["engine"]
-    assert (checks.seconds["proof"], checks.seconds["probes"]) == (shown["proof"], shown["probes"]), "what is shown is not asked again"
 
 
 def test_a_first_load_asks_for_no_list_of_what_the_engine_holds(servable: Servable, proof: EffectProof) -> None:
     """With ten thousand releases each list has ten thousand digests, and each would be asked for one."""
     driver = FaultyDriver(MemoryEngine(), servable)
-    checks, listed, loaded = EffectChecks(driver, ToldProofs(proof)), [0], driver.loaded
+    checks, listed, loaded = EffectChecks(driver, ToldProofs(proof)), [0], driver.status
 
-    async def counted() -> tuple[str, ...]:
+    async def counted() -> EngineState:
         listed[0] += 1
         return await loaded()
 
-    driver.loaded = counted  # type: ignore[method-assign]
+    driver.status = counted  # type: ignore[method-assign]
     asyncio.run(checks.load(request()))
     assert listed == [0]
     driver.engine.unload(ID)
     asyncio.run(checks.load(request()))
     assert listed == [1]
     assert len(driver.loads) == 2
-    assert asyncio.run(checks.loaded()) == (ID,)
+    assert asyncio.run(checks.status()).loaded == (ID,)
 
 
 @pytest.mark.parametrize("fault", [*FAULTS[:3], *KINDS])
@@ -95,7 +85,7 @@ def test_another_mapping_is_refused_and_told_of(house: House, servable: Servable
     code = "adapter_inert" if fault == "dropped" else "adapter_differs"
     assert (refused.value.error_code, proofs.refusals) == (code, [code])
     assert checks.readings[ID].standing.value == code.removeprefix("adapter_")
-    assert asyncio.run(checks.loaded()) == driver.engine.loaded() == ()
+    assert asyncio.run(checks.status()).loaded == driver.engine.loaded() == ()
 
 
 def test_a_base_that_is_another_is_refused(servable: Servable, proof: EffectProof) -> None:
@@ -111,7 +101,7 @@ def test_an_engine_that_was_restarted_is_asked_again_base_included(servable: Ser
     async def story() -> None:
         await checks.load(request())
         driver.engine, driver.given = MemoryEngine(), servable.model_copy(update={"base": "upgraded"})
-        assert await checks.loaded() == ()
+        assert (await checks.status()).loaded == ()
         with pytest.raises(Corrupt):
             await checks.load(request())
         driver.given = servable
@@ -141,9 +131,9 @@ def test_what_an_engine_held_before_is_shown_first(servable: Servable, proof: Ef
     driver = FaultyDriver(MemoryEngine(), servable)
     driver.engine.load(servable)
     checks = EffectChecks(driver, ToldProofs(proof))
-    assert asyncio.run(checks.loaded()) == ()
+    assert asyncio.run(checks.status()).loaded == ()
     asyncio.run(checks.load(request()))
-    assert asyncio.run(checks.loaded()) == (ID,)
+    assert asyncio.run(checks.status()).loaded == (ID,)
 
 
 class CountingDriver(FaultyDriver):
@@ -192,7 +182,7 @@ def test_a_release_without_proof_is_loaded_and_told_as_that(
     checks = EffectChecks(FaultyDriver(MemoryEngine(), servable), ToldProofs(given))
     asyncio.run(checks.load(request()))
     assert checks.readings[ID].standing is standing
-    assert asyncio.run(checks.loaded()) == (ID,)
+    assert asyncio.run(checks.status()).loaded == (ID,)
 
 
 def test_prompts_on_one_base_have_it_asked_once_and_another_base_is_refused(servable: Servable, tmp_path: Path) -> None:
@@ -207,7 +197,7 @@ def test_prompts_on_one_base_have_it_asked_once_and_another_base_is_refused(serv
         await checks.load(request(other.id))
         assert driver.bare == [probe.text for probe in proof.probes]
         driver.engine, driver.given = MemoryEngine(), prompt.model_copy(update={"base": "upgraded"})
-        assert await checks.loaded() == ()
+        assert (await checks.status()).loaded == ()
         with pytest.raises(Corrupt):
             await checks.load(request())
 
@@ -220,11 +210,8 @@ class ScoringDriver(FaultyDriver):
 
     lead = 3.0
 
-    async def score(
-        self, release: str, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
-    ) -> LabelScores:
-        del release, groups
-        weights = [self.lead * (len(label) * len(prompt[-1].content) % 7) for label in labels]
+    async def score(self, request: ScoreRequest) -> LabelScores:
+        weights = [self.lead * (len(label) * len(request.prompt[-1].content) % 7) for label in request.labels]
         whole = math.log(sum(map(math.exp, weights)))
         return LabelScores(log_probabilities=tuple(weight - whole for weight in weights), prompt_tokens=0, latency_ms=1.0)
 
@@ -235,7 +222,7 @@ def test_a_floor_that_scores_otherwise_is_refused(servable: Servable) -> None:
 
     async def told(text: str) -> ReferenceProbe:
         question = (Message(role="user", content=text),)
-        chances = chances_of_labels(labels, (await driver.score(ID, question, labels)).log_probabilities)
+        chances = chances_of_labels(labels, (await driver.ask(scoring(ID, question, labels))).log_probabilities)
         return ReferenceProbe(text=text, base=chances, candidate=chances)
 
     async def story() -> EffectChecks:
@@ -263,7 +250,7 @@ def test_the_former_release_serves_on_where_the_next_is_inert(house: House, serv
     proofs = SecondAlone(proof)
     # The driver of the house maps no adapter at all: what it loads is the base.
     checks = EffectChecks(DirectDriver(house), proofs)
-    sync = AliasSync(house.ledger, checks, house.clock)
+    sync = Reconciler(house.ledger, checks, house.clock)
 
     async def story() -> None:
         await sync.start()

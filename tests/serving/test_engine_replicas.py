@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -11,10 +11,9 @@ from support.drivers import answer
 from support.serving import DirectDriver, House
 from tailorbird.domain.errors import NotFound, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, LoadRequest
-from tailorbird.serving import EngineReplicas
+from tailorbird.ports.engine import Chunk, EngineState, GenerateRequest, LoadRequest
+from tailorbird.serving.engine_replicas import EngineReplicas
 
 GONE = Unavailable("the engine cannot be reached", "h", code="engine_unavailable")
 
@@ -27,18 +26,13 @@ class Replica(DirectDriver):
         self.asked: list[Digest] = []
         self.breaks_off = False
 
-    async def ready(self) -> bool:
-        return self.away is None
-
-    async def stream(
-        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
-    ) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
         self._check()
-        self.asked.append(release)
+        self.asked.append(request.release)
         if self.breaks_off:
             yield Chunk(text="a")
             raise GONE
-        async for chunk in super().stream(release, prompt, sampling, groups):
+        async for chunk in super().stream(request):
             yield chunk
 
     def restart(self) -> None:
@@ -81,7 +75,7 @@ def test_each_release_is_loaded_by_one_and_asked_there(replicas: Replicas) -> No
             (holder,) = replicas.holders(release)
             assert holder.asked[-1] == release
         assert all(engine.engine.loaded() for engine in replicas.engines), "they are spread"
-        assert set(await replicas.driver.loaded()) == set(replicas.releases)
+        assert set((await replicas.driver.status()).loaded) == set(replicas.releases)
         other = replicas.of_another_gateway()
         await asyncio.gather(*(answer(other, release, "x") for release in replicas.releases))
         assert all(len(replicas.holders(release)) == 1 for release in replicas.releases), "gateways choose alike"
@@ -100,7 +94,7 @@ def test_the_next_answers_for_one_that_is_away_and_loads_once(replicas: Replicas
         assert await asyncio.gather(*(replicas.ask(release) for _ in range(8))) == [whole] * 8
         (other,) = (engine for engine in replicas.holders(release) if engine is not home)
         assert other.loads == [release]
-        assert await replicas.driver.ready()
+        assert await replicas.driver.status()
         home.restart()
         replicas.driver._away.clear()
         assert await asyncio.gather(*(replicas.ask(release) for _ in range(8))) == [whole] * 8
@@ -145,24 +139,23 @@ def test_where_none_answers_it_is_said(replicas: Replicas) -> None:
         await replicas.load(release)
         for engine in replicas.engines:
             engine.away = GONE
-        for asked in (replicas.ask(release), replicas.driver.loaded(), replicas.driver.state()):
+        for asked in (replicas.ask(release), replicas.driver.status()):
             with pytest.raises(Unavailable):
                 await asked
-        assert not await replicas.driver.ready()
 
     asyncio.run(story())
 
 
 def test_one_that_lives_and_refuses_fails_that_request_alone(replicas: Replicas, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def lives(_: Replica) -> bool:
-        return True
+    async def lives(_: Replica) -> EngineState:
+        return EngineState()
 
     async def story() -> None:
         release = replicas.releases[0]
         await replicas.load(release)
         (home,) = replicas.holders(release)
         home.away = Unavailable("the record is away", "h", code="database_unreachable")
-        monkeypatch.setattr(Replica, "ready", lives)
+        monkeypatch.setattr(Replica, "status", lives)
         with pytest.raises(Unavailable):
             await replicas.ask(release)
         assert len(replicas.holders(release)) == 1
@@ -176,6 +169,6 @@ def test_what_replicas_do_is_added_up(replicas: Replicas) -> None:
     async def story() -> None:
         for release in replicas.releases:
             await replicas.load(release)
-        assert len((await replicas.driver.state()).releases) == len(replicas.releases)
+        assert len((await replicas.driver.status()).releases) == len(replicas.releases)
 
     asyncio.run(story())

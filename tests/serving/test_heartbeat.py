@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from support.serving import House
 from tailorbird.domain.errors import Unavailable
-from tailorbird.ports.ledger import Ledger
-from tailorbird.serving import alias_record
+from tailorbird.ledger import Ledger
+from tailorbird.serving import reconciler
 
 
 class Rows:
@@ -36,9 +36,9 @@ class Rows:
 
 def test_it_is_written_for_each_applied_move_and_otherwise_once_in_a_while(house: House) -> None:
     rows = Rows()
-    beat = alias_record.GatewayHeartbeat(cast(Ledger, rows), house.clock, "gateway-1")
+    beat = reconciler.GatewayHeartbeat(cast(Ledger, rows), house.clock, "gateway-1")
     for moves in (3, 3, 4, 4):
-        beat.show(moves)
+        beat.beat(moves)
     assert (rows.seen, rows.writes) == ({"gateway-1": 4}, 2)
     beat.end()
     assert rows.seen == {}
@@ -46,18 +46,18 @@ def test_it_is_written_for_each_applied_move_and_otherwise_once_in_a_while(house
 
 def test_what_failed_is_tried_again_and_nothing_is_raised(house: House) -> None:
     rows = Rows()
-    beat = alias_record.GatewayHeartbeat(cast(Ledger, rows), house.clock, "gateway-1")
+    beat = reconciler.GatewayHeartbeat(cast(Ledger, rows), house.clock, "gateway-1")
     rows.away = True
-    beat.show(3)
+    beat.beat(3)
     beat.end()
     rows.away = False
-    beat.show(3)
+    beat.beat(3)
     assert rows.seen == {"gateway-1": 3}
 
 
 def test_a_gateway_without_a_name_writes_nothing(house: House) -> None:
     rows = Rows()
-    beat = alias_record.GatewayHeartbeat(cast(Ledger, rows), house.clock, "")
-    beat.show(3)
+    beat = reconciler.GatewayHeartbeat(cast(Ledger, rows), house.clock, "")
+    beat.beat(3)
     beat.end()
     assert rows.writes == 0

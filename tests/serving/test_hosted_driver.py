@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from support.doubles import MemoryEndpoint, MemoryEngine
 from support.hosted import DONE, MODEL, USAGE, WHOLE, Reply, endpoint, event, fault, last_word, scripted
-from support.serving import CLASSIFY, DirectDriver, House
+from support.serving import CLASSIFY, DirectDriver, House, scoring, writing
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.endpoint import Endpoint, HostedModel
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound, TailorbirdError, Unavailable
@@ -21,8 +20,10 @@ from tailorbird.domain.prompt import Message, Retrieval, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient
-from tailorbird.ports.engine import LoadRequest
-from tailorbird.serving import AliasRoutes, AnswerPiece, AnswerService, HostedAccess, HostedDriver, TrafficArm, with_fallback
+from tailorbird.ports.engine import EmbedRequest, LoadRequest, RankRequest, RetrieveRequest
+from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
+from tailorbird.serving.answers import AnswerPiece, AnswerService, with_fallback
+from tailorbird.serving.hosted_models import HostedAccess, HostedDriver
 
 TEXT = (Message(role="user", content="I lost my card"),)
 HOSTED = Digest("sha256:" + "a" * 64)
@@ -35,14 +36,13 @@ class Record:
     def __init__(self, client: Callable[[Endpoint], EndpointClient], task: TaskKind, made: Endpoint | None = None) -> None:
         self.made = made or endpoint()
         self.error: TailorbirdError | None = None
-        self.paid = 0.0
         self.task = task
         self.opened = 0
         self._client = client
 
     @property
     def access(self) -> HostedAccess:
-        return HostedAccess(self.admit, self.endpoint, self.client, lambda *_: self.paid, lambda: datetime.now(UTC))
+        return HostedAccess(self.admit, self.endpoint, self.client)
 
     def admit(self, request: LoadRequest) -> Servable | None:
         hosted = HostedModel(endpoint="outside", url=self.made.url, model=MODEL, reported=MODEL) if request.release == HOSTED else None
@@ -208,24 +208,13 @@ def test_a_server_that_says_something_is_asked_by_all(house: House, reply: Reply
 
 
 def test_it_is_asked_again_by_one_and_then_by_all(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tailorbird.serving.endpoint_circuits._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("tailorbird.serving.hosted_models._COOL_DOWN", 0.0)
     with scripted(*[Reply(pause=30.0)] * 3, Reply()) as server:
         made = endpoint(url=server.url, private=True, timeout_s=0.2)
         pieces, driver = ask(house, Record(remote, TaskKind.GENERATE, made), times=6)
         assert len(server.asked) == 6
     assert not any(piece.fallback for piece in pieces)
     assert (driver.circuits.open, driver.circuits.not_sent) == (0, 0)
-
-
-def test_money_of_the_month_that_is_used_up(house: House) -> None:
-    client = MemoryEndpoint(lambda _: "lost_card", model=MODEL)
-    record = Record(lambda _: client, TaskKind.CLASSIFY, endpoint(money_per_month=0.05, input_price=1000.0))
-    record.paid = 0.04
-    (piece,), _ = ask(house, record)
-    assert not piece.fallback
-    (piece,), _ = ask(house, record, times=2)
-    assert piece.fallback
-    assert len(client.asked) == 2, "what was spent here counts before it is recorded"
 
 
 @pytest.mark.parametrize(
@@ -235,7 +224,7 @@ def test_money_of_the_month_that_is_used_up(house: House) -> None:
 def test_an_endpoint_that_was_taken_back_is_sent_nothing_more(
     house: House, error: TailorbirdError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tailorbird.serving.hosted_driver._KNOWN_FOR", -1.0)
+    monkeypatch.setattr("tailorbird.serving.hosted_models._KNOWN_FOR", -1.0)
     client = MemoryEndpoint(lambda _: "lost_card", model=MODEL)
     record = Record(lambda _: client, TaskKind.CLASSIFY)
     reads = 0
@@ -254,10 +243,10 @@ def test_an_endpoint_that_was_taken_back_is_sent_nothing_more(
 
 
 def test_a_new_timeout_opens_a_new_client_and_a_new_price_does_not(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tailorbird.serving.hosted_driver._KNOWN_FOR", -1.0)
+    monkeypatch.setattr("tailorbird.serving.hosted_models._KNOWN_FOR", -1.0)
     clients = [MemoryEndpoint(lambda _: "lost_card", model=MODEL) for _ in range(2)]
     record = Record(lambda made: clients[made.timeout_s == 5.0], TaskKind.CLASSIFY)
-    dearer = {"input_price": 4.0, "region": "EU (Other Ltd)", "money_per_month": 9.0}
+    dearer = {"input_price": 4.0, "region": "EU (Other Ltd)"}
     reads = iter([endpoint(**dearer)])
     record.endpoint = lambda *_: next(reads)  # type: ignore[method-assign]
     ask(house, record)
@@ -271,18 +260,18 @@ def test_a_new_timeout_opens_a_new_client_and_a_new_price_does_not(house: House,
 
 @pytest.mark.parametrize("change", ["timeout", "unload"])
 def test_a_client_is_closed_after_the_last_answer_that_it_gives(house: House, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
-    monkeypatch.setattr("tailorbird.serving.hosted_driver._KNOWN_FOR", -1.0)
+    monkeypatch.setattr("tailorbird.serving.hosted_models._KNOWN_FOR", -1.0)
 
     async def story(record: Record) -> str:
         driver = HostedDriver(DirectDriver(house), record.access)
         await driver.load(LoadRequest(tenant="acme", release=HOSTED, purpose="production"))
-        async with aclosing(driver.stream(HOSTED, TEXT, Sampling())) as pieces:
+        async with aclosing(await driver.ask(writing(HOSTED, TEXT, Sampling()))) as pieces:
             text = (await anext(pieces)).text
             if change == "unload":
                 await driver.unload(HOSTED)
             else:
                 record.made = endpoint(url=record.made.url, private=True, timeout_s=9.0)
-                assert [piece.finish_reason async for piece in driver.stream(HOSTED, TEXT, Sampling())][-1] == "stop"
+                assert [piece.finish_reason async for piece in await driver.ask(writing(HOSTED, TEXT, Sampling()))][-1] == "stop"
             text += "".join([piece.text async for piece in pieces])
         await driver.close()
         return text
@@ -307,7 +296,7 @@ def test_first_requests_at_once_and_a_release_that_is_freed_meanwhile_leave_no_c
         return opened[-1]
 
     async def answer(driver: HostedDriver) -> str:
-        return "".join([piece.text async for piece in driver.stream(HOSTED, TEXT, Sampling())])
+        return "".join([piece.text async for piece in await driver.ask(writing(HOSTED, TEXT, Sampling()))])
 
     async def story() -> None:
         driver = HostedDriver(DirectDriver(house), Record(client, TaskKind.GENERATE).access)
@@ -336,18 +325,18 @@ def test_it_writes_answers_and_nothing_else(house: House) -> None:
     async def story() -> None:
         driver = HostedDriver(DirectDriver(house), record.access)
         await driver.load(LoadRequest(tenant="acme", release=HOSTED, purpose="production"))
-        assert await driver.loaded() == (HOSTED,)
+        assert (await driver.status()).loaded == (HOSTED,)
         calls: Sequence[Awaitable[object]] = (
-            driver.score(HOSTED, TEXT, ["a"]),
-            driver.embed(HOSTED, ["a"]),
-            driver.rank(HOSTED, "a", ["b"], 1),
-            driver.retrieve(HOSTED, "a", frozenset(), 1),
+            driver.ask(scoring(HOSTED, TEXT, ["a"])),
+            driver.ask(EmbedRequest(release=HOSTED, texts=("a",))),
+            driver.ask(RankRequest(release=HOSTED, text="a", documents=("b",), count=1)),
+            driver.ask(RetrieveRequest(release=HOSTED, text="a", groups=frozenset(), count=1)),
         )
         for call in calls:
             with pytest.raises(InvalidInput):
                 await call
         await driver.unload(HOSTED)
-        assert await driver.loaded() == ()
+        assert (await driver.status()).loaded == ()
         await driver.close()
 
     asyncio.run(story())
@@ -370,14 +359,14 @@ def test_one_that_looks_something_up_is_loaded_while_the_engine_can(house: House
     async def story() -> None:
         driver = HostedDriver(DirectDriver(house, engine), record.access)
         await driver.load(request)
-        assert await driver.loaded() == engine.loaded() == (release,)
-        assert [each.release for each in (await driver.state()).releases] == [release]
+        assert (await driver.status()).loaded == engine.loaded() == (release,)
+        assert [each.release for each in (await driver.status()).releases] == [release]
         engine.unload(release)  # it was started anew
-        assert await driver.loaded() == ()
+        assert (await driver.status()).loaded == ()
         await driver.load(request)
-        assert await driver.loaded() == engine.loaded() == (release,)
+        assert (await driver.status()).loaded == engine.loaded() == (release,)
         await driver.unload(release)
-        assert await driver.loaded() == engine.loaded() == ()
+        assert (await driver.status()).loaded == engine.loaded() == ()
         await driver.close()
 
     asyncio.run(story())

@@ -10,10 +10,9 @@ import pytest
 from support.serving import House, digest
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Exhausted
-from tailorbird.domain.identity import ApiKey
-from tailorbird.domain.quota import Amounts, KeyLimits, QuotaLimits
-from tailorbird.serving import Quotas
-from tailorbird.serving.request_log import usage_of, usage_of_keys
+from tailorbird.domain.identity import Amounts, ApiKey, KeyLimits, QuotaLimits
+from tailorbird.serving.quotas import Quotas
+from tailorbird.serving.request_log import usage_of
 
 LIMITS = KeyLimits(requests_per_minute=2, tokens_per_day=100)
 
@@ -91,12 +90,10 @@ def test_other_gateways_and_earlier_lives_count(house: House) -> None:
         first = Quotas(house.ledger, house.clock)
         for number in range(2):
             (await first.reserve("acme", Amounts(1, 30), house.clock.now(), limited)).settle(Amounts(1, 30))
-            assert first.meters(limited.id)
             left = [row(house, number, limited, Amounts(1, 30))]
             with house.ledger.work("acme") as work:
                 work.requests.add(left)
                 work.usage.add(usage_of(left, first.gateway))
-                work.usage.add_of_keys(usage_of_keys(left, first.gateway))
         second = Quotas(house.ledger, house.clock)
         assert await refused(second, house, limited, Amounts(1)) == "key_quota_requests"
         house.clock.advance(timedelta(minutes=1))
@@ -113,7 +110,7 @@ def test_what_others_counted_in_a_minute_is_no_use_of_the_next(house: House) -> 
 
     async def story() -> None:
         with house.ledger.work("acme") as work:
-            work.usage.add_of_keys(usage_of_keys([row(house, number, limited, Amounts(1)) for number in range(2)], "another"))
+            work.usage.add(usage_of([row(house, number, limited, Amounts(1)) for number in range(2)], "another"))
         quotas = Quotas(house.ledger, house.clock)
         assert await refused(quotas, house, limited, Amounts(1)) == "key_quota_requests"
         house.clock.advance(timedelta(minutes=1))
@@ -147,11 +144,11 @@ def test_old_windows_are_forgotten(house: House) -> None:
         house.clock.advance(timedelta(days=3))
         await quotas.refresh()
         await quotas.refresh()
-        assert not quotas.meters(limited.id)
+        assert limited.id not in quotas._keys
 
     asyncio.run(story())
     with house.ledger.work("acme") as work:
-        work.usage.add_of_keys(usage_of_keys([row(house, 1, limited, Amounts(1, 3))], "g"))
+        work.usage.add(usage_of([row(house, 1, limited, Amounts(1, 3))], "g"))
     with house.ledger.system() as system:
-        assert system.usage.prune(house.clock.now() + timedelta(hours=1)) == 1, "the minute; the day is needed still"
+        assert system.usage.prune(house.clock.now() + timedelta(hours=1)) == 2, "the minutes; the day is needed still"
         assert system.usage.prune(house.clock.now() + timedelta(days=4)) == 1

@@ -13,10 +13,10 @@ import pytest
 import support.ledger_samples as sample
 from support.serving import House
 from tailorbird.domain.errors import Corrupt, Exhausted, Forbidden, Unavailable
-from tailorbird.domain.quota import Amounts, QuotaLimits, Usage, window_start
+from tailorbird.domain.identity import Amounts, QuotaLimits, Usage, window_start
 from tailorbird.processes.worker import check_production
-from tailorbird.serving import Quotas
-from tailorbird.serving.alias_record import AliasRecord
+from tailorbird.serving.quotas import Quotas
+from tailorbird.serving.reconciler import AliasRecord
 from tailorbird.usecases import tenants
 from tailorbird.usecases.each_tenant import for_each_tenant
 from tailorbird.usecases.maintenance.health import examine
@@ -106,13 +106,13 @@ def test_names_of_the_others_move(house: House, column: str) -> None:
     first, second = house.release(1), house.release(2, tenant="globex")
     house.point("routing", first)
     record = AliasRecord(house.ledger)
-    record.read()
+    record.read(full=False)
     house.point("routing", second, tenant="globex")
     sql(house, f"UPDATE aliases SET {column} = '[' WHERE tenant = 'acme'")
-    assert record.read() is not None
+    assert record.read(full=True)
     assert set(record.aliases) == {"acme/routing", "globex/routing"}
     fresh = AliasRecord(house.ledger)
-    fresh.read()
+    fresh.read(full=False)
     assert set(fresh.aliases) == {"globex/routing"}
 
 
@@ -132,7 +132,7 @@ def test_health_and_retention_go_on_for_the_others(house: House) -> None:
     assert "log_unreadable" not in {notice.code for notice in seen.notices}
     with pytest.raises(Corrupt):  # when all others are done
         tenants.purge(house.deps)
-    check_production(house.deps).what()
+    check_production(house.deps)
 
 
 def test_what_fails_for_one_tenant_is_done_for_the_others(house: House, caplog: pytest.LogCaptureFixture) -> None:

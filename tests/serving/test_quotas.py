@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from support.serving import House, digest
-from support.workspace_ledger import FAST, close_workspace
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Exhausted, Forbidden
-from tailorbird.domain.quota import NOTHING, Amounts, QuotaLimits, window_start
-from tailorbird.serving import Quotas, Reservation, amounts_of
-from tailorbird.serving.request_log import usage_of
+from tailorbird.domain.identity import NOTHING, Amounts, QuotaLimits, window_start
+from tailorbird.serving.quotas import Quotas, Reservation
+from tailorbird.serving.request_log import amounts_of, usage_of
 
 LIMITS = QuotaLimits(requests_per_minute=5, input_tokens_per_minute=100, output_tokens_per_month=80, money_per_month=1.0)
 
@@ -45,7 +44,7 @@ class Traffic(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = TemporaryDirectory()
-        self.house = House(Path(self.folder.name), ledger_kind=FAST)
+        self.house = House(Path(self.folder.name))
         limit(self.house)
         self.number = 0
         self.minute, self.month = NOTHING, NOTHING
@@ -53,7 +52,7 @@ class Traffic(RuleBasedStateMachine):
         self.held: dict[int, Amounts] = {}
 
     def teardown(self) -> None:
-        close_workspace(self.house.folder, self.house.ledger)
+        self.house.ledger.close()
         self.folder.cleanup()
 
     def _gateway(self) -> Quotas:

@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from support.serving import House, digest
-from support.workspace_ledger import FAST, close_workspace
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Exhausted
-from tailorbird.domain.identity import ApiKey
-from tailorbird.domain.quota import Amounts, KeyLimits, QuotaLimits, window_start
-from tailorbird.serving import Quotas, Reservation
-from tailorbird.serving.request_log import usage_of, usage_of_keys
+from tailorbird.domain.identity import Amounts, ApiKey, KeyLimits, QuotaLimits, window_start
+from tailorbird.serving.quotas import Quotas, Reservation
+from tailorbird.serving.request_log import usage_of
 
 LIMIT = 4
 GATEWAYS = st.integers(0, 1)
@@ -49,7 +47,7 @@ class Gateways(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = TemporaryDirectory()
-        self.house = House(Path(self.folder.name), ledger_kind=FAST)
+        self.house = House(Path(self.folder.name))
         with self.house.ledger.system() as system:
             tenant = system.tenants.get("acme")
             system.tenants.replace(tenant.model_copy(update={"limits": self.limits}))
@@ -60,7 +58,7 @@ class Gateways(RuleBasedStateMachine):
             asyncio.run(life.quotas.refresh())
 
     def teardown(self) -> None:
-        close_workspace(self.house.folder, self.house.ledger)
+        self.house.ledger.close()
         self.folder.cleanup()
 
     def everywhere(self) -> int:
@@ -100,7 +98,6 @@ class Gateways(RuleBasedStateMachine):
         life = self.lives[place]
         with self.house.ledger.work("acme") as work:
             work.usage.add(usage_of(life.ended, life.quotas.gateway))
-            work.usage.add_of_keys(usage_of_keys(life.ended, life.quotas.gateway))
         life.committed, life.ended = life.committed + len(life.ended), []
 
     @rule(place=GATEWAYS)
@@ -129,7 +126,7 @@ class Gateways(RuleBasedStateMachine):
     @invariant()
     def what_was_committed_is_in_the_record(self) -> None:
         with self.house.ledger.system(write=False) as system:
-            found = system.usage.by_others("", {"minute": window_start("minute", self.house.clock.now())})
+            found = system.usage.by_others("", {"minute": window_start("minute", self.house.clock.now())}, {})
         assert sum(amounts.requests for amounts in found.values()) == self.dead + sum(life.committed for life in self.lives)
 
 

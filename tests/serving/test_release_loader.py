@@ -1,15 +1,17 @@
-"""What is loaded first: what somebody waits for, each tenant's in turn, then what the record asked for last."""
+"""What is loaded first: what somebody waits for, then what the record asked for last."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from support.serving import DirectDriver, House, until
 from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import LoadRequest
-from tailorbird.serving.release_loader import ReleaseLoader
+from tailorbird.ports.engine import EngineState, LoadRequest
+from tailorbird.serving.reconciler import ReleaseLoader
 
 AWAY = Unavailable("away", "wait", code="engine_unavailable")
 
@@ -78,24 +80,19 @@ def test_what_moved_is_loaded_before_what_waits_which_stays(house: House) -> Non
     assert loads[4:] == [*moved, *rest]
 
 
-def test_who_is_waited_for_comes_first_and_each_tenant_in_turn(house: House) -> None:
+def test_what_somebody_waits_for_comes_first(house: House) -> None:
     busy, rest = needed(house, *range(4)), needed(house, *range(4, 20))
-    other = needed(house, 50, tenant="globex")
-    mine, theirs = list(rest), list(other)
+    waited = list(rest)[7:9]
 
     async def story(loader: ReleaseLoader, driver: DirectDriver) -> None:
-        await full(loader, driver, busy, rest | other)
-        for release in (mine[7], mine[8], mine[9]):
-            loader.hurry("acme", release)
-        loader.hurry("globex", theirs[0])
-        loader.hurry("acme", "sha256:" + "0" * 64)  # nobody wants it loaded
+        await full(loader, driver, busy, rest)
+        loader.hurry(["sha256:" + "0" * 64, *waited])  # nobody wants the first loaded
         let_go(driver)
-        await until(lambda: len(loader.loaded) == 21)
+        await until(lambda: len(loader.loaded) == 20)
 
     loads = played(house, story)
-    assert loads[4:11:2] == [mine[7], theirs[0], mine[8], mine[9]]
-    assert loads[5:11:2] == list(rest)[:3], "and what moves is not held up by those who ask"
-    assert len(loads) == len(set(loads)) == 21
+    assert loads[4:6] == waited
+    assert len(loads) == len(set(loads)) == 20
 
 
 def test_what_is_needed_no_more_is_not_loaded(house: House) -> None:
@@ -142,14 +139,14 @@ def test_a_defect_of_a_driver_ends_neither_the_watch_nor_other_loads(house: Hous
     (lost,), (kept,) = broken, sound
 
     async def story(loader: ReleaseLoader, driver: DirectDriver) -> None:
-        load, loaded = driver.load, driver.loaded
+        load, status = driver.load, driver.status
 
         async def raising(given: LoadRequest) -> None:
             if given.release == lost:
                 raise KeyError("data")
             await load(given)
 
-        async def failing() -> tuple[Digest, ...]:
+        async def failing() -> EngineState:
             raise ValueError("no list")
 
         driver.load = raising  # type: ignore[method-assign]
@@ -158,10 +155,11 @@ def test_a_defect_of_a_driver_ends_neither_the_watch_nor_other_loads(house: Hous
         failure = loader.failure(lost)
         assert failure is not None
         assert failure.error_code == "engine_defect"
-        driver.loaded = failing  # type: ignore[method-assign]
-        await loader.refresh()
+        driver.status = failing  # type: ignore[method-assign]
+        with pytest.raises(ValueError, match="no list"):
+            await loader.refresh()
         assert not loader.engine_answers
-        driver.loaded = loaded  # type: ignore[method-assign]
+        driver.status = status  # type: ignore[method-assign]
         await loader.refresh()
         assert loader.engine_answers
 

@@ -16,8 +16,9 @@ from tailorbird.domain.curation import WITHHELD
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Conflict, Internal, NotFound, Unavailable
 from tailorbird.domain.feedback import KeptWords
-from tailorbird.domain.quota import Amounts, window_start
-from tailorbird.serving import KeptRequest, RequestLog, request_log
+from tailorbird.domain.identity import Amounts, window_start
+from tailorbird.serving import request_log
+from tailorbird.serving.request_log import KeptRequest, RequestLog
 
 
 def row(house: House, n: int, tenant: str = "acme") -> RequestRow:
@@ -240,7 +241,7 @@ def opened(house: House, n: int) -> RequestRow:
 
 def test_a_row_stands_from_its_opening_and_is_settled_once(house: House) -> None:
     async def story() -> None:
-        journal = RequestLog(house.ledger, gateway="g", metered=lambda _: True)
+        journal = RequestLog(house.ledger, gateway="g")
         await journal.start()
         await journal.record(opened(house, 1))
         assert [one.outcome for one in house.rows()] == ["open"]
@@ -253,7 +254,7 @@ def test_a_row_stands_from_its_opening_and_is_settled_once(house: House) -> None
             await journal.record(row(house, 1))
         assert used(house) == Amounts(1, 3, 2, 0.5)
         with house.ledger.system(write=False) as system:
-            (of_key,) = system.usage.of_keys_by_others("", {"day": window_start("day", house.clock.now())}).values()
+            (of_key,) = system.usage.by_others("", {}, {"day": window_start("day", house.clock.now())}).values()
         assert of_key == used(house)
         await journal.stop()
 

@@ -17,7 +17,10 @@ from tailorbird.domain.errors import Internal
 from tailorbird.domain.objective import RiskTier, TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.rollout import ArmTally, Guard, GuardName, GuardReport, Rollout, RolloutAction, RolloutPlan, RolloutStep
-from tailorbird.serving import AnswerPiece, ShadowedRequest, ShadowTraffic, TrafficArm, evaluate_guards
+from tailorbird.serving.alias_routes import TrafficArm
+from tailorbird.serving.answers import AnswerPiece
+from tailorbird.serving.rollout_guards import evaluate_guards
+from tailorbird.serving.shadow_traffic import ShadowedRequest, ShadowTraffic
 
 OLD, NEW = digest(1), digest(2)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

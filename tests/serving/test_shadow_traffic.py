@@ -14,8 +14,10 @@ from support.serving import CLASSIFY, digest
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.serving import AnswerPiece, Answers, ShadowedRequest, ShadowTraffic, TrafficArm, is_malformed
-from tailorbird.serving.endpoint_circuits import present_bill
+from tailorbird.serving.alias_routes import TrafficArm
+from tailorbird.serving.answers import AnswerPiece, Answers
+from tailorbird.serving.hosted_models import Bill, billing
+from tailorbird.serving.shadow_traffic import ShadowedRequest, ShadowTraffic, is_malformed
 
 ARM = TrafficArm("shadow", digest(2), TaskKind.GENERATE, CLASSIFY)
 TURNS = (Message(role="user", content="I lost my card"),)
@@ -45,7 +47,8 @@ def test_a_defect_leaves_a_row_with_what_was_paid(paid: float) -> None:
     """Else what a candidate cannot answer at all would not be seen."""
 
     async def answers(*_: Any) -> AsyncGenerator[AnswerPiece, None]:
-        present_bill().endpoint, present_bill().paid = "outside" if paid else "", paid
+        bill = billing.get() or Bill()
+        bill.endpoint, bill.paid = "outside" if paid else "", paid
         yield AnswerPiece(text="lost")
         raise ValueError("a defect")
 

@@ -7,7 +7,6 @@ import pytest
 
 from tailorbird.stats import power
 from tailorbird.stats.intervals import clustered_wilson, score_interval, smallest_passing, spend, wilson
-from tailorbird.stats.paired_tests import unpaired_interval
 from tailorbird.stats.power import (
     ALIKE,
     RUNGS,
@@ -15,11 +14,8 @@ from tailorbird.stats.power import (
     Chances,
     ClusterSizes,
     grouped_low,
-    grouped_rate_for_power,
     grouped_rate_for_release,
-    items_for_power,
     pass_probability,
-    rate_for_power,
     rate_for_release,
     release_chance,
 )
@@ -33,11 +29,11 @@ def test_the_chance_of_passing_is_what_the_rule_does(rate: float, n: int, target
 
 
 def test_the_rate_that_is_named_passes_as_often_as_is_said() -> None:
-    rate = rate_for_power((150, 150), 0.8, 0.9)
+    rate = rate_for_release((150, 150), 0.8, 0.9, 1)
     assert rate is not None
     assert 0.8 < rate < 0.95
-    assert pass_probability(rate, 150, 0.8, 0.9) ** 2 == pytest.approx(STATED_POWER, abs=1e-3)
-    assert rate_for_power((5, 5), 0.9, 0.9) is None
+    assert pass_probability(rate, 150, 0.8, spend(0.9, 1)) ** 2 == pytest.approx(STATED_POWER, abs=1e-3)
+    assert rate_for_release((5, 5), 0.9, 0.9, 1) is None
 
 
 def test_rungs_below_that_spend_looks_leave_less_to_the_right_one() -> None:
@@ -54,7 +50,7 @@ def test_the_stated_rate_is_released_four_times_out_of_five_over_rungs_that_pass
     """The rule, played: eleven rungs at the target itself, then the one in question."""
     rate = rate_for_release((n, n), target, confidence)
     assert rate is not None
-    assert rate > (rate_for_power((n, n), target, spend(confidence, 1)) or 1)
+    assert rate > (rate_for_release((n, n), target, confidence, 1) or 1)
     random, simulations = np.random.default_rng(4), 20_000
     looks, released, right = np.zeros(simulations, dtype=int), np.zeros(simulations, dtype=bool), 0
     least = [next(h for h in range(n + 1) if wilson(h, n, spend(confidence, look))[0] >= target or h == n) for look in range(1, RUNGS + 1)]
@@ -73,37 +69,23 @@ def test_nothing_is_stated_of_scores_where_only_a_perfect_split_would_do() -> No
     assert rate_for_release((150, 150), 0.9, 0.95, scores=True) == rate_for_release((150, 150), 0.9, 0.95)
 
 
-def test_so_many_items_are_enough_and_half_of_them_are_not() -> None:
-    n = items_for_power(0.9, 0.85, 0.9)
-    assert n is not None
-    assert pass_probability(0.9, n, 0.85, 0.9) >= 0.8 > pass_probability(0.9, n // 2, 0.85, 0.9)
-    assert items_for_power(0.85, 0.85, 0.9) is None
-    assert items_for_power(0.850001, 0.85, 0.9) is None
-
-
 def test_what_cannot_be_proven_is_never_passed() -> None:
     assert pass_probability(1.0, 4, 0.9, 0.9) == 0
     assert pass_probability(0.5, 10, 0.0, 0.9) == 1
-
-
-def test_newcombes_published_differences() -> None:
-    # Newcombe 1998, Statistics in Medicine 17:873, table II, method 10: 56/70 - 48/80, and 9/10 - 3/10.
-    assert unpaired_interval((56, 70), (48, 80), 0.95) == pytest.approx((0.0524, 0.3339), abs=5e-5)
-    assert unpaired_interval((9, 10), (3, 10), 0.95) == pytest.approx((0.1705, 0.8090), abs=5e-5)
 
 
 @pytest.mark.parametrize(("size", "count", "target"), [(5, 12, 0.5), (5, 30, 0.8), (8, 40, 0.9)])
 def test_what_is_stated_of_groups_holds_where_their_items_are_as_alike_as_assumed(size: int, count: int, target: float) -> None:
     """Played with the gate's own function, on draws of its own."""
     groups = ClusterSizes({size: count})
-    rate = grouped_rate_for_power((groups, groups), target, 0.9)
+    rate = grouped_rate_for_release((groups, groups), target, 0.9, 1)
     assert rate is not None
     assert target < rate < 1
     names, random, odds = [str(place // size) for place in range(size * count)], np.random.default_rng(5), (1 - ALIKE) / ALIKE
     hits = random.random((300, count, size)) < random.beta(rate * odds, (1 - rate) * odds, (300, count, 1))
-    passed = np.mean([clustered_wilson(list(one.ravel()), names, 0.9)[0] >= target for one in hits])
+    passed = np.mean([clustered_wilson(list(one.ravel()), names, spend(0.9, 1))[0] >= target for one in hits])
     assert passed**2 >= 0.78
-    assert rate > (rate_for_power((size * count, size * count), target, 0.9) or 0)
+    assert rate > (rate_for_release((size * count, size * count), target, 0.9, 1) or 0)
     assert (grouped_rate_for_release((groups, groups), target, 0.9) or 1) > rate
 
 
@@ -112,7 +94,7 @@ def test_groups_of_one_are_items_and_few_groups_prove_little() -> None:
     assert (alone.number, alone.items, alone.typical) == (40, 40, 1)
     assert grouped_low(0.95, alone, 0.9) == pytest.approx(score_interval(0.95, 40, 0.9)[0], abs=0.01)
     assert grouped_low(0.95, together, 0.9) < grouped_low(0.95, alone, 0.9) - 0.1
-    assert grouped_rate_for_power((together, together), 0.9, 0.9) is None
+    assert grouped_rate_for_release((together, together), 0.9, 0.9, 1) is None
     assert ClusterSizes.of([1, 3]).typical == 2.5
 
 
@@ -129,4 +111,4 @@ def test_of_many_groups_it_is_drawn_how_many_have_each_number_of_hits(rate: floa
     hits = np.arange(8) @ power._hit_chances(7, rate, 7 / 3)
     assert hits == pytest.approx(7 * rate)
     large = ClusterSizes({1: 10**6, 2: 10**5})
-    assert grouped_rate_for_power((large, large), 0.86, 0.9) == pytest.approx(0.861, abs=0.001)
+    assert grouped_rate_for_release((large, large), 0.86, 0.9, 1) == pytest.approx(0.861, abs=0.001)

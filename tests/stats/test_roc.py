@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tailorbird.domain.scope import ScopeScorer
+from tailorbird.domain.evidence import ScopeScorer
 from tailorbird.stats.roc import ScoredRows, auroc, auroc_interval, compare_scorers, fewest_to_refuse, refusal_threshold
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tailorbird.domain.allowed_places import AllowedPlace
+from tailorbird.domain.endpoint import AllowedPlace
 
 PLACES = (
     AllowedPlace(prefix="s3://acme"),

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from support.serving import DirectDriver, House
-from tailorbird.processes import gateway_app
+from tailorbird.processes.gateway import gateway_app
 
 CHAT = "/v1/chat/completions"
 ASK = {"model": "acme/routing", "messages": [{"role": "user", "content": "I lost my card"}]}

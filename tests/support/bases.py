@@ -22,8 +22,8 @@ from tailorbird.domain.prompt import Message
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LabelScores
 from tailorbird.usecases import Actor, Dependencies
-from tailorbird.usecases.climb import base_candidates
 from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.runs import snapshot_and_plan
 
 
 def install_encoder(deps: Dependencies, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def install_encoder(deps: Dependencies, folder: Path, monkeypatch: pytest.Monkey
     known = {"name": "mini", "digest": tree, "tokenizer_digest": tree, "chat_template_digest": tree, "license": "Apache-2.0"}
     shape = dict.fromkeys(("parameters", "hidden", "layers", "vocabulary", "context", "intermediate"), 1)
     encoder = BaseModelRef.model_validate({**known, **shape, "linear_shapes": {}, "encoder": toy_encoder().description})
-    monkeypatch.setattr(base_candidates, "installed_encoder", lambda _stage: encoder)
+    monkeypatch.setattr(snapshot_and_plan, "installed_encoder", lambda _stage: encoder)
 
 
 def two_bases(folder: Path, **changes: object) -> Path:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tailorbird.processes import Tls
+from tailorbird.processes.http_servers import Tls
 
 
 def make_certificate(folder: Path, passphrase: bytes | None = None) -> Tls:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import shutil
 import zlib
 from collections.abc import Container, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ import yaml
 from fastapi import FastAPI
 
 from support.doubles import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
-from support.workspace_ledger import FAST, SQLITE, copy_workspace, workspace_ledger
+from support.workspace_ledger import SQLITE, workspace_ledger
 from tailorbird.console import console_routes
 from tailorbird.domain.deployment import RequestRow, Servable
 from tailorbird.domain.feedback import Review, ReviewReason, Severity, Signal
@@ -229,7 +230,7 @@ def signal(deps: Dependencies, severity: Severity, release: Digest) -> Signal:
 
 def copied(furnished: Path, folder: Path) -> Dependencies:
     """A copy of the furnished workspace, to change."""
-    return open_workspace(copy_workspace(furnished / "workspace", folder / "workspace"), FAST)
+    return open_workspace(shutil.copytree(furnished / "workspace", folder / "workspace"))
 
 
 def release_of(deps: Dependencies) -> Digest:

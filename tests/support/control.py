@@ -24,11 +24,11 @@ from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.identity import Identity
 from tailorbird.domain.value import Digest
 from tailorbird.ledger import open_artifacts
-from tailorbird.processes import gateway_app
+from tailorbird.processes.gateway import gateway_app
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.sessions import LoginEntry, log_in, open_session
-from tailorbird.usecases.uploads import keep_upload
+from tailorbird.usecases.storage_quota import keep_upload
 
 TENANTS = ("acme", "globex")
 #: Where the control plane is asked.

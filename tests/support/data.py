@@ -8,7 +8,7 @@ from typing import Any, Literal
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot
 from tailorbird.domain.objective import Business, DataOrigin, DataSource, Kpi, Objective, RiskTier, Task, TaskKind
-from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ledger.artifacts import ArtifactStore
 
 ORIGIN = DataOrigin(origin="written for a test", license="Apache-2.0", collected="2025", consent="public")
 

@@ -89,9 +89,7 @@ def routes() -> frozenset[str]:
 def metrics() -> frozenset[str]:
     """Names of the gateway's metrics."""
     shown, missing = api.Metrics(), None
-    shown.watch(missing, missing)  # type: ignore[arg-type]
-    shown.watch_shadow(missing)  # type: ignore[arg-type]
-    shown.watch_effects(missing)  # type: ignore[arg-type]
+    shown.watch(missing, missing, missing, missing)  # type: ignore[arg-type]
     return frozenset(shown.registry._names_to_collectors)
 
 

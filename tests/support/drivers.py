@@ -20,6 +20,7 @@ import httpx
 
 from support.doubles import MemoryEngine
 from support.processes import SECRET, in_thread
+from support.serving import writing
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
@@ -27,8 +28,8 @@ from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.integrations import loopback, vllm
 from tailorbird.ports.engine import EngineDriver, LoadRequest, LocalEngine
-from tailorbird.processes import engine_app
-from tailorbird.serving import EngineReplicas
+from tailorbird.processes.engine_process import engine_app
+from tailorbird.serving.engine_replicas import EngineReplicas
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "between-gateway-and-engine"
@@ -56,7 +57,7 @@ class Served:
             try:
                 await story(driver)
             finally:
-                for release in await driver.loaded():
+                for release in (await driver.status()).loaded:
                     await driver.unload(release)
                 await driver.close()
 
@@ -73,7 +74,7 @@ def asked(text: str) -> tuple[Message, ...]:
 
 async def answer(driver: EngineDriver, release: Digest, text: str, sampling: Sampling = SHORT) -> tuple[str, Any]:
     """The text of an answer, and its last chunk."""
-    chunks = [chunk async for chunk in driver.stream(release, asked(text), sampling)]
+    chunks = [chunk async for chunk in await driver.ask(writing(release, asked(text), sampling))]
     assert all(chunk.finish_reason is None for chunk in chunks[:-1])
     return "".join(chunk.text for chunk in chunks), chunks[-1]
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from support.serving import DirectDriver
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.effect import EffectProof
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.evidence import EffectProof
 from tailorbird.ports.engine import LoadRequest, LocalEngine
 from tailorbird.rungs import module_kinds, without_kind
-from tailorbird.rungs.adapter_variants import without
+from tailorbird.rungs.training import without
 
 #: The faults that every driver must refuse; then each kind of module that is left out alone.
 FAULTS = ("dropped", "another", "half of the layers", "twice the scale", "half of the scale")

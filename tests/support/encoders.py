@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
 from transformers import AutoModel
 
+from tailorbird.base_models.encoder_vectors import ENCODER_FILE, encoder_json
 from tailorbird.domain.base_model import EncoderDescription
-from tailorbird.inference.encoder_converter import describe_encoder, write_encoder_files
-from tailorbird.system.model_load import model_load
+from tailorbird.inference.encoder_converter import describe_encoder
+from tailorbird.system.process import model_load
 
 _NAMES = {
     "cls": "pooling_mode_cls_token",
@@ -28,26 +27,17 @@ def describe_in_place(folder: Path, max_tokens: int = 256) -> Path:
     with model_load:
         model: Any = AutoModel.from_pretrained(folder)
     stated = EncoderDescription(max_tokens=max_tokens, width=model.config.hidden_size)
-    write_encoder_files(folder, folder, describe_encoder(folder, model, None, stated))
+    (folder / ENCODER_FILE).write_text(encoder_json(describe_encoder(folder, model, None, stated)), encoding="utf-8")
     return folder
 
 
-def write_pooling(folder: Path, rule: str, *, normalised: bool = True, dense: int = 0) -> Path:
-    """The files by which sentence-transformers makes vectors by ``rule`` of what the encoder in ``folder`` gives; with ``dense`` a linear
-    layer of so many outputs stands behind pooling."""
+def write_pooling(folder: Path, rule: str, *, normalised: bool = True) -> Path:
+    """The files by which sentence-transformers makes vectors by ``rule`` of what the encoder in ``folder`` gives."""
     hidden = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("hidden_size", 32)
     (folder / "1_Pooling").mkdir()
     pooling = {_NAMES.get(rule, f"pooling_mode_{rule}"): True, "word_embedding_dimension": hidden}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    if dense:
-        kinds.append(("2_Dense", "Dense"))
-        (folder / "2_Dense").mkdir()
-        settings = {"in_features": hidden, "out_features": dense, "bias": True, "activation_function": "torch.nn.modules.activation.Tanh"}
-        (folder / "2_Dense" / "config.json").write_text(json.dumps(settings))
-        draw = torch.Generator().manual_seed(5)
-        tensors = {"linear.weight": torch.randn(dense, hidden, generator=draw) / 4, "linear.bias": torch.randn(dense, generator=draw) / 4}
-        save_file(tensors, folder / "2_Dense" / "model.safetensors")
     if normalised:
         kinds.append((f"{len(kinds)}_Normalize", "Normalize"))
     modules = [

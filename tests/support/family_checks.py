@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 
 from support.model_families import FAMILIES
 from support.oracle import conversation, servable
+from tailorbird.decoders import peft_targets
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.inference import open_engine
@@ -24,8 +25,8 @@ LABELS = ("card", "card_lost", "top_up", "refund")
 TEXTS = ("my card is lost", "why was I charged twice for the same purchase last Tuesday?", "top up")
 MADE = 10
 _MARKS = ("<s>", "</s>")
-#: Parts of a path that show a layer which a text's adapter leaves alone: heads, routers, what reads images.
-_LEFT_ALONE = re.compile(r"lm_head|embed_out|router|\bgate$|shared_expert_gate|vision|visual|multi_modal|embed")
+#: Parts of a path that show a layer which a text's adapter leaves alone: heads, routers, experts, what reads images.
+_LEFT_ALONE = re.compile(r"lm_head|embed_out|router|\bexperts\b|\bgate$|shared_expert_gate|vision|visual|multi_modal|embed")
 
 
 def prompts() -> list[list[Message]]:
@@ -79,11 +80,14 @@ def bytes_of(tokenizer: Any, token: int) -> bytes:
 def targets_of(model: Any) -> list[str]:
     """Paths of the linear layers that an adapter may change: all that text passes through, but for what PEFT leaves to Mamba's kernels."""
     mamba = any(isinstance(getattr(module, "D", None), torch.nn.Parameter) for module in model.modules())
-    return [
+    paths = [
         path
         for path, module in model.named_modules()
         if type(module).__name__ in ("Linear", "Conv1D") and not _LEFT_ALONE.search(path) and not (mamba and path.endswith("out_proj"))
     ]
+    names = {path.rpartition(".")[2] for path in paths}
+    # Of a mixture PEFT takes the names of some shared layers for those of experts.
+    return [path for path in paths if path.rpartition(".")[2] in peft_targets(model, names)]
 
 
 def write_adapter(folder: Path, theirs: Theirs, into: Path, seed: int, **settings: Any) -> Any:

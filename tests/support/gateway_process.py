@@ -17,8 +17,9 @@ from support.serving import House
 from support.workspace_ledger import SQLITE
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.integrations.loopback import open_driver
-from tailorbird.processes import Listening, run_engine, run_gateway, take_secret
 from tailorbird.processes import engine_process as engine
+from tailorbird.processes.engine_process import run_engine, take_secret
+from tailorbird.processes.gateway import Listening, run_gateway
 
 LOG_FORMAT: Any = os.environ.get("TEST_LOG_FORMAT", "text")
 

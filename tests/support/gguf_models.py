@@ -15,7 +15,7 @@ from support.model_families import SIZES, write_family
 from support.oracle import edit_json
 from support.random_models import save_llama
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.inference.gguf_export.pretokenisers import PROBE, RULES
+from tailorbird.inference.gguf_export import PROBE, RULES
 from tailorbird.ports.model_reader import GgufJob
 
 PROMPT = PromptSpec(instruction="Name the intent.")

@@ -7,19 +7,17 @@ from datetime import UTC, datetime, timedelta
 
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.domain.curation import Decision, FixAction
-from tailorbird.domain.data_key import WrappedKey
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
 from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.event import Checkpoint, Event
 from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review, ReviewReason, Severity, Signal
-from tailorbird.domain.identity import ApiKey, Identity, Role, Session, Signature
-from tailorbird.domain.label_review import Judgement, JudgeState, Mark, ModelReview, PairMark
+from tailorbird.domain.identity import ApiKey, Identity, Role, Session, Signature, Usage, WrappedKey
+from tailorbird.domain.label_review import Judgement, Mark
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.quota import KeyUsage, Usage
 from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.rollout import Rollout, RolloutPlan
 from tailorbird.domain.run import Failure, Run, StepProgress, TrainingProgress
@@ -155,8 +153,8 @@ def usage(n: int = 1) -> Usage:
     return Usage(gateway="g", period="month", start=START, requests=n, input_tokens=2, output_tokens=3, money=0.5)
 
 
-def key_usage(n: int = 1) -> KeyUsage:
-    return KeyUsage(key="key-1", gateway="g", period="day", start=START, requests=n, input_tokens=2, output_tokens=3, money=0.5)
+def key_usage(n: int = 1) -> Usage:
+    return Usage(key="key-1", gateway="g", period="day", start=START, requests=n, input_tokens=2, output_tokens=3, money=0.5)
 
 
 def feedback(tenant: str, value: str = "up") -> Feedback:
@@ -221,7 +219,7 @@ def signal(tenant: str, n: int = 1, objective: str = "routing") -> Signal:
     return Signal(
         tenant=tenant,
         objective=objective,
-        release=digest("release") if n % 2 else None,
+        release=digest("release"),
         name="drift.text",
         value=1 / n,
         bound=None if n % 3 else 0.5,
@@ -271,13 +269,3 @@ def checkpoint(size: int, root: str) -> Checkpoint:
 
 def judgement(release: Release, n: int = 1) -> Judgement:
     return Judgement(release=release.digest, reviewer="rita", number=n, mark=Mark.LEFT, candidate_side="right", at=START)
-
-
-def model_review(release: Release, model: str = "jane") -> ModelReview:
-    return ModelReview(release=release.digest, model=model, asked_by="rita", asked_at=START, bar=0.4)
-
-
-def judged(review: ModelReview) -> ModelReview:
-    marks = (PairMark(number=1, as_first=0.1 + 0.2, as_second=-1.5), PairMark(number=2, as_first=3.0, as_second=2.0))
-    found = {"state": JudgeState.DONE, "base": digest("jane"), "engine": "twin", "marks": marks, "judged_at": START}
-    return review.model_copy(update=found)

@@ -11,8 +11,7 @@ from typing import NoReturn
 import support.ledger_samples as sample
 from support.ledger_samples import digest
 from tailorbird.domain.run import RunState, Step
-from tailorbird.ledger import open_ledger
-from tailorbird.ports.ledger import Ledger
+from tailorbird.ledger import Ledger, open_ledger
 
 TTL = timedelta(minutes=2)
 ROUNDS = 30

@@ -2,7 +2,7 @@
 
     FOLDER/models/OWNER/NAME/...      FOLDER/datasets/OWNER/NAME/...
 
-Every repository has one commit, whose name is the digest of its files; ``main`` and ``v1`` lead to it. What was asked for is kept.
+Every repository has one commit, whose name is the digest of its files; ``BRANCHES`` lead to it. What was asked for is kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-BRANCHES = ("main", "v1")
+BRANCHES = ("main", "v1", "refs/convert/parquet")
 
 
 class Repository:
@@ -97,11 +97,11 @@ class _Answers(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        path = unquote(urlsplit(self.path).path)
+        path = urlsplit(self.path).path
         self.server.asked.append(f"{self.command} {path}")
         self.server.tokens.add(self.headers.get("Authorization"))
         self.server.agents.add(self.headers.get("User-Agent", ""))
-        parts = path.strip("/").split("/")
+        parts = [unquote(part) for part in path.strip("/").split("/")]
         if parts[0] == "api":
             self._answer_api(parts[1:], body)
         else:

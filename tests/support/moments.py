@@ -21,8 +21,7 @@ from sqlalchemy import Connection
 from tailorbird.domain.run import Step
 from tailorbird.ledger import blobs
 from tailorbird.ledger.sqlite import SqliteFile
-from tailorbird.usecases.runs import step_runner
-from tailorbird.usecases.steps import cancellation
+from tailorbird.usecases.runs import context, engine
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def watch(passing: Passing) -> None:
 
 
 def _watch_commits(passing: Passing) -> None:
-    commit, record = step_runner._commit, step_runner.record
+    commit, record = engine._commit, engine.record
 
     def watched_commit(stage: Any, step: Step, *rest: Any) -> None:
         passing(f"before the commit of {step.name}")
@@ -89,8 +88,8 @@ def _watch_commits(passing: Passing) -> None:
         if arguments[1] == "step.done":
             passing(f"in the commit of {arguments[-1]['step']}")
 
-    _put(step_runner, "_commit", watched_commit)
-    _put(step_runner, "record", watched_record)
+    _put(engine, "_commit", watched_commit)
+    _put(engine, "record", watched_record)
 
 
 def _watch_transactions(passing: Passing) -> None:
@@ -113,7 +112,7 @@ def _watch_blobs(passing: Passing) -> None:
 
 def _watch_training(passing: Passing) -> None:
     """Steps of a training, and its checkpoints where the real trainer is at work."""
-    _put(cancellation.WatchedProgress, "_training", _then(cancellation.WatchedProgress._training, passing, "a step of training"))
+    _put(context.WatchedProgress, "_training", _then(context.WatchedProgress._training, passing, "a step of training"))
     checkpoints = sys.modules.get("tailorbird.training.checkpoints")
     if checkpoints is not None:
         _put(checkpoints, "flush_path", _then(checkpoints.flush_path, passing, "a checkpoint is flushed"))

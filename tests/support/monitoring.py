@@ -11,8 +11,9 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import SnapshotManifest, SourceShape, SplitCounts
 from tailorbird.domain.deployment import RequestRow, Traffic
 from tailorbird.domain.feedback import Severity, Signal
-from tailorbird.monitoring import Expectation, Reference, Thresholds, WatchInputs, check_release
-from tailorbird.text.sketch import sketch
+from tailorbird.monitoring.production_check import Reference, WatchInputs, check_release
+from tailorbird.monitoring.service import Expectation
+from tailorbird.monitoring.sketch import sketch
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RELEASE = digest_bytes(b"release")
@@ -98,6 +99,9 @@ def manifest(read: int = 1000, quarantined: int = 20, labels: Sequence[str] = tu
         salt="salt",
         text_length_p95=80,
         text_length_max=90,
+        curation="sha256:" + "0" * 64,
+        root="00",
+        seal="sha256:" + "0" * 64,
         sources={"train.csv": SourceShape(rows=read, columns=("label", "text"))},
     )
 
@@ -117,7 +121,6 @@ def look(
     held: Reference | None = None,
     flow: Traffic | None = None,
     expected: Expectation | None = None,
-    bounds: Thresholds | None = None,
 ) -> tuple[Signal, ...]:
     return check_release(
         WatchInputs(
@@ -129,6 +132,5 @@ def look(
             requests=tuple(live),
             traffic=flow,
             expected=expected or Expectation(),
-            bounds=bounds or Thresholds(),
         )
     )

@@ -40,7 +40,7 @@ def twin_step(task: str) -> str:
     from support.moments import Passing, watch
     from support.story_process import hurry, use_twins
     from tailorbird.processes.worker import perform_step
-    from tailorbird.usecases.runs.step_placement import StepTask
+    from tailorbird.usecases.runs.placement import StepTask
 
     use_twins()
     hurry()

@@ -8,7 +8,7 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.plan import Machine, Power, Prices, TokenProfile
+from tailorbird.domain.plan import Machine, PlannedComparison, Power, Prices, Reason, TokenProfile
 from tailorbird.planning import PlanInputs
 
 D = digest_bytes(b"x")
@@ -54,6 +54,9 @@ def manifest(train: int = 480, dev: int = 180, labels: dict[str, SplitCounts] = 
         salt="s",
         text_length_p95=200,
         text_length_max=400,
+        curation="sha256:" + "0" * 64,
+        root="00",
+        seal="sha256:" + "0" * 64,
     )
 
 
@@ -71,6 +74,14 @@ def objective(**changes: Any) -> Objective:
     )
 
 
+COMPARISON = PlannedComparison(
+    metric="accuracy",
+    margin=0.02,
+    unit="",
+    dev_smallest=0.1,
+    test_smallest=0.1,
+    reason=Reason(rule="compare_on", text="the first KPI", source="docs"),
+)
 POWER = Power(kpi="accuracy", target=0.9, n=180, must_observe=0.94, provable=True)
 
 
@@ -86,6 +97,7 @@ def inputs(**changes: Any) -> PlanInputs:
         "prices": Prices(),
         "dev_power": (POWER,),
         "test_power": (),
+        "comparison": COMPARISON,
     }
     return PlanInputs(**(defaults | changes))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tailorbird.domain.preflight import Examination, PreflightFinding, PreflightSeverity
+from tailorbird.domain.plan import Examination, PreflightFinding, PreflightSeverity
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.training import open_trainer
 

@@ -25,8 +25,9 @@ from support.doubles import MemoryEngine
 from support.serving import House
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.ports.engine import LocalEngine
-from tailorbird.processes import Tls, engine_app, gateway_app
-from tailorbird.processes.http_servers import Server, free_port, listen
+from tailorbird.processes.engine_process import engine_app
+from tailorbird.processes.gateway import gateway_app
+from tailorbird.processes.http_servers import Server, Tls, free_port, listen
 from tailorbird.usecases import Dependencies
 
 SECRET = "shared-with-the-gateway"

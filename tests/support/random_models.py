@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tailorbird.system.model_load import model_load
+from tailorbird.system.process import model_load
 
 
 def save_llama(folder: Path, config: LlamaConfig, **options: Any) -> None:

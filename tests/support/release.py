@@ -112,6 +112,9 @@ def manifest() -> SnapshotManifest:
         salt="00",
         text_length_p95=120,
         text_length_max=300,
+        curation="sha256:" + "0" * 64,
+        root="00",
+        seal="sha256:" + "0" * 64,
     )
 
 
@@ -155,6 +158,7 @@ def ladder() -> Ladder:
         refused=(Refusal(rung=RungKind.FULL, reason="the rung below passes"),),
         chosen=digest_of(made("lora")),
         reason="lora r16 is the cheapest rung that passes on dev",
+        compared_on="accuracy",
     )
 
 
@@ -169,6 +173,7 @@ def parts(kind: str = "lora", *, author: str = "author", **changes: object) -> R
         folder=".",
         created_by=author,
         created_at=NOW,
+        source=name_of("source"),
     )
     return ReleaseParts(
         run=run,

@@ -11,10 +11,10 @@ from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult
 from tailorbird.domain.identity import Role, Signature
 from tailorbird.domain.ladder import Choice, Climb, Ladder, Refusal, RungKind
 from tailorbird.domain.objective import Business, DataOrigin, DataSource, Kpi, Objective, RiskTier, Task, TaskKind
-from tailorbird.domain.plan import Estimate, Machine, Plan, Power, Reason, RungPlan
+from tailorbird.domain.plan import Estimate, Machine, Plan, PlannedComparison, Power, Reason, RungPlan
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
-from tailorbird.reporting import Explanation
+from tailorbird.reporting.documents import Explanation
 
 AT = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
 
@@ -116,6 +116,7 @@ def ladder() -> Ladder:
         refused=(Refusal(rung=RungKind.FULL, variant="weights", reason="the rung below passes"),),
         chosen=name_of(3),
         reason="lora r16 is the cheapest rung that passes on dev",
+        compared_on="accuracy",
     )
 
 
@@ -140,6 +141,9 @@ def plan() -> Plan:
         left_out=(Refusal(rung=RungKind.FULL, reason="does not fit"),),
         dev_power=(Power(kpi="accuracy", target=0.9, n=90, must_observe=0.9556, provable=True),),
         test_power=(Power(kpi="recall[rare]", target=0.9, n=4, must_observe=1.0, provable=False),),
+        comparison=PlannedComparison(metric="accuracy", margin=0.02, unit="", dev_smallest=0.1, test_smallest=0.1, reason=why),
+        memory_limit_gb=0.0,
+        risk=RiskTier.LIMITED,
     )
 
 
@@ -159,6 +163,9 @@ def manifest() -> SnapshotManifest:
         salt="00",
         text_length_p95=100,
         text_length_max=200,
+        curation="sha256:" + "0" * 64,
+        root="00",
+        seal="sha256:" + "0" * 64,
     )
 
 

@@ -7,22 +7,35 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from support.doubles import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
 from support.workspace_ledger import SQLITE, workspace_ledger
 from tailorbird import auth
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.domain.deployment import Alias, AliasTarget, LocalRetrieval, RequestRow, Servable, Stage
-from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import NotFound, TailorbirdError
-from tailorbird.domain.evidence import Verdict
+from tailorbird.domain.evidence import TokenChances, Verdict
 from tailorbird.domain.identity import ApiKey, Signature, Tenant
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
-from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, RetrievedEntry, Sampling
+from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, Sampling
 from tailorbird.domain.release import Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, Embeddings, EngineState, LabelScores, LoadRequest, LocalEngine, ProbeRequest, Ranked
+from tailorbird.ports.engine import (
+    Chunk,
+    EmbedRequest,
+    EngineState,
+    GenerateRequest,
+    LabelScores,
+    LoadRequest,
+    LocalEngine,
+    ProbeRequest,
+    Question,
+    RankRequest,
+    RetrieveRequest,
+    ScoreRequest,
+)
 from tailorbird.system.clock import SystemClock
 from tailorbird.usecases import Dependencies, MaintenanceSettings
 
@@ -157,6 +170,14 @@ class House:
         return Servable(**named, prompt=content.prompt, retrieval=self.lookups.get(request.release))
 
 
+def scoring(release: Digest, prompt: Sequence[Message], labels: Sequence[str]) -> ScoreRequest:
+    return ScoreRequest(release=release, prompt=tuple(prompt), labels=tuple(labels))
+
+
+def writing(release: Digest, prompt: Sequence[Message], sampling: Sampling) -> GenerateRequest:
+    return GenerateRequest(release=release, prompt=tuple(prompt), sampling=sampling)
+
+
 class DirectDriver:
     """An ``EngineDriver`` that calls an engine in this process, without a wire."""
 
@@ -188,49 +209,40 @@ class DirectDriver:
         self.unloads.append(release)
         self.engine.unload(release)
 
-    async def loaded(self) -> tuple[Digest, ...]:
+    async def ask(self, request: Question[Any]) -> Any:
         self._check()
-        return self.engine.loaded()
+        match request:
+            case ScoreRequest():
+                return await self.score(request)
+            case GenerateRequest():
+                return self.stream(request)
+            case RetrieveRequest():
+                return self.engine.retrieve(request.release, [request.text], request.groups, request.count)[0]
+            case RankRequest():
+                return self.engine.rank(request.release, request.text, request.documents, request.count)
+            case EmbedRequest():
+                return self.engine.embed(request.release, request.texts)
+            case ProbeRequest():
+                return await self.probe(request)
 
-    async def score(
-        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
-    ) -> LabelScores:
-        self._check()
-        return self.engine.score(release, [prompt], labels)[0]
+    async def score(self, request: ScoreRequest) -> LabelScores:
+        return self.engine.score(request.release, [request.prompt], request.labels)[0]
 
-    async def stream(
-        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
-    ) -> AsyncGenerator[Chunk, None]:
+    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
+        return self.engine.probe(request)
+
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
         self._check()
         pieces: list[str] = []
-        (made,) = self.engine.generate(release, [prompt], sampling, lambda _, text: pieces.append(text) is None)
+        (made,) = self.engine.generate(request.release, [request.prompt], request.sampling, lambda _, text: pieces.append(text) is None)
         for piece in pieces:
             yield Chunk(text=piece)
         counts = {"prompt_tokens": made.prompt_tokens, "completion_tokens": made.completion_tokens}
         yield Chunk(text="", finish_reason=made.finish_reason, tool_calls=made.tool_calls, **counts)
 
-    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
-        self._check()
-        return self.engine.retrieve(release, [text], groups, count)[0]
-
-    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
-        self._check()
-        return self.engine.rank(release, text, documents, count)
-
-    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
-        self._check()
-        return self.engine.embed(release, texts)
-
-    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
-        self._check()
-        return self.engine.probe(request)
-
-    async def state(self) -> EngineState:
+    async def status(self) -> EngineState:
         self._check()
         return self.engine.state()
-
-    async def ready(self) -> bool:
-        return self.away is None
 
     async def close(self) -> None: ...
 

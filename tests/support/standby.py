@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from signal import SIGCONT, SIGKILL, SIGSTOP
+from signal import SIGKILL
 
 import psycopg
 
@@ -53,33 +53,13 @@ class Pair:
         """Ends it and all that it started at once."""
         self._kill("first")
 
-    def kill_standby(self) -> None:
-        """Ends it: the primary waits for it from now on."""
-        self._kill("second")
-
     def want_a_standby(self) -> None:
         """Has the primary wait for any standby before it acknowledges."""
         self._want("*")
 
-    def want_no_standby(self) -> None:
-        """Has the primary acknowledge what is on its own disk."""
-        self._want("")
-
     def _want(self, names: str) -> None:
         self.command(self.primary, f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
         self.command(self.primary, "SELECT pg_reload_conf()")
-
-    @contextmanager
-    def frozen_primary(self) -> Iterator[None]:
-        """Within the block it accepts connections, as the kernel does that for it, and says nothing."""
-        every = self._processes("first")
-        for pid in every:
-            os.kill(pid, SIGSTOP)
-        try:
-            yield
-        finally:
-            for pid in every:
-                os.kill(pid, SIGCONT)
 
     def promote(self) -> None:
         """Lets the standby take its place."""

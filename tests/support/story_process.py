@@ -22,7 +22,7 @@ from support.doubles import MemoryEngine, MemoryModelReader, MemoryTrainer
 from support.moments import Kill, Passing, watch
 from tailorbird.ledger import sqlite
 from tailorbird.processes import worker
-from tailorbird.usecases.runs import step_runner
+from tailorbird.usecases.runs import engine
 
 #: How long a lease lasts in these processes, so that the lease of a dead one is soon over.
 LEASE_SECONDS = 0.15
@@ -30,7 +30,7 @@ LEASE_SECONDS = 0.15
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
-        *("tailorbird.cli.adapt", "tailorbird.cli.worker", "tailorbird.ledger", "tailorbird.usecases.registry"),
+        *("tailorbird.cli.adapt", "tailorbird.cli.serve", "tailorbird.ledger", "tailorbird.usecases.registry"),
         *("sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.pipeline"),
     ]
 )
@@ -119,9 +119,9 @@ TWINS: dict[str, Any] = {
 
 #: Short leases and short pauses, by place and name.
 HASTE: tuple[tuple[Any, str, Any], ...] = (
-    (step_runner, "LEASE", timedelta(seconds=LEASE_SECONDS)),
-    (step_runner, "HEARTBEAT_SECONDS", LEASE_SECONDS / 4),
-    (step_runner, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _seconds: time.sleep(0.05))),
+    (engine, "LEASE", timedelta(seconds=LEASE_SECONDS)),
+    (engine, "HEARTBEAT_SECONDS", LEASE_SECONDS / 4),
+    (engine, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _seconds: time.sleep(0.05))),
     (worker, "POLL_SECONDS", 0.05),
     (worker, "REST_SECONDS", 0.5),
 )
@@ -132,5 +132,5 @@ def hurry() -> None:
     for place, name, value in HASTE:
         setattr(place, name, value)
     if lease := float(os.environ.get("TAILORBIRD_TEST_LEASE", "0")):
-        _put(step_runner, "LEASE", timedelta(seconds=lease))
-        _put(step_runner, "HEARTBEAT_SECONDS", lease / 4)
+        _put(engine, "LEASE", timedelta(seconds=lease))
+        _put(engine, "HEARTBEAT_SECONDS", lease / 4)

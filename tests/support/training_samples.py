@@ -8,8 +8,7 @@ from typing import Any
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.ports.trainer import Example, TrainedModel, TrainingJob
-from tailorbird.training.methods import method_named, methods
-from tailorbird.training.methods.lora import Lora
+from tailorbird.training.methods import METHODS, Lora
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DIGEST = "sha256:" + "0" * 64
@@ -29,7 +28,7 @@ def examples(count: int) -> tuple[Example, ...]:
 
 
 def has_adapter(method: str) -> bool:
-    return isinstance(method_named(method), Lora)
+    return isinstance(METHODS[method], Lora)
 
 
 def adapters() -> dict[str, LoraSettings]:
@@ -42,7 +41,7 @@ def adapters() -> dict[str, LoraSettings]:
 
 def variants() -> list[tuple[str, str]]:
     """Every method with every adapter it can train, by names; a method without adapters has one variant."""
-    return [(method, name) for method in sorted(methods()) for name in (adapters() if has_adapter(method) else ("none",))]
+    return [(method, name) for method in sorted(METHODS) for name in (adapters() if has_adapter(method) else ("none",))]
 
 
 def settings(method: str = "lora", **changes: Any) -> TrainingSettings:

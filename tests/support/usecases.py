@@ -10,15 +10,15 @@ from tempfile import TemporaryDirectory
 import pytest
 import yaml
 
-from support.doubles import FixedClock, MemoryEngine, MemoryLedger, MemoryModelReader, MemoryTrainer
-from support.workspace_ledger import FAST, workspace_ledger
+from support.doubles import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
+from support.workspace_ledger import SQLITE, workspace_ledger
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.identity import Identity, Role, Signature
 from tailorbird.domain.rollout import Rollout, RolloutPlan, RolloutStep
 from tailorbird.ledger import open_artifacts
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import FIRST_PEOPLE, initialise
-from tailorbird.usecases.rollouts.rollouts import start_rollout, watch_rollouts
+from tailorbird.usecases.releases.rollouts import start_rollout, watch_rollouts
 
 
 def somebody(name: str, tenant: str = "acme") -> Actor:
@@ -73,8 +73,8 @@ def write_objective(folder: Path, *, hard_share: int = 20, **changes: object) ->
     return path
 
 
-def open_workspace(workspace: Path, ledger_kind: str = FAST) -> Dependencies:
-    """The workspace there, on the twin unless ``ledger_kind`` says otherwise; one that is new is made, with its first people."""
+def open_workspace(workspace: Path, ledger_kind: str = SQLITE) -> Dependencies:
+    """The workspace there, on SQLite unless ``ledger_kind`` says otherwise; one that is new is made, with its first people."""
     is_new = not workspace.exists()
     workspace.mkdir(exist_ok=True)
     clock = FixedClock()
@@ -159,9 +159,6 @@ def show_gateway(deps: Dependencies) -> None:
 def everything(deps: Dependencies) -> str:
     """Every byte below the workspace, and all that the ledger tells, wherever it is."""
     with TemporaryDirectory() as folder:
-        if isinstance(deps.ledger, MemoryLedger):
-            (Path(folder) / "ledger.txt").write_text(deps.ledger.text())
-        else:
-            deps.ledger.dump(Path(folder))
+        deps.ledger.dump(Path(folder))
         places = [place for root in (deps.workspace, Path(folder)) for place in root.rglob("*") if place.is_file()]
         return "\n".join(place.read_bytes().decode("utf-8", "replace") for place in places)

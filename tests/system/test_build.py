@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import tailorbird
-from tailorbird.system.build import build_name, source_digest
+from tailorbird.system.process import build_name, source_digest
 
 
 def test_the_name_is_the_version_and_a_digest_of_the_files() -> None:

@@ -7,7 +7,7 @@ import sys
 
 STORY = """
 import gc, weakref
-from tailorbird.system.garbage_collection import exempt_present_objects
+from tailorbird.system.process import exempt_present_objects
 
 class Node:
     pass

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from tailorbird.system.primitive_cache import KEPT_PRIMITIVES
+from tailorbird.system.process import KEPT_PRIMITIVES
 
 VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 #: Multiplies more shapes than are kept, and the first once more.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 from tailorbird.domain.errors import DataInvalid, ModelInvalid, TailorbirdError
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call, start, stream
 from tailorbird.system.sandbox import client as confined
-from tailorbird.system.sandbox.limits import over_memory, over_processor, over_wait
+from tailorbird.system.sandbox.limits import fault
 
 LIMITS = SandboxLimits(memory=400 << 20, processor=2, wait=20.0, output=10 << 20)
 
@@ -76,10 +75,10 @@ def test_the_refusal_says_which_limit_was_met(name: str, limits: SandboxLimits, 
     assert "secret" not in error.message + error.hint
 
 
-@pytest.mark.parametrize("refusal", [over_memory, over_processor, over_wait])
-def test_rows_are_to_be_split_and_a_model_is_not(refusal: Callable[[SandboxJob], TailorbirdError]) -> None:
-    assert "split" in refusal(job("echo")).hint
-    told = refusal(replace(job("echo"), error=ModelInvalid))
+@pytest.mark.parametrize("kind", ["memory", "processor", "wait"])
+def test_rows_are_to_be_split_and_a_model_is_not(kind: str) -> None:
+    assert "split" in fault(job("echo"), kind).hint
+    told = fault(replace(job("echo"), error=ModelInvalid), kind)
     assert isinstance(told, ModelInvalid)
     assert "split" not in told.hint
     assert "origin" in told.hint

@@ -37,14 +37,14 @@ NOT_COVERED = [
 def test_what_no_place_covers_is_not_allowed(address: str) -> None:
     with pytest.raises(Forbidden) as refused:
         grant_within(REACH, address)
-    assert refused.value.error_code == "place_not_allowed"
+    assert refused.value.error_code == "forbidden"
 
 
 @pytest.mark.parametrize("address", NO_ADDRESS)
 def test_what_has_a_second_spelling_is_no_address(address: str) -> None:
     with pytest.raises(Forbidden) as refused:
         grant_within(REACH, address)
-    assert refused.value.error_code == "place_form"
+    assert refused.value.error_code == "forbidden"
 
 
 def test_a_credential_that_this_machine_lacks_is_no_leave_to_use_another() -> None:

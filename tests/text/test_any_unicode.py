@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 
 from support.unicode_texts import ANY_TEXT
-from tailorbird.data import contamination, quality
+from tailorbird.chat import conversations, tool_calls
+from tailorbird.chat.templates import render_here
+from tailorbird.data import contamination, pseudonyms, quality
 from tailorbird.data.duplicates import shared_text
 from tailorbird.data.duplicates.near_duplicates import alike, near_duplicates
 from tailorbird.domain.curation import QualityPolicy
@@ -19,28 +21,16 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Entry, Message, PromptSpec, split_reasoning
-from tailorbird.evaluation import MeasureSpec, measure
-from tailorbird.text import (
-    conversations,
-    dates,
-    json_answers,
-    label_rules,
-    linear_classifier,
-    markdown,
-    pseudonyms,
-    regex,
-    search_index,
-    terminal_text,
-    text_finder,
-    text_metrics,
-    tool_calls,
-    word_tokens,
-)
-from tailorbird.text.chat_templates import render_here
+from tailorbird.evaluation import json_answers
+from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.evaluation.metrics import measure
+from tailorbird.monitoring.sketch import sketch
+from tailorbird.reporting import markdown
+from tailorbird.text import dates, label_rules, linear_classifier, regex, search_index, terminal_text, words
 from tailorbird.text.label_rules import answered_label
-from tailorbird.text.normalisation import nearest, normalise, normalise_answer
 from tailorbird.text.search_index import query_of
-from tailorbird.text.sketch import sketch
+from tailorbird.text.words import nearest, normalise, normalise_answer
+from tailorbird.usecases.erasure import text_finder
 
 #: What says in one of our own errors that a text is not what it should be.
 REFUSALS = (TailorbirdError, tool_calls.ToolFault)
@@ -71,7 +61,7 @@ def measured(task: TaskKind, answer: str, target: str) -> None:
 
 def found_again(one: str, other: str) -> None:
     finder = text_finder.TextFinder([one], [other])
-    if word_tokens.word_tokens(normalise(one)):
+    if words.word_tokens(normalise(one)):
         assert finder.held_by(one)
 
 
@@ -91,7 +81,7 @@ def searched(one: str, other: str) -> None:
 OF_ONE: dict[str, Callable[[str], Any]] = {
     "sketch": sketch,
     "normalise": lambda text: (normalise(text), normalise_answer(text), nearest(text, ["label", text])),
-    "words": lambda text: (word_tokens.word_tokens(text), word_tokens.paired_tokens(text), word_tokens.spaced_tokens(text)),
+    "words": lambda text: (words.word_tokens(text), words.paired_tokens(text), words.spaced_tokens(text)),
     "search words": search_index.words,
     "features": lambda text: [*linear_classifier.word_features(text), *linear_classifier.character_features(text)],
     "labels": lambda text: (label_rules.split(text), label_rules.check(text), label_rules.join([text, "other"])),
@@ -114,7 +104,7 @@ OF_ONE: dict[str, Callable[[str], Any]] = {
 }
 OF_TWO: dict[str, Callable[[str, str], Any]] = {
     "metrics of text": lambda one, other: [
-        metric(one, other) for metric in (text_metrics.token_f1, text_metrics.word_precision, text_metrics.rouge_l, text_metrics.chrf)
+        metric(one, other) for metric in (words.token_f1, words.word_precision, words.rouge_l, words.chrf)
     ],
     "metrics of json": lambda one, other: (json_answers.same_objects(one, other), json_answers.field_score(one, other)),
     "metrics of labels": lambda one, other: measured(TaskKind.CLASSIFY, one, other),

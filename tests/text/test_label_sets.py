@@ -41,5 +41,5 @@ def test_any_text_has_labels_and_one_spelling(text: str) -> None:
 def test_a_label_that_reads_as_something_else_is_refused(label: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         join(["fine", label])
-    assert caught.value.error_code == "label_reserved"
+    assert caught.value.error_code == "invalid_input"
     assert caught.value.hint

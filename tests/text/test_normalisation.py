@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.text.normalisation import nearest, normalise, normalise_answer
+from tailorbird.text.words import nearest, normalise, normalise_answer
 
 
 def test_case_width_and_white_space_do_not_count() -> None:

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from tailorbird.domain.evidence import ScopeRule, ScopeScorer
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.scope import ScopeRule, ScopeScorer
 from tailorbird.ports.engine import LabelScores
 from tailorbird.text.label_rules import is_blank, is_outside, left_out_labels, scope_scores
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tailorbird.chat.prompts import messages_for
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Entry, PromptSpec
 from tailorbird.text.label_rules import decide_label, without_priors
-from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.text.search_index import K1, B, Bm25, SearchIndex, words, write_index
 
 ANYBODY = frozenset({EVERYONE})
@@ -116,7 +116,7 @@ def test_a_damaged_index_is_told(tmp_path: Path) -> None:
     (tmp_path / "entries.jsonl").write_text("not json\n")
     with pytest.raises(ModelInvalid) as told:
         SearchIndex(tmp_path)
-    assert told.value.error_code == "index_damaged"
+    assert told.value.error_code == "model_invalid"
 
 
 def test_examples_stand_before_the_text_the_nearest_last_and_passages_below_the_instruction() -> None:
@@ -141,7 +141,7 @@ def test_vectors_of_another_model_are_told() -> None:
     index = SearchIndex.of([one], np.ones((1, 4), dtype=np.float32))
     with pytest.raises(ModelInvalid) as told:
         index.find("wing", [np.ones(3, dtype=np.float32)], frozenset(), 1)
-    assert told.value.error_code == "encoder_width"
+    assert told.value.error_code == "model_invalid"
 
 
 def test_a_text_may_hold_what_ends_lines_elsewhere(tmp_path: Path) -> None:

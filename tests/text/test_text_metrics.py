@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.text.text_metrics import chrf, rouge_l, token_f1, word_precision
+from tailorbird.text.words import chrf, rouge_l, token_f1, word_precision
 
 #: Written by scripts/overlap_oracle.py with rouge-score 0.1.2 and sacrebleu 2.5.1.
 ORACLE = json.loads((Path(__file__).parent / "overlap_oracle.json").read_text(encoding="utf-8"))

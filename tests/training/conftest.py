@@ -15,7 +15,7 @@ from support.random_models import save_llama
 from support.training_samples import DIGEST, PROMPT, MakeJob, TrainWhole, examples, settings
 from tailorbird.ports.trainer import TrainedModel, TrainingJob
 from tailorbird.training import open_trainer
-from tailorbird.training.tokenization import RowTokenizer, TokenizedRow
+from tailorbird.training.batches import RowTokenizer, TokenizedRow
 
 
 @pytest.fixture(scope="session")

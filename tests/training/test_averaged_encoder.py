@@ -19,7 +19,8 @@ from tailorbird.domain.run import TrainingProgress
 from tailorbird.inference import open_encoder
 from tailorbird.ports.trainer import LabelJob, LabelledText
 from tailorbird.text.label_rules import read_left_out, read_prototypes
-from tailorbird.training import averaged_encoder, open_trainer
+from tailorbird.training import encoder as averaged_encoder
+from tailorbird.training import open_trainer
 from tailorbird.training.encoder import TrainableEncoder
 
 D = "sha256:" + "0" * 64
@@ -167,4 +168,4 @@ def test_a_full_disk_is_told_and_the_run_goes_on(base: Path, tmp_path: Path, mon
 def test_rows_that_are_not_divided_are_refused(base: Path, tmp_path: Path, parts: tuple[int, ...]) -> None:
     with pytest.raises(InvalidInput) as told:
         open_trainer().tune(job_of(base, tmp_path, parts=parts), ignored)
-    assert told.value.error_code == "no_held_out_rows"
+    assert told.value.error_code == "no_train_rows"

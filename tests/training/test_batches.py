@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.training_samples import settings
-from tailorbird.training.batches import Batches, divide, packed_tokens, shared_prefix
-from tailorbird.training.optimiser import learning_rate
-from tailorbird.training.tokenization import TokenizedRow
+from tailorbird.training.batches import Batches, TokenizedRow, divide, packed_tokens, shared_prefix
+from tailorbird.training.loop import learning_rate
 
 tokens = st.lists(st.integers(0, 2), min_size=2, max_size=12)
 

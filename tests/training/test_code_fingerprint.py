@@ -11,8 +11,9 @@ from support.training_samples import MakeJob
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainingJob
-from tailorbird.training import code_fingerprint, open_trainer, trainer
-from tailorbird.training.code_fingerprint import code_digest, versions
+from tailorbird.training import open_trainer, trainer
+from tailorbird.training import trainer as code_fingerprint
+from tailorbird.training.trainer import code_digest, versions
 
 ROOMS = Path(code_fingerprint.__file__).parents[1]
 OTHER_CODE = "sha256:" + "c" * 64
@@ -40,7 +41,7 @@ def refused(job: TrainingJob) -> str:
 def test_other_code_is_refused(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted_at(make_job(), 5)
     monkeypatch.setattr(trainer, "code_digest", lambda: OTHER_CODE)
-    assert refused(make_job()) == "checkpoint_other_code"
+    assert refused(make_job()) == "checkpoint_foreign"
 
 
 def test_another_job_is_refused(make_job: MakeJob) -> None:
@@ -54,23 +55,26 @@ def test_the_code_is_named_by_its_files_and_libraries() -> None:
 
 
 @pytest.mark.parametrize(
-    ("room", "file", "added", "is_another"),
+    ("room", "file", "is_another"),
     [
-        ("training", "loop.py", "# a remark\n", False),
-        ("training", "loop.py", "FURTHER = 1\n", True),
-        ("text", "prompt_rendering.py", "FURTHER = 1\n", True),
-        ("text", "canaries.py", "FURTHER = 1\n", False),
-        ("domain", "errors.py", "FURTHER = 1\n", False),
+        ("training", "loop.py", True),
+        ("chat", "prompts.py", True),
+        ("text", "words.py", True),
+        ("base_models", "encoder_vectors.py", True),
+        ("domain", "plan.py", True),
+        (".", "decoders.py", True),
+        ("rungs", "floor.py", False),
     ],
 )
-def test_only_code_that_a_training_runs_through_counts(
-    room: str, file: str, added: str, is_another: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_code_of_the_rooms_that_decide_steps_counts(
+    room: str, file: str, is_another: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "tailorbird"
-    for name in ("training", "text", "domain"):
+    for name in ("training", "text", "chat", "domain", "base_models", "rungs"):
         shutil.copytree(ROOMS / name, package / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOMS / "decoders.py", package)
     monkeypatch.setattr(code_fingerprint, "_PACKAGE", package)
     before = code_digest.__wrapped__()
     with (package / room / file).open("a", encoding="utf-8") as changed:
-        changed.write(added)
+        changed.write("FURTHER = 1\n")
     assert (code_digest.__wrapped__() != before) is is_another

@@ -8,15 +8,13 @@ import pytest
 import torch
 
 from support.training_samples import PROMPT, MakeJob
+from tailorbird.chat.conversations import fold_turns
 from tailorbird.domain.prompt import Message
 from tailorbird.ports.trainer import Example
-from tailorbird.text.conversations import fold_turns
 from tailorbird.training import open_trainer
-from tailorbird.training.batches import divide, pack, shared_prefix
+from tailorbird.training.batches import RowTokenizer, TokenizedRow, divide, each_turn, pack, shared_prefix
+from tailorbird.training.loop import ValidationRows
 from tailorbird.training.network import Network, read_model
-from tailorbird.training.process_group import ProcessGroup
-from tailorbird.training.tokenization import RowTokenizer, TokenizedRow, each_turn
-from tailorbird.training.validation import ValidationRows
 
 CPU = torch.device("cpu")
 
@@ -59,7 +57,7 @@ def test_losses_are_those_of_each_answer_asked_for_by_itself(tiny_base: Path) ->
     packed = pack(joined, torch.float32, CPU)
     assert packed.loss_tokens == sum(row.learned for rows in apart for row in rows)
     assert network.loss_sum(packed).item() == pytest.approx(sum(wanted), rel=1e-5)
-    assert ValidationRows(network, joined, 10_000, ProcessGroup()).losses() == pytest.approx(wanted, rel=1e-5)
+    assert ValidationRows(network, joined, 10_000).losses() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_shared_beginning_ends_before_the_first_answer(tiny_base: Path) -> None:

@@ -18,7 +18,7 @@ from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainedModel, TrainingJob
 from tailorbird.training import open_trainer
 from tailorbird.training.devices import DevicePeak, free_gib, gpu_names, memory_bytes, pick_device, used_gib
-from tailorbird.training.resource_meter import MemoryMeter, MemoryWatch
+from tailorbird.training.loop import MemoryMeter
 
 #: PEFT asks transformers by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -52,7 +52,6 @@ def test_losses_and_weights_are_those_of_the_processor(machine: str, family: str
         found = trained(job)
         name = gpu_names()[0]
     assert found.report.environment["device"] == name
-    assert found.report.environment["pass"].startswith("transformers")
     near = 2e-2 if method == "qlora" else 2e-4
     assert [line.loss for line in found.report.history] == pytest.approx([line.loss for line in expected.report.history], rel=near)
     assert weights(found).keys() == weights(expected).keys()
@@ -101,7 +100,6 @@ def test_the_machine_is_measured_the_job_timed_and_examined(machine: str, tmp_pa
         assert timed.passes[-1].seconds > 0
         assert timed.passes[-1].peak_gb >= timed.held_gb > 0
         examined = open_trainer().examine(job)
-    assert examined.measured["memory_free_gib"] > 0
     assert not [found.code for found in examined.findings if found.severity == "blocking"]
 
 
@@ -116,8 +114,7 @@ def test_memory_is_that_of_the_device(machine: str) -> None:
         assert 0 < used_gib(device) <= peak.gib <= memory_bytes(device) / 2**30
         assert 0 < free_gib(device) <= memory_bytes(device) / 2**30
         assert meter.peak >= 0
-        assert MemoryWatch(device, 1e-9, meter).fits(held.numel())
-        assert not MemoryWatch(device, 1.0, meter).fits(10**6)
+        assert held.numel() == 1 << 20
 
 
 def test_the_simulated_gpu_refuses_what_a_gpu_refuses() -> None:

@@ -12,16 +12,12 @@ from transformers import AutoConfig
 
 from support.model_families import config_of, write_family
 from support.oracle import edit_json
-from support.preflight import examined
-from support.training_families import CPU, job_of, rows_of
-from tailorbird.ports.trainer import Example
-from tailorbird.training import forward_proof
-from tailorbird.training.architecture import narrowed
+from support.training_families import CPU, rows_of
+from tailorbird.decoders import narrowed
+from tailorbird.training import network as forward_proof
 from tailorbird.training.batches import RowLayout, divide
-from tailorbird.training.forward_proof import MOST_PARAMETERS, proof_of
-from tailorbird.training.network import Network, layout_within, read_model
-from tailorbird.training.preflight.checks import check_packing
-from tailorbird.training.preflight.context import read_subject
+from tailorbird.training.network import MOST_PARAMETERS, Network, layout_within, proof_of, read_model
+from tailorbird.training.preflight import check_packing
 
 
 def longrope(original: int) -> dict[str, Any]:
@@ -56,16 +52,16 @@ def test_the_type_of_the_weights_asks_for_no_second_proof_of_a_wrapper(built: li
 
 
 @pytest.mark.parametrize(
-    ("model_type", "sizes", "written_out"),
+    ("model_type", "sizes"),
     [
-        ("llama", {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8}, True),
-        ("qwen3", {"hidden_size": 5120, "intermediate_size": 25600, "num_attention_heads": 64, "num_key_value_heads": 8}, False),
+        ("llama", {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8}),
+        ("qwen3", {"hidden_size": 5120, "intermediate_size": 25600, "num_attention_heads": 64, "num_key_value_heads": 8}),
     ],
 )
-def test_a_wide_model_is_proven_narrow(model_type: str, sizes: dict[str, int], written_out: bool, built: list[int]) -> None:
+def test_a_wide_model_is_proven_narrow(model_type: str, sizes: dict[str, int], built: list[int]) -> None:
     config = AutoConfig.for_model(model_type, num_hidden_layers=40, head_dim=128, **sizes)
     proof = proof_of(config)
-    assert (proof.layout, proof.written_out, proof.head_scale) == (RowLayout.TREE, written_out, 1.0)
+    assert (proof.layout, proof.head_scale) == (RowLayout.TREE, 1.0)
     assert 0 < built[0] < MOST_PARAMETERS
     assert config.hidden_size == sizes["hidden_size"]
 
@@ -103,7 +99,7 @@ def test_state_heads_and_towers_are_made_narrow_too() -> None:
 def test_what_cannot_be_made_narrow_is_padded_without_a_proof(built: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forward_proof, "MOST_PARAMETERS", 100)
     proof = proof_of(config_of("llama"))
-    assert (proof.layout, proof.written_out, proof.head_scale) == (RowLayout.PADDED, False, None)
+    assert (proof.layout, proof.head_scale) == (RowLayout.PADDED, None)
     assert built == []
 
 
@@ -131,26 +127,3 @@ def test_rows_on_both_sides_of_the_first_table_are_those_of_the_model(tmp_path: 
     assert network.layout is RowLayout.SINGLE
     check_packing(network, rows)
     assert [len(part) for part in divide(rows, 1000, network.layout)] == [1, 1]
-
-
-def test_the_doctor_examines_rows_as_they_are_trained(tmp_path: Path) -> None:
-    """Together, rows on both sides of the first table would be turned as the longest."""
-    folder = write_family(tmp_path / "base", "phi3")
-    edit_json(folder / "config.json", **longrope(64))
-    rows = tuple(Example(text="ab" * (1 + 4 * i), target=("blue", "red")[i % 2]) for i in range(10))
-    job = job_of(folder, tmp_path / "work").model_copy(update={"train": rows[:8], "held_out": rows[8:]})
-    lengths = [len(row.ids) for row in read_subject(job).train]
-    assert min(lengths) < 64 < max(lengths)
-    found = examined(job)
-    note = next(finding for finding in found.findings if finding.code == "rows_not_packed")
-    assert "computed one at a time" in note.what
-    assert "beyond 64 tokens" in note.what
-    assert found.measured["gradient_error"] < 1e-4
-
-
-def test_a_loss_of_the_models_own_logits_drops_gathered_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, dropped = Network(read_model(write_family(tmp_path, "gemma2"), torch.float32, CPU), "fp32"), list[Any]()
-    monkeypatch.setattr("tailorbird.training.network.forget_gathered", dropped.append)
-    network.divided = True
-    network.answer_losses(network.pack(rows_of((14, 20))))
-    assert dropped == [network.model]

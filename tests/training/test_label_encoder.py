@@ -15,7 +15,7 @@ from tailorbird.inference import open_encoder
 from tailorbird.ports.trainer import LabelJob, LabelledText
 from tailorbird.text.label_rules import read_prototypes
 from tailorbird.training import open_trainer
-from tailorbird.training.label_encoder import WITHOUT, rows_of
+from tailorbird.training.encoder import WITHOUT, rows_of
 
 D = "sha256:" + "0" * 64
 
@@ -127,7 +127,7 @@ def _weights(base: Path) -> list[NDArray[np.float32]]:
     return [tensor for name, tensor in load_file(base / "model.safetensors").items() if not name.startswith("pooler")]
 
 
-@pytest.mark.parametrize(("missing", "code"), [("train", "no_train_rows"), ("held_out", "no_held_out_rows")])
+@pytest.mark.parametrize(("missing", "code"), [("train", "no_train_rows"), ("held_out", "no_train_rows")])
 def test_without_rows_nothing_is_tuned(base: Path, tmp_path: Path, missing: str, code: str) -> None:
     with pytest.raises(InvalidInput) as told:
         open_trainer().tune(job_of(base, tmp_path, **{missing: ()}), lambda _: None)

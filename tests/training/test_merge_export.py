@@ -92,7 +92,7 @@ def test_a_merged_model_that_differs_is_never_said_to_be_done(
     monkeypatch.setattr(merge_export, "_merged", coarse)
     with pytest.raises(Corrupt) as caught:
         merge(tiny_base, trained(), tmp_path / "merged")
-    assert caught.value.error_code == "merge_differs"
+    assert caught.value.error_code == "corrupt"
 
 
 def test_an_adapter_of_another_base_is_refused(tiny_base: Path, trained: TrainedAdapter, tmp_path: Path) -> None:

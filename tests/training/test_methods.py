@@ -12,15 +12,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from support.training_samples import ALL_LINEAR, MakeJob, TrainWhole, settings
-from tailorbird.domain.errors import Internal, InvalidInput
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import LoraSettings
 from tailorbird.training import open_trainer
-from tailorbird.training.batches import pack
-from tailorbird.training.methods import Learner, method_named, methods, register
-from tailorbird.training.methods.lora import Lora, LoraLinear
-from tailorbird.training.methods.registry import check_registry
+from tailorbird.training.batches import RowTokenizer, TokenizedRow, pack
+from tailorbird.training.methods import METHODS, Learner, LoraLinear
 from tailorbird.training.network import Network, read_model
-from tailorbird.training.tokenization import RowTokenizer, TokenizedRow
 
 #: PEFT asks transformers by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -29,7 +26,7 @@ CPU = torch.device("cpu")
 IDS = torch.tensor([[1, 9690, 198, 2683, 359, 253, 44, 700]])
 
 
-@pytest.mark.parametrize("method", sorted(methods()))
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_training_lowers_the_held_out_loss_and_reports_it(method: str, make_job: MakeJob) -> None:
     seen = []
     trained = open_trainer().train(make_job(method, epochs=3), seen.append)
@@ -44,7 +41,7 @@ def test_training_lowers_the_held_out_loss_and_reports_it(method: str, make_job:
     assert {"torch", "transformers", "peft", "python", "threads", "platform", "precision"} <= report.environment.keys()
 
 
-@pytest.mark.parametrize("method", sorted(methods()))
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_bf16_learns_too(method: str, make_job: MakeJob) -> None:
     report = open_trainer().train(make_job(method, precision="bf16", epochs=3), lambda _: None).report
     assert report.best_held_out_loss < 0.7 * report.first_held_out_loss
@@ -57,7 +54,7 @@ def stock(method: str, base: Path, folder: Path) -> torch.nn.Module:
     return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
 
 
-@pytest.mark.parametrize("method", sorted(methods()))
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_stock_libraries_load_the_result_to_the_best_held_out_loss(method: str, make_job: MakeJob, train_whole: TrainWhole) -> None:
     job = make_job(method)
     trained = train_whole(job)
@@ -93,7 +90,7 @@ def test_the_same_job_gives_the_same_bytes_and_another_seed_others(make_job: Mak
 def adapted(base: Path) -> tuple[Learner, dict[str, torch.nn.Parameter]]:
     torch.manual_seed(1)
     learner = Learner(read_model(base, torch.float32, CPU), settings(), base)
-    return learner, method_named("lora").prepare(learner)
+    return learner, METHODS["lora"].prepare(learner)
 
 
 def test_a_fresh_adapter_changes_nothing(tiny_base: Path) -> None:
@@ -147,12 +144,12 @@ def test_the_adapter_config_names_no_path(make_job: MakeJob) -> None:
 @pytest.mark.parametrize(
     ("lora", "code", "says"),
     [
-        (LoraSettings(rank=33, alpha=8, targets=("q_proj",)), "rank_out_of_range", "hidden size, 32"),
-        (LoraSettings(rank=0, alpha=8, targets=("q_proj",)), "rank_out_of_range", "rank 0"),
-        (LoraSettings(rank=4, alpha=8, targets=("q_proj", "qate_proj")), "target_unknown", "qate_proj"),
-        (LoraSettings(rank=4, alpha=8, targets=("lm_head",)), "target_unknown", "lm_head"),
-        (LoraSettings(rank=4, alpha=8, targets=()), "lora_missing", "target layers"),
-        (None, "lora_missing", "rank"),
+        (LoraSettings(rank=33, alpha=8, targets=("q_proj",)), "adapter_invalid", "hidden size, 32"),
+        (LoraSettings(rank=0, alpha=8, targets=("q_proj",)), "adapter_invalid", "rank 0"),
+        (LoraSettings(rank=4, alpha=8, targets=("q_proj", "qate_proj")), "adapter_invalid", "qate_proj"),
+        (LoraSettings(rank=4, alpha=8, targets=("lm_head",)), "adapter_invalid", "lm_head"),
+        (LoraSettings(rank=4, alpha=8, targets=()), "adapter_invalid", "target layers"),
+        (None, "adapter_invalid", "rank"),
     ],
 )
 def test_adapter_settings_that_do_not_fit_are_refused(lora: LoraSettings | None, code: str, says: str, make_job: MakeJob) -> None:
@@ -165,18 +162,3 @@ def test_an_unknown_target_gets_the_nearest_name(make_job: MakeJob) -> None:
     with pytest.raises(InvalidInput) as caught:
         open_trainer().train(make_job(lora=LoraSettings(rank=4, alpha=8, targets=("qate_proj",))), lambda _: None)
     assert caught.value.hint == "did you mean gate_proj?"
-
-
-def test_the_registry_refuses_what_is_no_method_and_what_is_twice() -> None:
-    with pytest.raises(Internal):
-        register(object())  # type: ignore[arg-type]
-    with pytest.raises(Internal):
-        register(Lora())
-    with pytest.raises(Internal):
-        check_registry({"lora", "full", "unregistered"})
-
-
-def test_an_unknown_method_gets_the_nearest_name() -> None:
-    with pytest.raises(InvalidInput) as caught:
-        method_named("lorra")
-    assert caught.value.hint == "did you mean lora?"

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tailorbird.domain.errors import ModelInvalid
+from tailorbird.training.batches import TokenizedRow
 from tailorbird.training.network import Network, read_model
-from tailorbird.training.tokenization import TokenizedRow
 
 
 def test_a_token_that_the_model_does_not_embed_is_refused(tiny_base: Path) -> None:
@@ -18,4 +18,4 @@ def test_a_token_that_the_model_does_not_embed_is_refused(tiny_base: Path) -> No
     network.settle([TokenizedRow((1, 2, 3), 1)])
     with pytest.raises(ModelInvalid, match="embeds") as caught:
         network.settle([TokenizedRow((1, 2, 3), 1), TokenizedRow((1, 9_000_000), 1)])
-    assert (caught.value.error_code, bool(caught.value.hint)) == ("model_tokenizer", True)
+    assert (caught.value.error_code, bool(caught.value.hint)) == ("model_unreadable", True)

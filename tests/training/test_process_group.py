@@ -1,4 +1,4 @@
-"""Two processes that train together learn what one learns, whether each holds all weights or its share."""
+"""Two processes that train together learn what one learns."""
 
 from __future__ import annotations
 
@@ -18,21 +18,15 @@ from support.training_samples import MakeJob
 from tailorbird.domain.run import TrainingReport
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.training import open_trainer
-from tailorbird.training.methods import method_named, methods
-from tailorbird.training.process_group import ProcessGroup, TeamPlace, is_divided
-
-#: Every method that can be divided, divided; and the cheapest one with whole weights in each process.
-WAYS = [("lora", False), *((method, True) for method in sorted(methods()) if method_named(method).divisible)]
-#: The others take a minute each, and show no other way through the processes.
-USUAL = ("lora", True)
+from tailorbird.training.process_group import ProcessGroup, TeamPlace
 
 
-def in_team(job: TrainingJob, folder: Path, *, divided: bool, end_after: int = -1) -> dict[str, Any]:
+def in_team(job: TrainingJob, folder: Path, *, end_after: int = -1) -> dict[str, Any]:
     path = folder / "job.json"
     path.write_text(job.model_dump_json(), encoding="utf-8")
     script = Path(__file__).parents[1] / "support" / "train_in_team.py"
     said = subprocess.run(
-        [sys.executable, str(script), str(path), str(end_after), "always" if divided else "never"],
+        [sys.executable, str(script), str(path), str(end_after)],
         capture_output=True,
         text=True,
         timeout=500,
@@ -45,44 +39,35 @@ def in_team(job: TrainingJob, folder: Path, *, divided: bool, end_after: int = -
     return found
 
 
-@pytest.mark.parametrize(
-    ("method", "divided"), [pytest.param(*way, marks=pytest.mark.slow if way == USUAL else pytest.mark.jobs) for way in WAYS]
-)
-def test_two_processes_have_the_losses_of_one(method: str, divided: bool, make_job: MakeJob, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [pytest.param("lora", marks=pytest.mark.slow), pytest.param("full", marks=pytest.mark.jobs)])
+def test_two_processes_have_the_losses_of_one(method: str, make_job: MakeJob, tmp_path: Path) -> None:
     """Ended in the middle by what hears of its progress, and gone on with: sums lie elsewhere, what is learned does not."""
     alone = open_trainer().train(make_job(method, workspace="alone"), lambda _: None)
     job = make_job(method, workspace="team")
-    ended = in_team(job, tmp_path, divided=divided, end_after=5)
+    ended = in_team(job, tmp_path, end_after=5)
     assert (ended["raised"], ended["code"]) == ("Exhausted", "budget_spent")
     assert sorted((job.workspace / "checkpoints").glob("step-*"))[-1].name == "step-00000005", (
         "all members ended at the same step, and saved"
     )
-    together = TrainingReport.model_validate(in_team(job, tmp_path, divided=divided))
+    together = TrainingReport.model_validate(in_team(job, tmp_path))
     assert [line.loss for line in together.history] == pytest.approx([line.loss for line in alone.report.history], rel=1e-5)
     assert together.best_held_out_loss == pytest.approx(alone.report.best_held_out_loss, rel=1e-5)
     assert (together.best_step, together.tokens) == (alone.report.best_step, alone.report.tokens)
-    assert together.environment["processes"] == ("2, weights divided" if divided else "2")
+    assert together.environment["processes"] == "2"
     name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
     ours, theirs = load_file(alone.folder / name), load_file(job.workspace / "model" / name)
     assert all(float((ours[key] - theirs[key]).norm()) <= 1e-3 * float(ours[key].norm()) for key in ours)
 
 
-def _end_in_the_middle(job: TrainingJob, folder: Path) -> None:
-    """By what hears of its progress: all members end at the same step, and keep it."""
-    ended = in_team(job, folder, divided=True, end_after=5)
-    assert (ended["raised"], ended["code"]) == ("Exhausted", "budget_spent")
-    assert sorted((job.workspace / "checkpoints").glob("step-*"))[-1].name == "step-00000005"
-
-
 @pytest.mark.slow
 def test_an_error_of_a_member_is_that_of_the_run(make_job: MakeJob, tmp_path: Path) -> None:
-    said = in_team(make_job(max_length=8), tmp_path, divided=False)
+    said = in_team(make_job(max_length=8), tmp_path)
     assert (said["raised"], said["code"]) == ("InvalidInput", "example_too_long")
 
 
 @pytest.mark.slow
 def test_a_member_that_is_killed_ends_the_run_with_what_to_do(make_job: MakeJob, tmp_path: Path) -> None:
-    said = in_team(make_job(), tmp_path, divided=False, end_after=KILL)
+    said = in_team(make_job(), tmp_path, end_after=KILL)
     assert (said["raised"], said["code"]) == ("Unavailable", "member_lost")
 
 
@@ -91,7 +76,7 @@ def test_a_stranger_does_not_train_with_them(make_job: MakeJob, tmp_path: Path) 
     """Whoever takes somebody's place does not know the key."""
     job, members = make_job(), list[subprocess.Popen[str]]()
     for rank, key in enumerate(("aa", "bb")):
-        command = [sys.executable, "-P", "-m", "tailorbird.training.worker_main", "never", str(os.getpid())]
+        command = [sys.executable, "-P", "-m", "tailorbird.training.worker_main", str(os.getpid())]
         members.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         place = TeamPlace(rank=rank, size=2, meeting=tmp_path / "meeting", key=key)
         members[-1].stdin.write(f"{place.model_dump_json()}\n{job.model_dump_json()}\n")  # type: ignore[union-attr]
@@ -103,15 +88,6 @@ def test_a_stranger_does_not_train_with_them(make_job: MakeJob, tmp_path: Path) 
     assert not (job.workspace / "model").exists()
 
 
-def test_weights_are_divided_where_one_process_cannot_hold_them() -> None:
-    team = ProcessGroup()
-    assert not is_divided(80.0, 1.0, team), "nobody to divide with"
-    team.size = 2
-    assert [is_divided(needed, 24.0, team) for needed in (4.0, 20.0)] == [False, True]
-    assert not is_divided(20.0, 24.0, team, "never")
-    assert is_divided(4.0, 24.0, team, "always")
-
-
 def test_a_team_of_one_changes_nothing() -> None:
     team, weight = ProcessGroup(), torch.nn.Parameter(torch.ones(2))
     weight.grad = torch.full((2,), 3.0)
@@ -121,14 +97,13 @@ def test_a_team_of_one_changes_nothing() -> None:
     assert weight.grad.tolist() == [3.0, 3.0]
     assert team.any(True, weight.device)
     assert not team.any(False, weight.device)
-    assert team.most(3, weight.device) == 3
 
 
 def test_a_member_hears_utf8_whatever_the_locale(tmp_path: Path) -> None:
     """A folder called größe, or a label, had come as other letters where the locale is not UTF-8."""
     code = (
         "from tailorbird.training.worker_main import TrainingProcess\n"
-        "process = TrainingProcess('auto')\n"
+        "process = TrainingProcess()\n"
         "process._say('heard', line=process._in.readline())\n"
     )
     ascii_alone = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}

@@ -76,4 +76,4 @@ def test_the_same_job_gives_the_same_bytes(base: Path, tmp_path: Path) -> None:
 def test_without_judged_queries_nothing_is_tuned(base: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as told:
         open_trainer().tune(job_of("bi-encoder", "lora", base, tmp_path, train=()), lambda _: None)
-    assert told.value.error_code == "no_judged_queries"
+    assert told.value.error_code == "no_train_rows"

@@ -15,7 +15,7 @@ from tailorbird.domain.plan import LoraSettings
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.training import open_trainer
-from tailorbird.training.tokenization import RowTokenizer
+from tailorbird.training.batches import RowTokenizer
 
 #: PEFT asks transformers by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

@@ -12,11 +12,10 @@ import torch
 
 from support.training_samples import settings
 from tailorbird.training import devices, open_trainer
-from tailorbird.training.batches import pack
-from tailorbird.training.methods import Learner, method_named
+from tailorbird.training.batches import TokenizedRow, pack
+from tailorbird.training.loop import Flops, MemoryMeter
+from tailorbird.training.methods import METHODS, Learner
 from tailorbird.training.network import read_model
-from tailorbird.training.resource_meter import Flops, MemoryMeter
-from tailorbird.training.tokenization import TokenizedRow
 
 CPU = torch.device("cpu")
 #: hidden 32, MLP 48, 4 heads and 2 key heads of 8, two layers.
@@ -30,7 +29,7 @@ RANK_INPUTS_AND_OUTPUTS = 2 * ((32 + 32) + 2 * (32 + 16) + (32 + 32) + 3 * (32 +
 )
 def test_flops_follow_the_formula(method: str, per_token: int, per_loss_token: int, tiny_base: Path, rows: list[TokenizedRow]) -> None:
     learner = Learner(read_model(tiny_base, torch.float32, CPU), settings(method), tiny_base)
-    method_named(method).prepare(learner)
+    METHODS[method].prepare(learner)
     packed = pack(rows, torch.float32, CPU)
     assert packed.tokens < packed.useful
     expected = packed.tokens * per_token + packed.loss_tokens * per_loss_token + packed.tree.pairs * 12 * 32 * 2

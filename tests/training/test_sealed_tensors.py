@@ -10,8 +10,7 @@ import torch
 
 from tailorbird.crypto.sealed_stream import sealing, unsealing
 from tailorbird.domain.errors import Corrupt
-from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState
-from tailorbird.training.sealed_tensors import read_sealed, write_sealed
+from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState, read_sealed, write_sealed
 
 KEY = bytes(range(32))
 DIGEST = "sha256:" + "1" * 64
@@ -46,7 +45,7 @@ def test_a_file_that_ends_within_its_tensors_gives_none(tmp_path: Path) -> None:
     (tmp_path / "half").write_bytes(sealing(BytesIO(half), KEY, b"step-1").read())
     with pytest.raises(Corrupt) as refused:
         read_sealed(tmp_path / "half", KEY, "step-1")
-    assert refused.value.error_code == "sealed_truncated"
+    assert refused.value.error_code == "corrupt"
 
 
 def test_what_is_within_is_safetensors(tmp_path: Path) -> None:

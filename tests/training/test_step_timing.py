@@ -12,7 +12,7 @@ from support.training_samples import MakeJob
 from tailorbird.training import open_trainer
 from tailorbird.training.batches import Packed
 from tailorbird.training.network import Network
-from tailorbird.training.step_timing import Stopwatch
+from tailorbird.training.timing import Stopwatch
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

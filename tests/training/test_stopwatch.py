@@ -15,10 +15,10 @@ import torch
 
 from support.clocks import replace_clock
 from tailorbird.system import threads as readings
-from tailorbird.system.threads import ClockReading, Laps, read
-from tailorbird.training import step_timing
+from tailorbird.system.threads import ClockReading, read
+from tailorbird.training import timing as step_timing
 from tailorbird.training.devices import thread_pool
-from tailorbird.training.step_timing import Stopwatch
+from tailorbird.training.timing import Stopwatch
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -71,17 +71,6 @@ def test_beside_other_work_processor_time_over_the_efficiency_counts(monkeypatch
     assert (watch.loaded, watch.efficiency) == (True, 0.0)
 
 
-def test_beside_other_work_threads_are_let_sleep_and_one_more_reading_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.set_num_threads(2)
-    done = told(monkeypatch, ClockReading(2.0, 2.0, 0.5, 2), ClockReading(9.0, 1.8, 7.0, 2))
-    watch = Stopwatch(CPU, efficiency=0.9)
-    try:
-        assert watch.least(nothing) == pytest.approx(2.0), "the first was read while threads span"
-        assert done == [2]
-    finally:
-        watch.leave()
-
-
 def test_what_the_disk_does_counts_without_the_wait_for_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     ready = iter([10.0, 14.0])
     monkeypatch.setattr(step_timing, "ready_here", lambda: next(ready))
@@ -94,7 +83,6 @@ def test_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     told(monkeypatch, ClockReading(2.0, 0.1, 5.0, 2), ClockReading(1.5, 0.1, 5.0, 2))
     watch = Stopwatch(GPU)
     assert (watch.least(nothing), watch.loaded, watch.efficiency) == (1.5, False, 0.0)
-    assert Laps(thread_pool(GPU)).lap().waited == 0.0
 
 
 def test_a_thread_that_ends_takes_nothing_off_the_wait_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +107,7 @@ def test_a_thread_that_ends_takes_nothing_off_the_wait_of_the_others(tmp_path: P
 
 
 def test_threads_that_wake_often_are_not_kept_from_cores_that_nobody_takes() -> None:
-    """Each wake stands ready for a moment: asleep at barriers a process alone would else be taken for one beside others, and go on so."""
+    """Each wake stands ready for a moment: a process alone would else be taken for one beside others."""
     cores = readings.usable_cores()
     assert ClockReading(2.0, 1.9, 0.8, 2, others=0.9 * cores).loaded
     assert not ClockReading(2.0, 1.9, 0.8, 2, others=0.05 * cores).loaded
@@ -139,9 +127,7 @@ def test_what_others_take_is_what_was_busy_less_what_is_our_own(tmp_path: Path, 
         counts.write_text(f"cpu 9 9 9 9 9 9 9 9\ncpu0 {9 * tick} 0 0 0 0 0 0 0\ncpu1 {5 * tick} 0 {tick} {99 * tick} 0 0 {tick} {tick}\n")
 
     counts.write_text(f"cpu 9 9 9 9 9 9 9 9\ncpu0 {tick} 0 0 0 0 0 0 0\ncpu1 {3 * tick} 0 {tick} 0 0 0 0 0\n")
-    assert read(work, thread_pool(CPU)).others == pytest.approx(3.0), (
-        "four seconds of the one core that is ours to use, one of them our own"
-    )
+    assert read(work, thread_pool()).others == pytest.approx(3.0), "four seconds of the one core that is ours to use, one of them our own"
 
 
 @pytest.fixture
@@ -169,10 +155,9 @@ def compute() -> None:
 
 @pytest.mark.usefixtures("crowded_core")
 def test_a_process_that_wants_the_core_is_noticed_and_not_counted() -> None:
-    found = read(compute, thread_pool(CPU))
+    found = read(compute, thread_pool())
     assert found.loaded
     assert found.passed > 1.2 * found.thread
-    watch, laps = Stopwatch(CPU, efficiency=1.0), Laps(thread_pool(CPU))
+    watch = Stopwatch(CPU, efficiency=1.0)
     assert watch.least(compute) == pytest.approx(0.5, rel=0.1)
     assert watch.loaded
-    assert laps.lap().loaded

@@ -9,11 +9,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from support.training_samples import PROMPT, examples
+from tailorbird.chat.prompts import messages_for
+from tailorbird.chat.templates import render
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
 from tailorbird.ports.trainer import Example
-from tailorbird.text.chat_templates import render
-from tailorbird.text.prompt_rendering import messages_for
-from tailorbird.training.tokenization import RowTokenizer
+from tailorbird.training.batches import RowTokenizer
 
 
 def with_template(base: Path, folder: Path, template: str) -> Path:
@@ -53,7 +53,7 @@ def test_a_template_that_does_not_close_the_turn_is_refused(tiny_base: Path, tmp
     folder = with_template(tiny_base, tmp_path / "open", "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
     with pytest.raises(ModelInvalid) as caught:
         _ = RowTokenizer(folder).end_of_turn
-    assert caught.value.error_code == "end_of_turn"
+    assert caught.value.error_code == "chat_template"
 
 
 def test_the_turn_end_follows_the_template(tiny_base: Path, tmp_path: Path) -> None:
@@ -70,4 +70,4 @@ def test_a_tokenizer_that_cannot_be_read_is_a_model_error(tiny_base: Path, tmp_p
     (folder / "config.json").unlink()
     with pytest.raises(ModelInvalid) as caught:
         RowTokenizer(folder)
-    assert caught.value.error_code == "model_tokenizer"
+    assert caught.value.error_code == "model_unreadable"

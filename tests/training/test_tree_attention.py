@@ -10,11 +10,9 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from support.training_samples import settings
 from tailorbird.training import tree_attention
-from tailorbird.training.batches import divide, pack, shared_prefix
-from tailorbird.training.loss import answer_loss
-from tailorbird.training.methods import Learner, method_named, methods
-from tailorbird.training.network import Network, read_model
-from tailorbird.training.tokenization import TokenizedRow
+from tailorbird.training.batches import TokenizedRow, divide, pack, shared_prefix
+from tailorbird.training.methods import METHODS, Learner
+from tailorbird.training.network import Network, answer_loss, read_model
 from tailorbird.training.tree_attention import grow_tree
 
 CPU = torch.device("cpu")
@@ -23,7 +21,7 @@ CPU = torch.device("cpu")
 def prepared(method: str, base: Path) -> tuple[Network, dict[str, torch.nn.Parameter]]:
     torch.manual_seed(3)
     model = read_model(base, torch.float32, CPU)
-    parameters = method_named(method).prepare(Learner(model, settings(method), base))
+    parameters = METHODS[method].prepare(Learner(model, settings(method), base))
     with torch.no_grad():
         for name, parameter in parameters.items():
             if name.endswith(".B"):
@@ -43,7 +41,7 @@ def gradients(loss: torch.Tensor, parameters: dict[str, torch.nn.Parameter]) -> 
     return dict(zip(parameters, found, strict=True))
 
 
-@pytest.mark.parametrize("method", sorted(methods()))
+@pytest.mark.parametrize("method", sorted(METHODS))
 @pytest.mark.parametrize("group_tokens", [1, 40, 10_000])
 def test_packed_loss_and_gradients_are_the_plain_ones(
     method: str, group_tokens: int, tiny_base: Path, rows: list[TokenizedRow], monkeypatch: pytest.MonkeyPatch

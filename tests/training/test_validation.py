@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from support.training_samples import MakeJob
+from support.training_samples import MakeJob, settings
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.training import open_trainer
+from tailorbird.training.batches import TokenizedRow
 from tailorbird.training.checkpoints import LoopState
-from tailorbird.training.tokenization import TokenizedRow
-from tailorbird.training.validation import Plateau, StepBudget
+from tailorbird.training.loop import Plateau, TrainingCourse
 from training.test_checkpoints import sha256, train_until_killed
 from training.test_process_group import in_team
 
 #: Four answers of one token, the first of which half of the rows have.
 TRAIN = [TokenizedRow((1, answer, 0), 1) for answer in (5, 5, 5, 5, 6, 6, 7, 8)]
-STEPS = StepBudget(planned=100, warmup=10, added=60, per_pass=20)
 #: A rate at which nothing is learned.
 STILL = 1e-7
 
@@ -27,8 +27,11 @@ def quiet(line: TrainingProgress) -> None:
     """Sees a step and says nothing."""
 
 
-def plateau(labels: bool = True) -> Plateau:
-    return Plateau(TRAIN, TRAIN, labels, STEPS)
+def plateau(labels: bool = True, rows: list[TokenizedRow] = TRAIN) -> Plateau:
+    """Of 100 planned steps in 5 passes, to which 60 may be added."""
+    of = settings(epochs=5, warmup=0.1, waiting_epochs=3)
+    batches = SimpleNamespace(steps=100, steps_per_epoch=20)
+    return Plateau(TrainingCourse(rows, rows, of, labels), batches)  # type: ignore[arg-type]
 
 
 def after(state: LoopState, step: int, loss: float, labels: bool = True) -> LoopState:
@@ -92,7 +95,7 @@ def test_texts_leave_the_loss_of_the_untrained_model() -> None:
 
 def test_one_answer_for_all_rows_is_no_plateau_to_wait_on() -> None:
     only = [TokenizedRow((1, 5, 0), 1)] * 8
-    state = Plateau(only, only, True, STEPS).judged(LoopState(step=40), [0.001] * 8)
+    state = plateau(rows=only).judged(LoopState(step=40), [0.001] * 8)
     assert state.waited == 0
 
 
@@ -125,7 +128,7 @@ def test_killed_while_it_waits_it_ends_in_the_same_bytes(make_job: MakeJob) -> N
 @pytest.mark.slow
 def test_processes_that_train_together_wait_alike(make_job: MakeJob, tmp_path: Path) -> None:
     alone = open_trainer().train(make_job(workspace="alone", learning_rate=STILL, waiting_epochs=2), quiet).report
-    found = in_team(make_job(workspace="team", learning_rate=STILL, waiting_epochs=2), tmp_path, divided=False)
+    found = in_team(make_job(workspace="team", learning_rate=STILL, waiting_epochs=2), tmp_path)
     together = TrainingReport.model_validate(found)
     assert together.plateau is not None
     assert alone.plateau is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import sys
 from collections.abc import Iterator
@@ -20,14 +19,10 @@ from tailorbird.domain.plan import LoraSettings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainedModel, TrainingJob
 from tailorbird.training import open_trainer
-from tailorbird.training.batches import pack
-from tailorbird.training.methods import Learner, method_named
-from tailorbird.training.methods.lora import adapted_layers
-from tailorbird.training.methods.qlora import QloraLinear, quantised
+from tailorbird.training.batches import TokenizedRow, pack
+from tailorbird.training.loop import Flops
+from tailorbird.training.methods import METHODS, Learner, QloraLinear, adapted_layers, quantised
 from tailorbird.training.network import Network
-from tailorbird.training.optimiser import Optimiser
-from tailorbird.training.resource_meter import Flops
-from tailorbird.training.tokenization import TokenizedRow
 
 pytestmark = [
     #: PEFT asks transformers by an old name.
@@ -51,20 +46,18 @@ def weights(trained: TrainedModel) -> str:
 
 def learner(base: Path, method: str, lora: LoraSettings | None, dtype: torch.dtype = torch.float32) -> Learner:
     chosen = settings(method, **({"lora": lora} if lora else {}))
-    return Learner(method_named(method).read(base, dtype, CPU), chosen, base)
+    return Learner(METHODS[method].read(base, dtype, CPU), chosen, base)
 
 
 def prepared(base: Path, method: str, lora: LoraSettings | None) -> tuple[Network, dict[str, torch.nn.Parameter]]:
     """A model with adapters that already change something."""
     torch.manual_seed(3)
     made = learner(base, method, lora)
-    parameters = method_named(method).prepare(made)
+    parameters = METHODS[method].prepare(made)
     with torch.no_grad():
         for name, parameter in parameters.items():
             if name.endswith(".B"):
                 parameter.normal_(std=0.1)
-            if name.endswith(".magnitude"):
-                parameter.mul_(1.3)
     return Network(made.model, "fp32"), parameters
 
 
@@ -102,7 +95,7 @@ def test_packed_rows_have_the_gradients_of_plain_ones(variant: tuple[str, str], 
 
 @pytest.mark.parametrize("variant", WITH_ADAPTER, ids="-".join)
 def test_stock_peft_loads_it_to_the_same_logits(variant: tuple[str, str], tiny_base: Path, tmp_path: Path) -> None:
-    method, lora = method_named(variant[0]), adapters()[variant[1]]
+    method, lora = METHODS[variant[0]], adapters()[variant[1]]
     network, _ = prepared(tiny_base, variant[0], lora)
     method.save(Learner(network.model, settings(variant[0], lora=lora), tiny_base), tmp_path)
     base = AutoModelForCausalLM.from_pretrained(tiny_base)
@@ -142,36 +135,6 @@ def test_gradients_are_those_of_peft(name: str, tiny_base: Path, rows: list[Toke
         assert (parameter.grad - pairs[path].grad).norm() < 1e-4 * pairs[path].grad.norm(), path
 
 
-# --- options ----------------------------------------------------------------------------------------------------------------------------
-
-
-def test_options_left_alone_change_nothing(tiny_base: Path) -> None:
-    plain = LoraSettings(rank=4, alpha=8, targets=ALL_LINEAR)
-    assert (plain.scaling, plain.model_copy(update={"rslora": True}).scaling) == (2.0, 4.0)
-    made = learner(tiny_base, "lora", plain)
-    parameters = method_named("lora").prepare(made)
-    assert method_named("lora").rates(made) == {}
-    assert {name.rpartition(".")[2] for name in parameters} == {"A", "B"}
-
-
-def test_b_learns_faster_by_the_ratio(tiny_base: Path) -> None:
-    made = learner(tiny_base, "lora", adapters()["b_rate"])
-    parameters = method_named("lora").prepare(made)
-    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    optimiser = Optimiser(parameters, settings(weight_decay=0.0), method_named("lora").rates(made))
-    for parameter in parameters.values():
-        parameter.grad = torch.ones_like(parameter)
-    optimiser.update(1e-3)
-    for name, parameter in parameters.items():
-        moved = (before[name] - parameter.detach()).mean().item()
-        assert moved == pytest.approx(4e-3 if name.endswith(".B") else 1e-3, rel=1e-3)
-
-
-def test_the_adapter_config_tells_peft_its_options(make_job: MakeJob) -> None:
-    folder = open_trainer().train(make(make_job, ("lora", "rslora"), workspace="rslora", epochs=1), lambda _: None).folder
-    assert json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["use_rslora"] is True
-
-
 # --- four bits --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +159,7 @@ def test_a_quantised_layer_computes_with_the_weight_it_stands_for() -> None:
 def test_reading_quantises_as_the_layer_would(tiny_base: Path) -> None:
     read = learner(tiny_base, "qlora", None)
     plain = AutoModelForCausalLM.from_pretrained(tiny_base)
-    method_named("qlora").prepare(read)
+    METHODS["qlora"].prepare(read)
     layers = adapted_layers(read.model)
     assert len(layers) == 14
     for path, layer in layers.items():
@@ -224,7 +187,7 @@ def test_four_bits_take_an_eighth_of_the_memory_and_cost_the_same_flops(tiny_bas
     found = {}
     for method in ("lora", "qlora"):
         made = learner(tiny_base, method, None)
-        method_named(method).prepare(made)
+        METHODS[method].prepare(made)
         frozen = sum(layer.linear.weight.nbytes for layer in adapted_layers(made.model).values())
         found[method] = frozen, Flops(made.model).of(pack(rows, torch.float32, CPU))
     assert found["qlora"][0] == found["lora"][0] / 8
@@ -233,7 +196,7 @@ def test_four_bits_take_an_eighth_of_the_memory_and_cost_the_same_flops(tiny_bas
 
 @pytest.fixture
 def without_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from tailorbird.training.methods import qlora as method
+    from tailorbird.training import methods as method
 
     monkeypatch.setattr(method, "find_spec", lambda name: None)
     yield

@@ -9,7 +9,7 @@ import pytest
 
 from support.postgresql import Server, running_server
 from support.usecases import open_workspace, write_objective
-from support.workspace_ledger import FAST, close_workspace
+from support.workspace_ledger import SQLITE
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import act_as
 
@@ -19,19 +19,19 @@ def another_parts(tmp_path: Path) -> Iterator[Callable[..., Dependencies]]:
     """Opens workspaces, each with keys of its own, on the ledger that is named; closes them in the end."""
     opened: list[Dependencies] = []
 
-    def open_another(ledger_kind: str = FAST) -> Dependencies:
+    def open_another(ledger_kind: str = SQLITE) -> Dependencies:
         opened.append(open_workspace(tmp_path / f"workspace-{len(opened)}", ledger_kind))
         return opened[-1]
 
     yield open_another
     for deps in opened:
-        close_workspace(deps.workspace, deps.ledger)
+        deps.ledger.close()
 
 
 @pytest.fixture
 def deps(request: pytest.FixtureRequest, another_parts: Callable[..., Dependencies]) -> Dependencies:
-    """On the twin; for a test marked ``on_both_databases`` on SQLite and PostgreSQL."""
-    kind = getattr(request, "param", FAST)
+    """On SQLite; for a test marked ``on_both_databases`` on SQLite and PostgreSQL."""
+    kind = getattr(request, "param", SQLITE)
     return another_parts(request.getfixturevalue("postgresql").empty() if kind == "postgresql" else kind)
 
 

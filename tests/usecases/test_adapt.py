@@ -14,14 +14,13 @@ from tailorbird.domain.evidence import GateResult, Verdict
 from tailorbird.domain.ladder import Choice, Ladder, RungKind, SealedTest
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import RunState, StepState
-from tailorbird.reporting import evidence_markdown
+from tailorbird.reporting.documents import evidence_markdown
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.leases import owner
 from tailorbird.usecases.maintenance.audit import verify_log
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.evidence import show_evidence
-from tailorbird.usecases.runs.run_queries import show_run
-from tailorbird.usecases.runs.step_runner import LEASE, WorkedRun
+from tailorbird.usecases.runs.engine import LEASE, WorkedRun
+from tailorbird.usecases.runs.queries import show_evidence, show_run
 
 SILENT = Progress()
 

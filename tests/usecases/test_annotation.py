@@ -17,7 +17,6 @@ from tailorbird import data
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import (
     AnswerLost,
-    Busy,
     Conflict,
     Exhausted,
     Forbidden,
@@ -25,13 +24,12 @@ from tailorbird.domain.errors import (
     NotFound,
     ObjectiveInvalid,
     TailorbirdError,
-    Unavailable,
 )
 from tailorbird.domain.prompt import Message
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.annotation import Annotations, LeftOut, annotate, rows_digest
 from tailorbird.usecases.runs.submit import adapt, curate
-from tailorbird.usecases.snapshots.snapshot_queries import find_snapshot
+from tailorbird.usecases.snapshots import find_snapshot
 
 TEACHER = {"endpoint": "outside", "model": MODEL, "path": "texts.csv", "source": SOURCE}
 MADE = {"endpoint": "outside", "model": MODEL, "at": "2026-01-01T00:00:00+00:00"}
@@ -269,148 +267,53 @@ def test_what_it_pays_is_in_the_log_also_where_it_breaks_off(deps: Dependencies,
     assert told[0].data["objective"] == "desk"
 
 
-def test_a_record_that_cannot_be_written_hides_no_error_and_leaves_no_connection_open(
-    deps: Dependencies, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = MemoryEndpoint(last_word, model=MODEL)
-    deps = taught(deps, client)
-    path = job(tmp_path / "job", *(f"case {n} wants a refund" for n in range(8)))
-    curate(deps, author, path, Progress())
-
-    def full(work: object, kind: str, *_: object) -> None:
-        if kind == "data.paid":
-            raise Unavailable("the disk is full", "", code="disk_full")
-
-    monkeypatch.setattr("tailorbird.usecases.annotation.record", full)
-    with pytest.raises(Unavailable, match="disk"):
-        annotated(deps, author, path)
-    assert client.closed == 1
-
-    def answering(prompt: Sequence[Message]) -> str:
-        if len(client.asked) > 12:
-            raise Unavailable("the endpoint is away", "", code="endpoint_unavailable")
-        return last_word(prompt)
-
-    job(tmp_path / "job", *(f"another case {n} wants a refund" for n in range(8)))
-    client.asked.clear()
-    client.answering = answering
-    with pytest.raises(Unavailable, match="endpoint"):
-        annotated(deps, author, path)
-    assert client.closed == 2
-
-
 class Killed(BaseException):
     """Stands for what ends a process."""
 
 
-def failing_after(client: MemoryEndpoint, count: int, fault: TailorbirdError | type[Killed]) -> None:
-    """Has the server fail once it has answered so many."""
-
-    def answering(prompt: Sequence[Message]) -> str | TailorbirdError:
-        if len(client.asked) <= count:
-            return last_word(prompt)
-        if isinstance(fault, TailorbirdError):
-            return fault
-        raise fault
-
-    client.answering = answering
-
-
-LOST = AnswerLost("the endpoint outside broke the answer off", "look whether it is up", code="endpoint_unavailable")
-
-
-@pytest.mark.parametrize("answered", [1, 37, 63, 79])
-@pytest.mark.parametrize("fault", [LOST, Killed])
-def test_labels_that_were_paid_for_survive_a_failure(
-    deps: Dependencies, author: Actor, tmp_path: Path, answered: int, fault: TailorbirdError | type[Killed]
+@pytest.mark.parametrize("fault", [AnswerLost("the endpoint broke the answer off", "", code="endpoint_unavailable"), Killed()])
+def test_what_is_labelled_when_a_call_breaks_off_is_handed_over(
+    deps: Dependencies, author: Actor, tmp_path: Path, fault: BaseException
 ) -> None:
     client = MemoryEndpoint(last_word, model=MODEL)
     deps = taught(deps, client)
     path = job(tmp_path / "job", *(f"case {n} wants a refund" for n in range(40)))
     curate(deps, author, path, Progress())
-    failing_after(client, answered, fault)
-    with pytest.raises((AnswerLost, Killed)):
-        annotated(deps, author, path)
-    paid = set(client.asked[:answered])
-    client.asked.clear()
-    client.answering = last_word
-    found = annotated(deps, author, path)
-    assert len(found.rows) == 40
-    assert len(client.asked) == found.use.requests == 80 - answered
-    assert not paid & set(client.asked)
-    assert found.reported == MODEL
+
+    def answering(prompt: Sequence[Message]) -> str | TailorbirdError:
+        if len(client.asked) > 70:
+            if isinstance(fault, TailorbirdError):
+                return fault
+            raise fault
+        return last_word(prompt)
+
+    client.answering, found = answering, list[Annotations]()
+    with pytest.raises(type(fault)):
+        annotate(deps, author, path, Progress(), found.append)
+    assert (len(found[0].rows), found[0].unasked, client.closed) == (32, 8, 1)
 
 
-def test_labels_are_kept_until_they_are_handed_over(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+def test_what_is_in_the_snapshot_is_not_asked_for(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     client = MemoryEndpoint(last_word, model=MODEL)
     deps = taught(deps, client)
-    path = job(tmp_path / "job", "please refund", "please login")
+    path = job(tmp_path / "job")
     curate(deps, author, path, Progress())
-
-    def full(_: Annotations) -> None:
-        raise OSError("no space left on the device")
-
-    with pytest.raises(OSError, match="space"):
-        annotate(deps, author, path, Progress(), full)
-    assert not any("refund" in file.read_text() and "please" in file.read_text() for file in deps.annotations("acme").iterdir())
-    client.asked.clear()
+    learned = rows_of(deps)[Split.TRAIN][0].text
+    job(tmp_path / "job", learned, "please refund")
     found = annotated(deps, author, path)
-    assert found.rows == (("please refund", "refund"), ("please login", "login"))
-    assert (client.asked, found.use.money, found.kept, found.reported) == ([], 0.0, 2, MODEL)
-    found = annotated(deps, author, path)
-    assert (len(client.asked), found.kept) == (4, 0), "what was handed over is asked for anew"
+    assert (found.rows, found.left_out.repeated) == ((("please refund", "refund"),), 1)
 
 
-def test_another_model_does_not_go_on_with_them(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    client = MemoryEndpoint(last_word, model=MODEL)
-    deps = taught(deps, client)
-    path = job(tmp_path / "job", *(f"case {n} wants a refund" for n in range(8)))
-    curate(deps, author, path, Progress())
-    failing_after(client, 5, LOST)
-    with pytest.raises(AnswerLost):
-        annotated(deps, author, path)
-    client.answering, client.model = last_word, f"{MODEL}-next"
-    with pytest.raises(InvalidInput) as refused:
-        annotated(deps, author, path)
-    assert refused.value.error_code == "endpoint_model_changed"
-    client.model = MODEL
-    client.asked.clear()
-    assert len(annotated(deps, author, path).rows) == 8
-    assert len(client.asked) == 16 - 5
-
-
-def test_a_larger_budget_goes_on_where_the_smaller_ended(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+def test_a_budget_that_is_used_up_ends_it(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     client = MemoryEndpoint(last_word, model=MODEL)
     deps = taught(deps, client)
     register(deps, endpoint(input_price=1000.0))
-    texts = [f"case {n} wants a refund" for n in range(40)]
-    path = job(tmp_path / "job", *texts, budget={"money": 0.5, "hours": 1})
+    path = job(tmp_path / "job", *(f"case {n} wants a refund" for n in range(40)), budget={"money": 0.5, "hours": 1})
     curate(deps, author, path, Progress())
     with pytest.raises(Exhausted) as spent:
         annotated(deps, author, path)
-    assert "same command again" in spent.value.hint
-    first = len(client.asked)
-    assert 0 < first < 80
-    with pytest.raises(Exhausted):
-        annotated(deps, author, path)
-    assert len(client.asked) == first, "the budget is not there again for each call"
-    assert len(annotated(deps, author, job(tmp_path / "job", *texts, budget={"money": 50, "hours": 1})).rows) == 40
-    assert len(client.asked) == 80
-
-
-def test_two_at_once_do_not_pay_for_the_same_texts(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    client = MemoryEndpoint(last_word, model=MODEL)
-    deps = taught(deps, client)
-    path = job(tmp_path / "job", "please refund")
-    curate(deps, author, path, Progress())
-
-    def beside(_: Annotations) -> None:
-        with pytest.raises(Busy) as refused:
-            annotated(deps, author, path)
-        assert refused.value.error_code == "annotation_running"
-
-    annotate(deps, author, path, Progress(), beside)
-    assert len(client.asked) == 2
+    assert spent.value.error_code == "budget_spent"
+    assert 0 < len(client.asked) < 80
 
 
 def test_rows_without_a_text_are_counted(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

@@ -11,12 +11,11 @@ from support.doubles import MemoryTrainer
 from support.usecases import write_objective
 from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.preflight import Examination, PreflightFinding, PreflightSeverity
+from tailorbird.domain.plan import Examination, PreflightFinding, PreflightSeverity
 from tailorbird.domain.run import RunState
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.runs.checkup import examine_objective
-from tailorbird.usecases.runs.submit import adapt, plan
+from tailorbird.usecases.runs.submit import adapt, examine_objective, plan
 
 WARNING = PreflightFinding(code="bos_missing", severity=PreflightSeverity.WARNING, what="rows do not begin", remedy="let them begin")
 

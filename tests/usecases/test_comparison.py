@@ -9,11 +9,10 @@ import pytest
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.evidence import Standing
-from tailorbird.reporting import evidence_html
+from tailorbird.reporting.documents import evidence_markdown
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.comparison import compare
-from tailorbird.usecases.runs.evidence import show_evidence
+from tailorbird.usecases.runs.queries import compare, show_evidence
 
 
 def test_runs_rungs_candidates_and_releases_are_compared(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
@@ -33,12 +32,19 @@ def test_runs_rungs_candidates_and_releases_are_compared(deps: Dependencies, aut
     other = climbing.adapt(deps, author, write_objective(tmp_path / "other", name="desk-two", hard_share=6), Progress())
     unlike = compare(deps, VIEWER, run, other.run.id)
     assert not unlike.paired
-    assert unlike.unpaired[0].metric == "accuracy"
-    assert "unpaired" in unlike.remarks[0]
+    assert "not measured on the same items" in unlike.remarks[0]
     with pytest.raises(NotFound):
         compare(deps, VIEWER, "nothing", run)
     with pytest.raises(InvalidInput, match="has not measured full"):
         compare(deps, VIEWER, f"{run}:full", run)
-    page = evidence_html(show_evidence(deps, VIEWER, run))
-    assert "The sealed test" in page
+    page = evidence_markdown(show_evidence(deps, VIEWER, run))
+    assert "test split, look 1" in page
     assert "w31" not in page
+
+
+def test_a_rung_that_was_measured_twice_is_named_by_its_variant(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    run = climbing.adapt(deps, author, write_objective(tmp_path / "job", hard_share=2, ladder=["prompt"]), Progress()).run.id
+    with pytest.raises(InvalidInput) as refused:
+        compare(deps, VIEWER, f"{run}:prompt", f"{run}:floor")
+    assert refused.value.error_code == "invalid_input"
+    assert "prompt-zero-shot" in refused.value.hint

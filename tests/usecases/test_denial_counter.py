@@ -10,7 +10,7 @@ from tailorbird.auth import Action
 from tailorbird.domain.errors import Forbidden
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.audit_events import permit, tell_denials
-from tailorbird.usecases.denial_counter import MOST, Denials
+from tailorbird.usecases.dependencies import MOST, Denials
 from tailorbird.usecases.identities import act_as
 
 TENANT = "acme"

@@ -13,9 +13,9 @@ from tailorbird.domain.errors import Conflict, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.usecases import Actor, Dependencies
+from tailorbird.usecases.releases import rollouts as drill
 from tailorbird.usecases.releases.release_queries import list_aliases
-from tailorbird.usecases.rollouts import drill
-from tailorbird.usecases.runs.run_queries import list_objectives
+from tailorbird.usecases.runs.queries import list_objectives
 
 
 def add(deps: Dependencies, number: int, name: str, state: ReleaseState) -> Release:
@@ -54,7 +54,7 @@ def production(deps: Dependencies) -> dict[str, Alias]:
 def test_a_drill_needs_a_gateway(deps: Dependencies, operator: Actor) -> None:
     with pytest.raises(Conflict) as refused:
         drill.drill_release(deps, operator, add(deps, 1, "desk", ReleaseState.STAGED).digest)
-    assert refused.value.error_code == "no_gateway"
+    assert refused.value.error_code == "conflict"
 
 
 @pytest.mark.parametrize("length", range(54, 64))

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from support.doubles import MemoryEngine
-from support.effects import faulty
 from support.usecases import NO_REFERRAL, somebody, write_objective
 from support.vllm_twin import VllmTwin
-from tailorbird.domain.deployment import Servable
-from tailorbird.domain.effect import EffectProof, EffectStanding, TokenChances
 from tailorbird.domain.errors import Conflict, Corrupt
+from tailorbird.domain.evidence import EffectProof, EffectStanding, TokenChances
 from tailorbird.domain.objective import Objective, RiskTier, RuleException, TaskKind
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.integrations.vllm import VllmDriver
 from tailorbird.ports.engine import LoadRequest, ProbeRequest
 from tailorbird.release import PROBE_TEXTS
-from tailorbird.serving.effect_checks import unlike
-from tailorbird.stats.effect_distance import effect_reading, is_provable
+from tailorbird.release.reference_probes import effect_reading, is_provable
+from tailorbird.serving.effect_checks import EffectChecks, unlike
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.approvals import verify_release
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance.audit import verify_log
-from tailorbird.usecases.releases.load_verification import RecordedProofs, admit, demand_effect, verify_effect
+from tailorbird.usecases.releases.load_verification import RecordedProofs, admit, demand_effect
 from tailorbird.usecases.releases.promotion import sign_and_decide, stage
 from tailorbird.usecases.releases.release_queries import show_release
+from tailorbird.usecases.releases.rules import verify_release
 from tailorbird.usecases.runs.submit import adapt
 
 
@@ -69,34 +68,31 @@ def made_by(deps: Dependencies, author: Actor, folder: Path, rung: str) -> Relea
     return show_release(deps, author, str(ended.conclusion.release))
 
 
-def test_a_prompt_is_shown_by_its_base_alone(deps: Dependencies, author: Actor, operator: Actor, tmp_path: Path) -> None:
+def test_a_prompt_is_shown_by_its_base_alone(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     """A server calls its model what it likes: another one answers under the name of the base."""
     made = made_by(deps, author, tmp_path / "job", "prompt")
     proof = RecordedProofs(deps).proof(loading(made))
     assert proof is not None
     assert (proof.kind, is_provable(proof), len(proof.probes)) == ("base", True, 4)
     own = admit(deps, loading(made)).model_copy(update={"task": TaskKind.GENERATE})
-    for base, told in ((Path(own.base), True), (Path(own.base), False)):
-        found = verify_effect(deps, operator, made.digest, vllm_driver(VllmTwin(MemoryEngine(), base, told=told), own))
-        assert found.reading.standing in (EffectStanding.SHOWN, EffectStanding.UNPROVABLE)
-    assert verify_effect(deps, operator, made.digest).reading.standing is EffectStanding.SHOWN
+
+    def load(base: str) -> EffectStanding:
+        driver = VllmDriver(VllmTwin(MemoryEngine(), Path(base)).client(), "base", lambda _: own)
+        checks = EffectChecks(driver, RecordedProofs(deps))
+        asyncio.run(checks.load(loading(made)))
+        return checks.readings[made.digest].standing
+
+    assert load(own.base) is EffectStanding.SHOWN
     with pytest.raises(Corrupt) as refused:
-        verify_effect(deps, operator, made.digest, vllm_driver(VllmTwin(MemoryEngine(), Path("another")), own))
+        load("another")
     assert refused.value.error_code == "adapter_differs"
-    beside = VllmTwin(MemoryEngine(), Path(own.base))
-    beside.adapters["sha256:another"] = own
-    with pytest.raises(Conflict) as unable:
-        verify_effect(deps, operator, made.digest, vllm_driver(beside, own))
-    assert unable.value.error_code == "driver_unable"
 
 
-def test_a_floor_is_shown_by_its_scores(deps: Dependencies, author: Actor, operator: Actor, tmp_path: Path) -> None:
+def test_a_floor_is_proven_by_its_scores(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     made = made_by(deps, author, tmp_path / "job", "floor")
     proof = RecordedProofs(deps).proof(loading(made))
     assert proof is not None
     assert (proof.kind, proof.labels) == ("scores", made.content.prompt.answers)
-    if not proof.unprovable:
-        assert verify_effect(deps, operator, made.digest).reading.standing is EffectStanding.SHOWN
     with deps.ledger.work("acme", write=False) as work:
         risky = made.model_copy(update={"content": made.content.model_copy(update={"risk": RiskTier.HIGH})})
         demand_effect(work, risky, work.records.get(Objective, made.content.objective))
@@ -158,52 +154,3 @@ def test_staging_at_high_risk_refuses_what_no_engine_can_be_shown_to_apply(
             stage(deps, operator, digest)
         assert refused.value.error_code == "effect_unprovable"
         assert show_release(deps, operator, digest).state is ReleaseState.APPROVED
-
-
-@pytest.fixture
-def written(deps: Dependencies, release: Release) -> Servable:
-    """The release as one whose answers are generated, which an outside server can serve; probes are asked the same way of both."""
-    return admit(deps, loading(release)).model_copy(update={"task": TaskKind.GENERATE})
-
-
-def vllm_driver(twin: VllmTwin, written: Servable) -> VllmDriver:
-    return VllmDriver(twin.client(), "base", lambda _: written, VllmTwin(MemoryEngine(), Path(written.base)).client())
-
-
-def test_a_server_shows_a_release_and_is_left_as_it_was_found(
-    deps: Dependencies, operator: Actor, release: Release, written: Servable
-) -> None:
-    twin = VllmTwin(MemoryEngine(), Path(written.base))
-    found = verify_effect(deps, operator, release.digest, vllm_driver(twin, written), adapters_only=True)
-    assert found.reading.standing is EffectStanding.SHOWN
-    assert twin.asked
-    assert twin.adapters == {}
-    twin.adapters[release.digest] = written
-    twin.engine.load(written)
-    verify_effect(deps, operator, release.digest, vllm_driver(twin, written))
-    assert set(twin.adapters) == {release.digest}
-    with deps.ledger.system(write=False) as system:
-        kinds = [entry.event.kind for entry in system.events.entries()]
-    assert kinds.count("release.effect_read") == 2
-
-
-def test_a_server_that_may_answer_for_the_bare_base_is_given_no_adapter(
-    deps: Dependencies, operator: Actor, release: Release, written: Servable
-) -> None:
-    twin = VllmTwin(MemoryEngine(), Path(written.base), neighbour=True)
-    with pytest.raises(Conflict) as refused:
-        verify_effect(deps, operator, release.digest, vllm_driver(twin, written))
-    assert refused.value.error_code == "driver_unable"
-    assert twin.adapters == {}
-    assert twin.asked == []
-
-
-def test_a_server_that_maps_a_release_wrongly_is_left_as_it_was_found(
-    deps: Dependencies, operator: Actor, release: Release, written: Servable, tmp_path: Path
-) -> None:
-    twin = VllmTwin(MemoryEngine(), Path(written.base))
-    twin.mapped = lambda given: faulty(given, "dropped", tmp_path, tmp_path)  # type: ignore[method-assign]
-    with pytest.raises(Corrupt) as refused:
-        verify_effect(deps, operator, release.digest, vllm_driver(twin, written), adapters_only=True)
-    assert refused.value.error_code == "adapter_inert"
-    assert twin.adapters == {}

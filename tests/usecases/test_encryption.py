@@ -20,17 +20,16 @@ from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput,
 from tailorbird.domain.feedback import KeptWords
 from tailorbird.domain.run import RunState
 from tailorbird.domain.value import Digest
-from tailorbird.ledger import open_artifacts
+from tailorbird.ledger import Ledger, open_artifacts
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.ports.key_service import KeyService
 from tailorbird.usecases import Actor, Dependencies, Progress, admit, tenants
 from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
-from tailorbird.usecases.maintenance.encryption import encrypt_stored, encryption_status, rewrap_keys
+from tailorbird.usecases.maintenance.encryption import demand_nothing_stored, make_data_keys, rewrap_keys
 from tailorbird.usecases.runs import submit
-from tailorbird.usecases.storage_quota import storing
-from tailorbird.usecases.tenant_keys import SEALED, SealedContents, SealedLedger, TenantKeys
-from tailorbird.usecases.uploads import keep_upload
+from tailorbird.usecases.storage_quota import keep_upload, storing
+from tailorbird.usecases.tenant_keys import TenantKeys
 
 WORDS = b"text,label,who\nthe mill has lost both of its keys,refund,Ada Lovelace\n"
 NOTHING = Progress()
@@ -38,13 +37,12 @@ NOTHING = Progress()
 
 def encrypting(deps: Dependencies, service: Callable[[], KeyService] | None) -> Dependencies:
     """The workspace of ``deps`` as another process opens it, with a key service or none."""
-    ledger = deps.ledger.within if isinstance(deps.ledger, SealedLedger) else deps.ledger
-    keys = TenantKeys(ledger, deps.clock, service)
+    keys = TenantKeys(deps.ledger, deps.clock, service)
     artifacts = open_artifacts(str(deps.workspace / "artifacts"), deps.workspace / "cache")
     clear = deps.workspace.with_name(f"{deps.workspace.name}-clear")
     return replace(
         deps,
-        ledger=SealedLedger(ledger, keys),
+        ledger=deps.ledger.keeping(keys.of_words if keys.encrypts else None),
         artifacts=artifacts,
         keys=keys,
         sealed=lambda key: artifacts.sealed_by(key, clear / key.scope),
@@ -52,6 +50,11 @@ def encrypting(deps: Dependencies, service: Callable[[], KeyService] | None) -> 
         clear=lambda: clear,
         host="acme",
     )
+
+
+def unsealed(deps: Dependencies) -> Ledger:
+    """The ledger as it holds the words."""
+    return deps.ledger.keeping(None)
 
 
 @pytest.fixture
@@ -133,7 +136,7 @@ def test_a_tenant_that_is_removed_takes_its_key_along(
     newcomer = tenants.Newcomer(name="admin", roles=frozenset(auth.ROLES_FOR[auth.Action.ERASE_DATA]), public_key=public)
     tenants.add_tenant(encrypted, admin, "globex", (newcomer,))
     theirs = act_as(encrypted, "globex", "admin")
-    with storing(encrypted.for_tenant("globex"), "globex") as store:
+    with storing(encrypted.for_tenant("globex"), "globex") as (store, _):
         digest = store.put(WORDS)
     left = files(encrypted)
     removed = tenants.remove_tenant(encrypted, admin, "globex")
@@ -229,16 +232,14 @@ class TestWords:
             assert work.contents.get("req_0") == kept(encrypted, "req_0", "the mill has lost its keys")
             assert [one.text for one in work.contents.page("", 10)] == ["the mill has lost its keys", ""]
             assert work.contents.get("req_9") is None
-        assert isinstance(encrypted.ledger, SealedLedger)
-        assert "mill" not in everything(replace(encrypted, ledger=encrypted.ledger.within))
+        assert "mill" not in everything(replace(encrypted, ledger=unsealed(encrypted)))
         with encrypted.ledger.work("acme") as work:
             assert work.contents.forget(["req_0"]) == 1
             assert work.contents.purge(encrypted.clock.now() + timedelta(days=2)) == 1
 
     def test_words_of_another_request_are_refused(self, encrypted: Dependencies) -> None:
         self.keep(encrypted, "one", "other")
-        assert isinstance(encrypted.ledger, SealedLedger)
-        with encrypted.ledger.within.work("acme") as work:
+        with unsealed(encrypted).work("acme") as work:
             one, other = work.contents.page("", 2)
             work.contents.forget(["req_0"])
             work.contents.add([one.model_copy(update={"text": other.text})])
@@ -248,63 +249,26 @@ class TestWords:
             assert refused.value.error_code == "words_corrupt"
             assert work.contents.get("req_1") is not None
 
-    def test_what_was_kept_before_is_read_and_encrypted_when_asked_for(
-        self, deps: Dependencies, admin: Actor, service: MemoryKeyService
-    ) -> None:
-        self.keep(deps, "the mill has lost its keys", f"{SEALED}AAAA", f"{SEALED}{'A' * 88}")
-        encrypted = encrypting(deps, lambda: service)
-        with encrypted.ledger.work("acme", write=False) as work:
-            assert work.contents.get("req_0") == kept(deps, "req_0", "the mill has lost its keys")
-        assert encrypt_stored(encrypted, admin, NOTHING).words == 3
-        assert encrypt_stored(encrypted, admin, NOTHING).words == 0
-        with encrypted.ledger.work("acme", write=False) as work:
-            assert isinstance(work.contents, SealedContents)
-            assert [one.text for one in work.contents.page("", 10)] == [
-                "the mill has lost its keys",
-                f"{SEALED}AAAA",
-                f"{SEALED}{'A' * 88}",
-            ]
-        assert "mill" not in everything(deps)
-
 
 class TestSwitch:
-    def test_a_workspace_in_the_clear_is_encrypted_and_goes_on(
-        self, deps: Dependencies, author: Actor, admin: Actor, service: MemoryKeyService, tmp_path: Path
-    ) -> None:
-        path = write_objective(tmp_path / "job")
-        before = submit.adapt(deps, author, path, NOTHING)
-        digest = upload(deps, author)
-        encrypted = encrypting(deps, lambda: service)
-        assert encrypted.for_tenant("acme").artifacts.get(digest) == WORDS, "it works before it is switched"
-        with storing(encrypted.for_tenant("acme"), "acme") as store:
-            mixed = store.put(b'{"rows.csv":"%s"}' % digest.encode())
-        assert (encrypted.for_tenant("acme").artifacts.get_tree(mixed) / "rows.csv").read_bytes() == WORDS
-        (state,) = encryption_status(encrypted, admin).tenants
-        assert (state.has_key, state.in_the_clear > 5) == (True, True)
-        done = encrypt_stored(encrypted, admin, NOTHING)
-        assert done.artifacts >= state.in_the_clear
-        assert in_the_clear(encrypted) == []
-        after = encryption_status(encrypted, admin)
-        assert [(one.has_key, one.in_the_clear) for one in after.tenants] == [(True, 0)]
-        assert encrypt_stored(encrypted, admin, NOTHING).artifacts == 0
-        again = submit.adapt(encrypted, author, path, NOTHING)
-        assert (again.run.id, again.conclusion) == (before.run.id, before.conclusion)
-        assert upload(encrypted, author) == digest
+    def test_only_a_workspace_that_holds_nothing_is_switched(self, deps: Dependencies, author: Actor) -> None:
+        demand_nothing_stored(deps)
+        upload(deps, author)
+        with pytest.raises(Conflict):
+            demand_nothing_stored(deps)
 
     def test_it_takes_an_admin_of_the_host_and_a_key(
         self, deps: Dependencies, encrypted: Dependencies, author: Actor, admin: Actor
     ) -> None:
         with pytest.raises(Forbidden):
-            encrypt_stored(encrypted, author, NOTHING)
+            make_data_keys(encrypted, author)
         theirs = globex(encrypted)
+        assert make_data_keys(encrypted, admin).tenants == ("acme", "globex")
         with pytest.raises(Forbidden):
             rewrap_keys(encrypted, act_as(encrypted, theirs.tenant, "admin"))
-        for verb in (
-            lambda: rewrap_keys(replace(deps, host="acme"), admin),
-            lambda: encrypt_stored(encrypting(deps, None), admin, NOTHING),
-        ):
+        for verb in (rewrap_keys, make_data_keys):
             with pytest.raises(Conflict) as refused:
-                verb()
+                verb(replace(deps, host="acme"), admin)
             assert refused.value.error_code == "encryption_off"
 
 

@@ -71,7 +71,7 @@ def test_an_address_is_read_in_one_way(deps: Dependencies, url: str) -> None:
     deps = hosting(deps)
     with pytest.raises(InvalidInput) as refused:
         add_endpoint(deps, act_as(deps, "house", "admin"), endpoint().model_copy(update={"url": url}), ("acme",))
-    assert refused.value.error_code == "endpoint_address"
+    assert refused.value.error_code == "invalid_input"
     for good in ("https://llm.example/openai/eu-1", "https://LLM.example:8443", "https://[2606:4700::1]", "https://xn--llm.example"):
         register(deps, endpoint(url=good))
 

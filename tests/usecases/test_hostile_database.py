@@ -13,7 +13,6 @@ from sqlalchemy.pool import NullPool
 
 from support.postgresql import Server
 from support.usecases import open_workspace, write_objective
-from support.workspace_ledger import close_workspace
 from tailorbird import auth
 from tailorbird.crypto.canonical_json import canonical_json, digest_of
 from tailorbird.domain.errors import Corrupt, TailorbirdError
@@ -73,7 +72,7 @@ def attacked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Attacke
     ended = submit.adapt(deps, act_as(deps, "acme", "author"), write_objective(tmp_path / "job"), Progress())
     assert ended.conclusion is not None
     yield Attacked(deps, sql_of(kind if server else f"sqlite:///{folder / 'tailorbird.db'}"), str(ended.conclusion.release))
-    close_workspace(folder, deps.ledger)
+    deps.ledger.close()
 
 
 def forge_approval(attacked: Attacked, folder: Path, reason: str = "") -> None:
@@ -103,8 +102,8 @@ def put_into_production(attacked: Attacked) -> None:
     zone = "" if attacked.deps.workspace.joinpath("tailorbird.db").exists() else "+00:00"
     attacked.sql("UPDATE releases SET state = 'production'")
     attacked.sql(
-        "INSERT INTO aliases (tenant, name, stage, version, targets, previous, moved_at, moved_by) "
-        f"VALUES ('acme', 'desk', 'production', 1, :targets, '[]', '2026-03-01 12:00:00{zone}', 'operator')",
+        "INSERT INTO aliases (tenant, name, stage, version, targets, previous, moved_at, moved_by, salt, move) "
+        f"VALUES ('acme', 'desk', 'production', 1, :targets, '[]', '2026-03-01 12:00:00{zone}', 'operator', '', 1)",
         targets=json.dumps([{"release": attacked.release, "weight": 100}], separators=(",", ":")),
     )
 

@@ -12,15 +12,14 @@ from tailorbird.auth import create_key, identity_keys
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import act_as, add_identity, confirm, initialise, key_path
-from tailorbird.usecases.key_custody import approval_remarks, custody_of_tenants, key_custody
-from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
-from tailorbird.usecases.maintenance.health import examine, warnings_for
+from tailorbird.usecases.maintenance.audit import Notice
+from tailorbird.usecases.maintenance.health import approval_remarks, custody_notices, examine, keys_together, warnings_for
 from tailorbird.usecases.registry import perform
 
 
 def together(deps: Dependencies) -> tuple[str, ...]:
     with deps.ledger.work("acme", write=False) as work:
-        return key_custody(deps, "acme", work.identities.all()).together
+        return keys_together(deps, "acme", work.identities.all())
 
 
 def remarks(deps: Dependencies) -> str:
@@ -30,17 +29,19 @@ def remarks(deps: Dependencies) -> str:
 
 def test_keys_that_init_made_lie_together_until_they_are_handed_out(deps: Dependencies) -> None:
     assert together(deps) == ("admin", "approver", "author", "operator", "reviewer")
-    text = custody_of_tenants(deps)["acme"].remarks()["keys_together"]
+    (notice,) = custody_notices(deps)
+    assert (notice.code, notice.tenant) == ("keys_together", "acme")
+    text = notice.text
     assert "admin, approver, author, operator and reviewer" in text
     assert "keys on other machines are not seen from here" in text
-    assert Notice(code="keys_together", text=f"acme: {text}", tenant="acme") in examine(deps).notices
+    assert notice in examine(deps).notices
     assert "lie in one workspace" in remarks(deps)
     for name in ("admin", "approver", "operator"):
         key_path(deps, "acme", name).unlink()
     assert together(deps) == ("author", "reviewer")
     key_path(deps, "acme", "reviewer").rename(key_path(deps, "acme", "reviewer").with_suffix(".old"))
     assert together(deps) == ()
-    assert not custody_of_tenants(deps)["acme"].remarks()
+    assert not custody_notices(deps)
     assert "lie in one workspace" not in remarks(deps)
 
 
@@ -68,20 +69,6 @@ def test_deciders_whom_one_admin_admitted_are_named_until_a_second_confirms(deps
     for name in ("approver", "operator", "reviewer"):
         perform(deps, act_as(deps, "acme", "bea"), confirm, name=name)
     assert "bea was admitted by one admin alone" in remarks(deps)
-
-
-def test_a_key_that_others_may_read_counts_and_is_told_of(deps: Dependencies) -> None:
-    """``load_key`` refuses it; it is none the safer for that."""
-    for name in ("admin", "operator", "reviewer"):
-        key_path(deps, "acme", name).unlink()
-    key_path(deps, "acme", "approver").chmod(0o644)
-    assert together(deps) == ("approver", "author")
-    assert "may read the private key of approver" in remarks(deps)
-    key_path(deps, "acme", "author").unlink()
-    assert together(deps) == ()
-    assert [notice.code for notice in examine(deps).notices if notice.tenant] == ["keys_readable"]
-    key_path(deps, "acme", "approver").chmod(0o600)
-    assert not custody_of_tenants(deps)["acme"].remarks()
 
 
 def test_a_key_that_this_user_may_not_read_is_taken_for_whom_its_file_names(deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ from tailorbird.domain.evidence import Evidence, GateResult, Verdict
 from tailorbird.domain.label_review import Mark, ReviewSheet
 from tailorbird.domain.ladder import SealedTest
 from tailorbird.release import candidate_side
-from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases import Actor, Dependencies, Progress, label_review
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.label_reviews import label_review
+from tailorbird.usecases.registry import perform
 from tailorbird.usecases.releases import promotion
 from tailorbird.usecases.releases.release_queries import show_quorum
 from tailorbird.usecases.runs import submit as climbing
@@ -98,7 +98,7 @@ def test_the_author_may_not_review_and_nothing_is_judged_twice(
         label_review.judge(deps, act_as(deps, "acme", "author"), release, 1, Mark.LEFT, "")
     assert caught.value.error_code == "own_release"
     with pytest.raises(Forbidden):
-        label_review.next_shown(deps, operator, release)
+        perform(deps, operator, label_review.next_shown, digest=release)
     label_review.judge(deps, reviewers[0], release, 1, Mark.TIE, "")
     with pytest.raises(Conflict):
         label_review.judge(deps, reviewers[0], release, 1, Mark.LEFT, "")

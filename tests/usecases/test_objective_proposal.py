@@ -12,7 +12,6 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from support.data import build
 from support.doubles import MemoryModelReader
 from support.tools import TOOLS
 from support.usecases import open_workspace
@@ -22,8 +21,8 @@ from tailorbird.objective import ProvidedFacts, TaskName, read_objective, write_
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.runs import objective_proposal
-from tailorbird.usecases.runs.objective_proposal import Proposal, ProposalRequest, look_at, propose
+from tailorbird.usecases.runs import proposal
+from tailorbird.usecases.runs.proposal import Proposal, ProposalRequest, look_at, propose
 from tailorbird.usecases.runs.submit import curate, plan
 
 TERMS = {"origin": "our desk, 2024", "license": "proprietary, our own", "consent": "terms of service"}
@@ -126,20 +125,6 @@ def queries_with_passages(folder: Path) -> str:
     return "search.csv"
 
 
-def flags_of_labels(folder: Path) -> str:
-    rows = [["id", "comment_text", "toxic", "threat", "insult"]]
-    rows += [[str(n), words(n), str(n % 2), str(int(n % 3 == 0)), str(int(n % 5 == 0))] for n in range(320)]
-    (folder / "train.csv").write_text(as_csv(rows))
-    return "train.csv"
-
-
-def pairs_of_texts(folder: Path) -> str:
-    kinds = ("entailment", "neutral", "contradiction")
-    lines = [{"premise": words(n, 6), "hypothesis": words(n + 5000, 5), "label": kinds[n % 3]} for n in range(240)]
-    (folder / "nli.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    return "nli.jsonl"
-
-
 def a_column_of_splits(folder: Path) -> str:
     rows = [["text", "label", "split"]]
     rows += [[words(n), "abc"[n % 3], ("train", "train", "train", "validation", "test", "test")[n % 6]] for n in range(480)]
@@ -159,8 +144,6 @@ SHAPES: list[tuple[Callable[[Path], str], TaskName, dict[str, object]]] = [
     (nested_turns, "chat", {"messages": "messages"}),
     (turns_with_tools, "chat", {"messages": "messages", "tools": "functions"}),
     (folders_of_texts, "classify", {}),
-    (flags_of_labels, "classify-many", {"text": "comment_text", "label": ("toxic", "threat", "insult")}),
-    (pairs_of_texts, "classify", {"text": ("premise", "hypothesis"), "label": "label"}),
     (a_column_of_splits, "classify", {"text": "text", "label": "label"}),
     (queries_with_passages, "rank", {"text": "query", "label": "passage"}),
 ]
@@ -285,7 +268,7 @@ def test_documents_of_their_own(tmp_path: Path, workspace: Dependencies, writer:
     curate(workspace, writer, write_objective(tmp_path, found.draft.name, found.text)[1], Progress())
     with pytest.raises(InvalidInput) as missing:
         proposed(tmp_path, "q.csv")
-    assert (missing.value.error_code, missing.value.hint) == ("documents_missing", "name them: --documents FILE")
+    assert (missing.value.error_code, missing.value.hint) == ("invalid_input", "name them: --documents FILE")
 
 
 def test_columns_and_task_may_be_said(tmp_path: Path) -> None:
@@ -301,7 +284,7 @@ def test_a_file_that_shows_no_task(tmp_path: Path) -> None:
     (tmp_path / "ids.csv").write_text("id\n" + "".join(f"{n}\n" for n in range(90)))
     with pytest.raises(InvalidInput) as unclear:
         proposed(tmp_path, "ids.csv")
-    assert unclear.value.error_code == "task_unclear"
+    assert unclear.value.error_code == "invalid_input"
     assert "--label COLUMN" in unclear.value.hint
 
 
@@ -337,123 +320,9 @@ def test_what_weakens_a_target_is_told(tmp_path: Path) -> None:
     assert "hardly any rows of 'rare' (1 of 4)" in told
 
 
-def fill_folder(folder: Path, *, test_labels: bool = True) -> None:
-    """As benchmarks come: a file for each split, in formats of their own, beside a file that is none."""
-    place = folder / "bench"
-    place.mkdir()
-    rows = [[words(n), ("x", "y")[n % 2]] for n in range(400)]
-    (place / "train.csv").write_text(as_csv([["text", "label"], *rows[:300]], ";"))
-    test = [{"text": text, "label": label if test_labels else None} for text, label in rows[300:]]
-    (place / "test.jsonl").write_text("\n".join(map(json.dumps, test)))
-    (place / "README.md").write_text("words")
-
-
-def test_a_folder_with_a_file_for_each_split(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
-    """No row of its test is learned from; dev is drawn from train."""
-    fill_folder(tmp_path)
-    found = proposed(tmp_path, "bench")
-    assert (found.draft.name, found.draft.source["path"], found.draft.source.get("split")) == ("bench", "bench/train.csv", None)
-    assert [(other["path"], other["split"]) for other in found.draft.others] == [("bench/test.jsonl", "test")]
-    assert found.refused is None
-    seen = curate(workspace, writer, write_objective(tmp_path, found.draft.name, found.text)[1], Progress()).manifest
-    assert seen.counts.test == 100
-    assert seen.counts.train + seen.counts.dev == 300
-    assert seen.counts.dev > 30
-
-
-FOLDERS: dict[str, dict[str, tuple[str, ...]]] = {
-    "columns in both": {"a.csv": ("train", "train", "test"), "b.csv": ("train", "train", "test")},
-    "a file of each split, told by a column": {"a.csv": ("train",), "b.csv": ("test",)},
-    "no name says train": {"reviews.csv": (), "test.csv": ()},
-    "numbers": {"train1.csv": (), "train2.csv": (), "test.csv": ()},
-    "sets": {"trainset.csv": (), "testset.csv": ()},
-    "a column beside a file of test": {"train.csv": ("train", "train", "validation"), "test.csv": ("test",)},
-    "a column in one of two files of train": {"train1.csv": ("train", "train", "dev"), "train2.csv": (), "test.csv": ()},
-    "a column in a file beside one without": {"a.csv": ("train", "train", "test"), "b.csv": ()},
-}
-
-
-@pytest.mark.parametrize("name", FOLDERS)
-def test_no_given_row_of_test_or_dev_is_learned_from(tmp_path: Path, name: str) -> None:
-    """Placed where it is given, by a column or by the name of its file."""
-    (tmp_path / "d").mkdir()
-    given = dict[str, str]()
-    for place, (file, splits) in enumerate(FOLDERS[name].items()):
-        rows = [[words(n), "xy"[n % 2], *([splits[n % len(splits)]] if splits else [])] for n in range(place * 200, place * 200 + 150)]
-        given |= {row[0]: row[2] if splits else "test" if file.startswith("test") else "train" for row in rows}
-        (tmp_path / "d" / file).write_text(as_csv([["text", "label", *(["split"] if splits else [])], *rows]))
-    found = proposed(tmp_path, "d")
-    assert found.refused is None
-    placed = {row.text: row.split.value for row in build(objective_in(found, tmp_path), tmp_path).rows}
-    assert len(placed) > 0.9 * len(given)
-    assert {(given[text], split) for text, split in placed.items() if given[text] != "train"} == {
-        (split, "dev" if split == "validation" else split) for split in set(given.values()) - {"train"}
-    }
-
-
-def test_a_file_whose_column_of_splits_is_unclear_is_left_out_or_refused(tmp_path: Path) -> None:
-    (tmp_path / "d").mkdir()
-    for name, count, splits in (("a.csv", 240, ("train", "test")), ("b.csv", 120, ("train", "test", "extra"))):
-        rows = [[words(n), "xy"[n % 2], splits[n % len(splits)]] for n in range(count)]
-        (tmp_path / "d" / name).write_text(as_csv([["text", "label", "split"], *rows]))
-    asked = ProposalRequest("d", tmp_path, "acme", ProvidedFacts(terms=TERMS))
-    assert look_at(asked, lambda _: None).notes == (
-        "d/b.csv is not used: 'split' says train, dev or test in other files, and not in each row there",
-    )
-    (tmp_path / "d" / "a.csv").write_text("".join((tmp_path / "d" / "a.csv").read_text().splitlines(keepends=True)[:61]))
-    with pytest.raises(InvalidInput) as refused:
-        look_at(asked, lambda _: None)
-    assert refused.value.error_code == "split_unclear"
-
-
-def test_a_column_of_splits_is_kept_beside_a_label_that_was_named(tmp_path: Path) -> None:
-    """By itself it would be the label."""
-    rows = [[words(n), ("train", "test")[n % 2], f"team {n % 200}"] for n in range(400)]
-    (tmp_path / "d.csv").write_text(as_csv([["text", "type", "remark"], *rows]))
-    draft = proposed(tmp_path, "d.csv", ProvidedFacts(label=("remark",), terms=TERMS)).draft
-    assert (draft.source["label"], draft.source["split_column"]) == ("remark", "type")
-
-
-def test_a_file_of_test_alone_is_told_of(tmp_path: Path) -> None:
-    fill_folder(tmp_path)
-    asked = ProposalRequest("bench/test.jsonl", tmp_path, "acme", ProvidedFacts(terms=TERMS))
-    (note,) = look_at(asked, lambda _: None).notes
-    assert note.startswith("by its name it is of test: ")
-
-
-def test_all_three_splits_are_fixed(tmp_path: Path) -> None:
-    fill_folder(tmp_path)
-    (tmp_path / "bench" / "test.jsonl").rename(tmp_path / "bench" / "dev.jsonl")
-    lines = [json.dumps({"text": words(n), "label": ("x", "y")[n % 2]}) for n in range(400, 460)]
-    (tmp_path / "bench" / "test.jsonl").write_text("\n".join(lines))
-    draft = proposed(tmp_path, "bench").draft
-    assert [(each["path"], each.get("split")) for each in (draft.source, *draft.others)] == [
-        ("bench/train.csv", "train"),
-        ("bench/dev.jsonl", "dev"),
-        ("bench/test.jsonl", "test"),
-    ]
-
-
-def test_a_test_without_labels_is_left_out_and_told(tmp_path: Path) -> None:
-    fill_folder(tmp_path, test_labels=False)
-    asked = ProposalRequest("bench", tmp_path, "acme", ProvidedFacts(terms=TERMS))
-    assert look_at(asked, lambda _: None).notes == (
-        "bench/test.jsonl is not used: 'label' is missing or empty there",
-        "files of the folder that are not used: README.md",
-    )
-    assert proposed(tmp_path, "bench").draft.others == ()
-
-
-def test_a_test_beside_the_file_is_told(tmp_path: Path) -> None:
-    fill_folder(tmp_path)
-    asked = ProposalRequest("bench/train.csv", tmp_path, "acme", ProvidedFacts(terms=TERMS))
-    (note,) = look_at(asked, lambda _: None).notes
-    assert note.startswith("beside it lies test.jsonl: ")
-
-
 @pytest.mark.parametrize(("name", "told"), [("hf://datasets/a/b", True), ("hf://datasets/a/b:c/test", False), ("s3://a/train.csv", False)])
-def test_other_splits_of_a_data_set_on_the_hub_are_told(tmp_path: Path, name: str, told: bool) -> None:
-    notes = objective_proposal._notes(ProposalRequest(name, tmp_path, "acme", ProvidedFacts()), None)
+def test_other_splits_of_a_data_set_on_the_hub_are_told(name: str, told: bool) -> None:
+    notes = proposal._notes(name)
     assert ["a/b:CONFIG/test` with `split: test`" in note for note in notes] == [True] * told
 
 

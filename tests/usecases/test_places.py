@@ -13,13 +13,12 @@ import pytest
 from s3fs import S3FileSystem
 
 from support.usecases import write_objective
-from tailorbird.domain.allowed_places import AllowedPlace
-from tailorbird.domain.errors import Forbidden, ModelInvalid
+from tailorbird.domain.endpoint import AllowedPlace
+from tailorbird.domain.errors import Forbidden
 from tailorbird.domain.run import RunState
-from tailorbird.processes import StepWorker
+from tailorbird.processes.worker import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress, tenants
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
-from tailorbird.usecases.label_reviews import llm_judges
 from tailorbird.usecases.runs import submit as climbing
 from usecases.test_submit import submit
 
@@ -44,7 +43,7 @@ def at(folder: Path, address: str, **changes: object) -> Path:
 def test_nothing_at_an_address_is_read_for_a_tenant_without_places(host: Dependencies, author: Actor, tmp_path: Path, address: str) -> None:
     with pytest.raises(Forbidden) as refused:
         submit(host, author, at(tmp_path / "job", address), files={})
-    assert refused.value.error_code == "place_not_allowed"
+    assert refused.value.error_code == "forbidden"
     assert "tailorbird tenant places acme" in refused.value.hint
 
 
@@ -66,7 +65,7 @@ def test_every_key_that_names_a_place_is_asked(host: Dependencies, author: Actor
     )
     with pytest.raises(Forbidden) as refused:
         submit(host, author, write_objective(tmp_path / "job", base_model="smollm2-135m", **changes))
-    assert refused.value.error_code == "place_not_allowed"
+    assert refused.value.error_code == "forbidden"
 
 
 def test_a_neighbours_bucket_is_not_ones_own(host: Dependencies, author: Actor, tmp_path: Path) -> None:
@@ -85,7 +84,7 @@ def test_a_place_that_was_taken_back_is_not_read_by_a_run_that_waits(host: Depen
     StepWorker(host, Progress(), told.append, once=True).run()
     with host.ledger.work("acme") as work:
         (step,) = work.steps.of(run.id)
-    assert step.error == "place_not_allowed"
+    assert step.error == "forbidden"
 
 
 def test_only_the_host_says_so(host: Dependencies, author: Actor) -> None:
@@ -97,13 +96,6 @@ def test_only_the_host_says_so(host: Dependencies, author: Actor) -> None:
     with host.ledger.system(write=False) as system:
         (told,) = [entry.event for entry in system.events.entries() if entry.event.kind == "tenant.places_set"]
     assert told.data == {"place_1": "s3://acme (acme-s3)"}
-
-
-def test_a_judge_of_the_hub_that_somebody_asks_for_from_elsewhere_needs_a_place(host: Dependencies) -> None:
-    reviewer = act_as(host, "acme", "reviewer")
-    with pytest.raises((Forbidden, ModelInvalid)) as refused:
-        llm_judges._require_reachable(host, reviewer, "hf://globex/secret")
-    assert refused.value.error_code == "place_not_allowed"
 
 
 class Bucket(ThreadingHTTPServer):

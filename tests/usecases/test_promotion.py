@@ -33,8 +33,7 @@ from tailorbird.usecases.maintenance.audit import make_checkpoint, verify_log
 from tailorbird.usecases.registry import perform
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.release_queries import show_card, show_quorum, show_release
-from tailorbird.usecases.rollouts.drill import drill_release
-from tailorbird.usecases.rollouts.rollouts import decide_rollout, show_rollout, watch_rollouts
+from tailorbird.usecases.releases.rollouts import decide_rollout, drill_release, show_rollout, watch_rollouts
 from tailorbird.usecases.runs import submit as climbing
 
 SILENT = Progress()
@@ -100,22 +99,6 @@ def test_a_replaced_release_answers_again_after_a_rollback(
     assert again.value.error_code == "withdrawal_unasked"
     assert show_release(deps, VIEWER, release).state is ReleaseState.PRODUCTION
     assert show_release(deps, VIEWER, second).state is ReleaseState.RETIRED
-
-
-def test_of_two_promotions_at_once_the_second_finds_what_the_first_has_put_there(
-    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    second = staged_beside(deps, author, approver, operator, release)
-
-    def meanwhile(*_: object) -> None:
-        monkeypatch.undo()
-        moves.promote(deps, operator, release)
-
-    monkeypatch.setattr(moves, "demand_operators", meanwhile)
-    with pytest.raises(Conflict) as refused:
-        moves.promote(deps, operator, second)
-    assert refused.value.error_code == "rollout_needed"
-    assert show_release(deps, VIEWER, release).state is ReleaseState.PRODUCTION
 
 
 def second_release(deps: Dependencies, author: Actor, first: str) -> str:
@@ -349,9 +332,9 @@ def into_production_as_high(deps: Dependencies, operator: Actor, digest: str) ->
 def test_the_wrong_role_is_refused(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str) -> None:
     for actor, call in (
         (operator, lambda: moves.sign_and_decide(deps, operator, release, "approve", "")),
-        (approver, lambda: moves.stage(deps, approver, release)),
-        (author, lambda: moves.roll_back(deps, author, "desk", "")),
-        (author, lambda: create_api_key(deps, author, NewKey(name="mine"))),
+        (approver, lambda: perform(deps, approver, moves.stage, release)),
+        (author, lambda: perform(deps, author, moves.roll_back, "desk", "")),
+        (author, lambda: perform(deps, author, create_api_key, NewKey(name="mine"))),
     ):
         with pytest.raises(Forbidden, match="role"):
             call()

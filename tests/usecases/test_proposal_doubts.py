@@ -6,11 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.objective import ProposedKpi
-from tailorbird.usecases.runs.objective_proposal import doubts_about, levels_of
+from tailorbird.usecases.runs.proposal import doubts_about
 
 
 def groups(*test: int, dev: tuple[int, ...] = (1,) * 30) -> dict[Split, tuple[int, ...]]:
@@ -53,34 +52,3 @@ def test_texts_with_several_labels_are_told() -> None:
     (found,) = doubts_about(built(*rows), ProposedKpi("accuracy", 0.9, ""), groups(*(1,) * 30), labelled=True)
     assert "3 rows have the text of another row and another label (rows.csv:0 and rows.csv:1)" in found
     assert "at most 0.50 of all rows is right" in found
-
-
-@pytest.mark.parametrize(
-    ("labels", "order"),
-    [
-        (("1", "10", "2", "3", "4", "5", "6", "7", "8", "9"), tuple(map(str, range(1, 11)))),
-        (("P1", "P2", "P3"), ("P1", "P2", "P3")),
-        (("high", "low", "medium"), ("low", "medium", "high")),
-        (("Very_High", "low", "none"), ("none", "low", "Very_High")),
-        (("1", "2"), ()),
-        (("P1", "Q2", "P3"), ()),
-        (("1", "2", "9"), ()),
-        (("1", "01", "2"), ()),
-        (("low", "Low", "high"), ()),
-        (("high", "login", "low"), ()),
-        ((), ()),
-    ],
-)
-def test_labels_that_look_like_levels_are_told_in_order(labels: tuple[str, ...], order: tuple[str, ...]) -> None:
-    assert levels_of(labels) == order
-    counts = dict.fromkeys(labels, (60, 20, 20))
-    found = doubts_about(built(**counts), ProposedKpi("accuracy", 0.9, ""), groups(*(1,) * 30), labelled=True)
-    assert any("label_order" in doubt for doubt in found) is bool(order)
-
-
-def test_levels_are_written_as_yaml_reads_them_back() -> None:
-    """``01`` without quotes is a number there, which no row bears."""
-    counts = dict.fromkeys(("01", "02", "03"), (60, 20, 20))
-    (found,) = doubts_about(built(**counts), ProposedKpi("accuracy", 0.9, ""), groups(*(1,) * 30), labelled=True)
-    written = found.partition("`label_order: ")[2].partition("`")[0]
-    assert yaml.safe_load(written) == ["01", "02", "03"]

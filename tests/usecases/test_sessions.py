@@ -16,6 +16,7 @@ from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput,
 from tailorbird.domain.identity import Identity, Login, Rotation, Signature
 from tailorbird.usecases import Actor, Dependencies, identities
 from tailorbird.usecases.identities import act_as, key_path
+from tailorbird.usecases.registry import perform
 from tailorbird.usecases.sessions import SESSION_LASTS, actor_of, end_session, log_in, open_session
 
 HERE = "https://tailorbird.example"
@@ -100,7 +101,7 @@ def test_a_disabled_identity_can_do_nothing_any_more(deps: Dependencies, author:
     with pytest.raises(Unauthenticated, match="ended"):
         actor_of(deps, secret)
     with pytest.raises(Forbidden, match="disabled"):
-        identities.create_api_key(deps, act_as(deps, "acme", "author"), identities.NewKey(name="mine"))
+        perform(deps, act_as(deps, "acme", "author"), identities.create_api_key, identities.NewKey(name="mine"))
     with pytest.raises(Conflict, match="themselves"):
         identities.disable(deps, admin, "admin")
 

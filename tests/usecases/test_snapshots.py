@@ -14,14 +14,12 @@ from tailorbird.data import label_errors as label_errors_of_data
 from tailorbird.domain.curation import FixAction
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import DataInvalid, Forbidden, NotFound, TailorbirdError
-from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.identities import act_as
+from tailorbird.usecases import Actor, Dependencies, Progress, snapshots
+from tailorbird.usecases.registry import perform
 from tailorbird.usecases.runs import submit
 from tailorbird.usecases.runs.submit import curate
-from tailorbird.usecases.snapshots import label_errors, report, snapshot_queries
-from tailorbird.usecases.snapshots.label_errors import Fix
-from tailorbird.usecases.snapshots.snapshot_queries import Snapshot
-from tailorbird.usecases.uploads import keep_upload
+from tailorbird.usecases.snapshots import Fix, Snapshot
+from tailorbird.usecases.storage_quota import keep_upload
 
 
 @pytest.fixture
@@ -42,11 +40,11 @@ def test_curating_goes_no_further_and_adapt_takes_it_up(
         assert [step.name for step in work.steps.of(run.id)] == ["snapshot"]
     assert submit.plan(deps, author, objective_path, Progress()).run.id == run.id
     for name in (snapshot.digest, snapshot.digest[7:19], "desk", run.id):
-        assert snapshot_queries.show_snapshot(deps, VIEWER, name).digest == snapshot.digest
+        assert snapshots.show_snapshot(deps, VIEWER, name).digest == snapshot.digest
     with pytest.raises(NotFound):
-        snapshot_queries.show_snapshot(deps, VIEWER, "another")
+        snapshots.show_snapshot(deps, VIEWER, "another")
     with pytest.raises(NotFound) as by_file:
-        snapshot_queries.show_snapshot(deps, VIEWER, "objective.yaml")
+        snapshots.show_snapshot(deps, VIEWER, "objective.yaml")
     assert by_file.value.hint.startswith("an objective is given by its `name`")
 
 
@@ -58,9 +56,9 @@ def test_decisions_make_a_snapshot_and_one_event(deps: Dependencies, author: Act
         Fix(row=second.id, action=FixAction.DROP),
         Fix(row=third.id, action=FixAction.KEEP),
     ]
-    done = label_errors.fix(deps, author, "desk", fixes)
+    done = snapshots.fix(deps, author, "desk", fixes)
     assert (done.kept, done.relabelled, done.dropped, done.manifest.parent) == (1, 1, 1, snapshot.digest)
-    found = snapshot_queries.diff_snapshots(deps, VIEWER, snapshot.digest, done.digest)
+    found = snapshots.diff_snapshots(deps, VIEWER, snapshot.digest, done.digest)
     assert (found.counts["relabelled"], found.counts["removed"], found.counts["added"]) == (1, 1, 0)
     assert (found.relabelled[0].before, found.relabelled[0].after, found.reasons) == (first.target, other, {"dropped": 1})
     with deps.ledger.work("acme", write=False) as work:
@@ -83,8 +81,8 @@ def test_rows_set_aside_are_listed_with_place_and_reason(deps: Dependencies, aut
     said = place.read_text()
     place.write_text(said + "a text that nobody labelled,\n")
     curate(deps, author, path, Progress())
-    assert snapshot_queries.show_snapshot(deps, VIEWER, "desk").set_aside == ()
-    found = snapshot_queries.show_snapshot(deps, VIEWER, "desk", set_aside=True)
+    assert snapshots.show_snapshot(deps, VIEWER, "desk").set_aside == ()
+    found = snapshots.show_snapshot(deps, VIEWER, "desk", set_aside=True)
     (entry,) = found.set_aside
     assert (entry.file, entry.line, entry.code) == ("rows.csv", len(said.splitlines()) + 1, "empty_label")
     assert entry.reason
@@ -96,14 +94,14 @@ def test_views_read_what_the_build_found(deps: Dependencies, author: Actor, snap
         raise AssertionError("suspects are looked for when a snapshot is built, and never again")
 
     monkeypatch.setattr(label_errors_of_data, "_compared", never)
-    stored = snapshot_queries.show_snapshot(deps, VIEWER, "desk").report
+    stored = snapshots.show_snapshot(deps, VIEWER, "desk").report
     assert stored is not None
-    assert label_errors.suspects(deps, author, "desk", 10).total == len(stored.suspects) > 0
+    assert snapshots.suspects(deps, author, "desk", 10).total == len(stored.suspects) > 0
 
 
 def test_only_keeping_changes_no_snapshot(deps: Dependencies, author: Actor, snapshot: Snapshot) -> None:
     row = rows_of(deps, snapshot)[0]
-    assert label_errors.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.KEEP)]).digest == snapshot.digest
+    assert snapshots.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.KEEP)]).digest == snapshot.digest
 
 
 def test_a_relabelled_row_that_repeats_another_goes(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
@@ -117,13 +115,13 @@ def test_a_relabelled_row_that_repeats_another_goes(deps: Dependencies, author: 
     row = next(
         row for split in Split for row in data.load_rows(before.manifest, deps.artifacts, split) if row.text == text and row.target == label
     )
-    done = label_errors.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.RELABEL, label=other)])
+    done = snapshots.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.RELABEL, label=other)])
     assert done.manifest.size == before.manifest.size - 1
 
 
 @pytest.mark.parametrize(
     ("fix", "code"),
-    [("missing", "row_missing"), ("unknown label", "label_unknown"), ("no label", "label_missing"), ("repeated", "row_repeated")],
+    [("missing", "not_found"), ("unknown label", "label_unknown"), ("no label", "label_unknown"), ("repeated", "invalid_input")],
 )
 def test_what_cannot_be_decided_is_refused_and_changes_nothing(
     deps: Dependencies, author: Actor, snapshot: Snapshot, fix: str, code: str
@@ -136,7 +134,7 @@ def test_what_cannot_be_decided_is_refused_and_changes_nothing(
         "repeated": [Fix(row=row, action=FixAction.KEEP), Fix(row=row, action=FixAction.DROP)],
     }[fix]
     with pytest.raises(TailorbirdError) as refused:
-        label_errors.fix(deps, author, "desk", wrong)
+        snapshots.fix(deps, author, "desk", wrong)
     assert refused.value.error_code == code
     with deps.ledger.work("acme", write=False) as work:
         assert work.decisions.of("desk") == ()
@@ -144,11 +142,11 @@ def test_what_cannot_be_decided_is_refused_and_changes_nothing(
 
 def test_a_split_is_not_emptied_by_decisions(deps: Dependencies, author: Actor, snapshot: Snapshot) -> None:
     with pytest.raises(DataInvalid):
-        label_errors.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.DROP) for row in rows_of(deps, snapshot, Split.DEV)])
+        snapshots.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.DROP) for row in rows_of(deps, snapshot, Split.DEV)])
 
 
 def test_the_ranking_shows_texts_to_those_who_may(deps: Dependencies, author: Actor, operator: Actor, snapshot: Snapshot) -> None:
-    found = label_errors.suspects(deps, author, "desk", 10)
+    found = snapshots.suspects(deps, author, "desk", 10)
     assert 0 < len(found.suspects) <= 10
     assert [one.score for one in found.suspects] == sorted((one.score for one in found.suspects), reverse=True)
     tests = {row.id for row in rows_of(deps, snapshot, Split.TEST)}
@@ -157,50 +155,29 @@ def test_the_ranking_shows_texts_to_those_who_may(deps: Dependencies, author: Ac
         (entry,) = work.events.latest(1)
     assert (entry.event.kind, entry.event.actor, entry.event.subject) == ("data.read", "author", snapshot.digest)
     with pytest.raises(Forbidden):
-        label_errors.suspects(deps, operator, "desk", 10)
-    label_errors.fix(deps, author, "desk", [Fix(row=found.suspects[0].row, action=FixAction.KEEP)])
-    assert found.suspects[0].row not in {one.row for one in label_errors.suspects(deps, author, "desk", 10).suspects}
+        perform(deps, operator, snapshots.suspects, "desk", 10)
+    snapshots.fix(deps, author, "desk", [Fix(row=found.suspects[0].row, action=FixAction.KEEP)])
+    assert found.suspects[0].row not in {one.row for one in snapshots.suspects(deps, author, "desk", 10).suspects}
 
 
 def test_presence_and_absence_of_a_row_are_proved(deps: Dependencies, snapshot: Snapshot) -> None:
     row = rows_of(deps, snapshot)[0]
-    present = snapshot_queries.prove_row(deps, VIEWER, "desk", row.text.upper(), row.target)
-    absent = snapshot_queries.prove_row(deps, VIEWER, "desk", "never said", row.target)
+    present = snapshots.prove_row(deps, VIEWER, "desk", row.text.upper(), row.target)
+    absent = snapshots.prove_row(deps, VIEWER, "desk", "never said", row.target)
     assert (present.proof.present, absent.proof.present) == (True, False)
     assert verify_membership(present.proof, present.head)
     assert verify_membership(absent.proof, absent.head)
 
 
-def test_the_report_shows_texts_only_when_asked(deps: Dependencies, author: Actor, operator: Actor, snapshot: Snapshot) -> None:
-    texts = [row.text for split in Split for row in rows_of(deps, snapshot, split)]
-    plain = report.report(deps, operator, "desk", examples=False).html
-    assert not [text for text in texts if text in plain]
-    assert snapshot.digest in plain
-    with pytest.raises(Forbidden):
-        report.report(deps, operator, "desk", examples=True)
-    shown = report.report(deps, author, "desk", examples=True).html
-    assert [text for text in texts if text in shown]
-
-
-def test_markup_in_the_data_is_only_text_in_the_report(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_objective(tmp_path / "nasty")
-    place = path.parent / "rows.csv"
-    place.write_text(place.read_text().replace(",refund", ",<script>alert(1)</script>"))
-    curate(deps, author, path, Progress())
-    assert "<script>" not in report.report(deps, act_as(deps, "acme", "author"), "desk", examples=True).html
-
-
-def test_the_report_counts_what_repeats_a_protected_set(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+def test_what_repeats_a_protected_set_is_counted(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     question = "may i keep the blue card that was issued to me when i was travelling through the mountains last winter"
     path = write_objective(tmp_path / "held", curation={"protected": [{"path": "held.jsonl", "text": "question"}]})
     (path.parent / "held.jsonl").write_text(json.dumps({"question": question}) + "\n")
     with (path.parent / "rows.csv").open("a") as rows:
         rows.write(f"{question},refund\n")
     curate(deps, author, path, Progress())
-    shown = report.report(deps, author, "desk", examples=False)
-    assert shown.facts.curation is not None
-    assert [(one.protected, one.rows) for one in shown.facts.curation.contamination] == [("held.jsonl", 1)]
-    assert "repeats held.jsonl" in shown.html
+    shown = snapshots.show_snapshot(deps, author, "desk")
+    assert [(one.protected, one.rows) for one in shown.report.contamination] == [("held.jsonl", 1)]
 
 
 def test_an_upload_is_looked_at(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
@@ -208,5 +185,5 @@ def test_an_upload_is_looked_at(deps: Dependencies, author: Actor, tmp_path: Pat
     (tmp_path / "sent").mkdir()
     (tmp_path / "sent" / "file").write_text(rows)
     sent = keep_upload(deps, author, tmp_path / "sent").digest
-    found = report.inspect_uploaded(deps, author, "deep/rows.jsonl", sent)
+    found = snapshots.inspect_uploaded(deps, author, "deep/rows.jsonl", sent)
     assert (found.rows, found.task, found.name) == (20, "classify", "deep/rows.jsonl")

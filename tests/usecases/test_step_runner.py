@@ -16,17 +16,16 @@ from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.objective import Budget
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.run import RunState, StepState, TrainingProgress
-from tailorbird.processes import StepWorker
+from tailorbird.processes.worker import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases import promotion as moves
-from tailorbird.usecases.runs import run_queries, step_runner
+from tailorbird.usecases.runs import context, engine, queries
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.run_queries import show_run
-from tailorbird.usecases.snapshots.snapshot_queries import PROVENANCE
-from tailorbird.usecases.steps import cancellation
-from tailorbird.usecases.steps.cancellation import WatchedProgress, within_budget
-from tailorbird.usecases.steps.transitions import Spent
+from tailorbird.usecases.runs.context import WatchedProgress, within_budget
+from tailorbird.usecases.runs.queries import show_run
+from tailorbird.usecases.runs.transitions import Spent
+from tailorbird.usecases.snapshots import PROVENANCE
 
 SILENT = Progress()
 
@@ -77,8 +76,7 @@ def test_the_same_inputs_give_the_same_release_in_another_workspace(
     """Of one tenant, that is: the seal of a snapshot is salted with the tenant's secret, which the second workspace is given too."""
     with deps.ledger.work("acme", write=False) as work:
         secret = work.secrets.get(PROVENANCE)
-    for ledger in ("tailorbird.ledger", "support.doubles.ledger"):
-        monkeypatch.setattr(f"{ledger}.provenance.randomness", SimpleNamespace(token_hex=lambda _size: secret.hex()))
+    monkeypatch.setattr("tailorbird.ledger.tenants.randomness", SimpleNamespace(token_hex=lambda _size: secret.hex()))
     climbing.adapt(deps, author, objective_path, SILENT)
     elsewhere = another_parts()
     there = act_as(elsewhere, "acme", "author")
@@ -103,12 +101,12 @@ def test_a_run_that_is_only_planned_is_planned_and_left(deps: Dependencies, auth
 def test_a_cancelled_run_ends_in_mid_step_and_adapt_takes_it_up_again(
     deps: Dependencies, author: Actor, operator: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_runner, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(engine, "HEARTBEAT_SECONDS", 0.02)
     run = climbing.submit(deps, author, objective_path, RunState.ACTIVE)
 
     def cancel_once(done: int, _total: int) -> None:
-        if done and run_queries.show_job(deps, VIEWER, run.id).run.state is RunState.ACTIVE:
-            run_queries.cancel_run(deps, operator, run.id)
+        if done and queries.show_job(deps, VIEWER, run.id).run.state is RunState.ACTIVE:
+            queries.cancel_run(deps, operator, run.id)
         time.sleep(0.01)
 
     with pytest.raises(Conflict) as caught:
@@ -125,26 +123,26 @@ def test_a_cancelled_run_ends_in_mid_step_and_adapt_takes_it_up_again(
 def test_a_finished_run_cannot_be_cancelled(deps: Dependencies, author: Actor, objective_path: Path) -> None:
     run = climbing.adapt(deps, author, objective_path, SILENT).run
     with pytest.raises(Conflict, match="is over already: done"):
-        run_queries.cancel_run(deps, author, run.id)
+        queries.cancel_run(deps, author, run.id)
 
 
 def test_a_job_tells_who_works_on_it_and_how_far(
     deps: Dependencies, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_runner, "HEARTBEAT_SECONDS", 0.02)
-    working_on: list[run_queries.Job] = []
+    monkeypatch.setattr(engine, "HEARTBEAT_SECONDS", 0.02)
+    working_on: list[queries.Job] = []
 
     def look(done: int, _total: int) -> None:
         if done and not working_on:
             time.sleep(0.1)
-            seen = run_queries.list_jobs(deps, VIEWER).jobs
+            seen = queries.list_jobs(deps, VIEWER).jobs
             working_on.extend(job for job in seen if job.working and job.step and job.step.progress and job.step.progress.total)
 
     climbing.adapt(deps, author, objective_path, Progress(count=look))
     assert working_on
     assert working_on[0].step is not None
     assert working_on[0].step.name.startswith("measure")
-    assert run_queries.list_jobs(deps, VIEWER).jobs == ()
+    assert queries.list_jobs(deps, VIEWER).jobs == ()
 
 
 def test_the_budget_ends_a_rung_in_mid_training_and_what_was_measured_is_chosen_from(
@@ -159,7 +157,7 @@ def test_the_budget_ends_a_rung_in_mid_training_and_what_was_measured_is_chosen_
             return self.hours * 3600
 
     clock = Clock()
-    monkeypatch.setattr(cancellation, "time", clock)
+    monkeypatch.setattr(context, "time", clock)
 
     def tire(seen: TrainingProgress) -> None:
         clock.hours += 2.0
@@ -217,7 +215,7 @@ def test_a_watched_step_remembers_how_far_it_is_and_ends_when_told() -> None:
 
 def test_a_lost_lease_commits_nothing(deps: Dependencies, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker was thought dead; another took the step over in the middle of it."""
-    monkeypatch.setattr(step_runner, "LEASE", step_runner.LEASE * 0)
+    monkeypatch.setattr(engine, "LEASE", engine.LEASE * 0)
     run = climbing.submit(deps, author, objective_path, RunState.ACTIVE)
     stolen: list[str] = []
 
@@ -225,7 +223,7 @@ def test_a_lost_lease_commits_nothing(deps: Dependencies, author: Actor, objecti
         if text.startswith("step ") or stolen:
             return
         with deps.ledger.work("acme") as work:
-            taken = work.steps.lease(run.id, "other:1", step_runner.LEASE)
+            taken = work.steps.lease(run.id, "other:1", engine.LEASE)
         assert taken is not None
         stolen.append(taken.name)
 
@@ -279,7 +277,7 @@ def test_a_run_that_was_cancelled_while_its_last_step_was_done_stays_cancelled(
 
     def cancel(text: str) -> None:
         if text == "step conclude":
-            run_queries.cancel_run(deps, operator, run.id)
+            queries.cancel_run(deps, operator, run.id)
 
     with pytest.raises(Conflict) as caught:
         climbing.adapt(deps, author, objective_path, Progress(tell=cancel))
@@ -301,7 +299,7 @@ def test_nobody_finishes_anothers_run_in_the_foreground(deps: Dependencies, auth
 def test_a_step_that_kills_its_worker_again_and_again_is_given_up(
     deps: Dependencies, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_runner, "MOST_ATTEMPTS", 1)
+    monkeypatch.setattr(engine, "MOST_ATTEMPTS", 1)
     with pytest.raises(Exhausted, match="without a result"):
         climbing.adapt(deps, author, objective_path, SILENT)
 
@@ -309,19 +307,18 @@ def test_a_step_that_kills_its_worker_again_and_again_is_given_up(
 def test_a_step_that_killed_two_workers_is_set_aside_with_the_reason(
     deps: Dependencies, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for ledger in ("tailorbird.ledger", "support.doubles.ledger"):
-        monkeypatch.setattr(f"{ledger}.runs.WORKED", timedelta(0))
+    monkeypatch.setattr("tailorbird.ledger.runs.WORKED", timedelta(0))
     run = climbing.submit(deps, author, objective_path, RunState.ACTIVE)
     moment = timedelta(0)
     for _ in range(2):
         with deps.ledger.work("acme") as work:
             step = work.steps.enqueue(run.id, "snapshot")
             assert work.steps.lease(run.id, "elsewhere:1", moment) is not None
-    monkeypatch.setattr(step_runner, "LEASE", moment)
+    monkeypatch.setattr(engine, "LEASE", moment)
     said: list[str] = []
     StepWorker(deps, SILENT, said.append, once=True).run()
     (step,) = show_run(deps, VIEWER, run.id).steps
-    assert (step.state, step.error, step.deaths) == (StepState.FAILED, "step_killed", 2)
+    assert (step.state, step.error, step.deaths) == (StepState.FAILED, "step_hopeless", 2)
     assert "is set aside: it ended 2 processes" in " ".join(said)
     monkeypatch.undo()
     assert climbing.adapt(deps, author, objective_path, SILENT).conclusion is not None

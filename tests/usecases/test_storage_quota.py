@@ -10,15 +10,14 @@ import pytest
 
 from support.usecases import write_objective
 from tailorbird.domain.errors import Exhausted
-from tailorbird.domain.quota import QuotaLimits
+from tailorbird.domain.identity import QuotaLimits
 from tailorbird.domain.run import RunState
 from tailorbird.domain.value import Digest
-from tailorbird.processes import StepWorker
+from tailorbird.processes.worker import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress, tenants
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.storage_quota import reached, require_room, stored_by, storing
-from tailorbird.usecases.uploads import keep_upload
+from tailorbird.usecases.storage_quota import keep_upload, require_room, stored_by, storing
 
 
 @pytest.fixture
@@ -74,9 +73,9 @@ def test_what_two_put_at_once_is_counted_together_when_it_is_committed(host: Dep
     limit(host, 5000)
 
     def both() -> None:
-        with storing(host, "acme") as one:
+        with storing(host, "acme") as (one, _):
             one.put(b"a" * 3000)
-            with storing(host, "acme") as other:
+            with storing(host, "acme") as (other, _):
                 other.put(b"b" * 3000)
 
     with pytest.raises(Exhausted):
@@ -122,19 +121,6 @@ def test_files_of_work_under_way_count(host: Dependencies, author: Actor, object
         require_room(host, "acme", 0)
 
 
-def test_an_older_workspace_is_counted_before_anything_is_judged_by_it(host: Dependencies, author: Actor, objective_path: Path) -> None:
-    climbing.adapt(host, author, objective_path, Progress())
-    with host.ledger.system(write=False) as system:
-        theirs = reached(host.artifacts, set(system.references.digests(of="acme")))
-    counted = stored_by(host, "acme")
-    with host.ledger.work("acme") as work:
-        work.storage.forget(theirs | set(host.artifacts.digests()))
-        assert work.storage.total().artifacts == 0
-    again = stored_by(host, "acme")
-    assert again.artifacts == len(theirs)
-    assert again.bytes == sum(host.artifacts.size(digest) or 0 for digest in theirs) <= counted.bytes
-
-
 def test_it_is_shown_with_the_tenant(host: Dependencies, author: Actor) -> None:
     upload(host, author, b"a" * 4000)
     (view,) = tenants.list_tenants(host, author).tenants
@@ -151,10 +137,10 @@ def test_a_worker_tells_and_rests(host: Dependencies, author: Actor, objective_p
 
 
 def commit_too_late(deps: Dependencies) -> None:
-    with storing(deps, "acme") as store:
+    with storing(deps, "acme") as (store, quota):
         store.put(b"a" * 4000)
         with deps.ledger.work("acme") as work:
-            store.account(work)
+            quota.enter(work)
             raise RuntimeError("the record was lost before the commit")
 
 

@@ -8,17 +8,17 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from support.usecases import VIEWER, write_objective
-from tailorbird.domain.allowed_places import AllowedPlace
+from tailorbird.domain.endpoint import AllowedPlace
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound, ObjectiveInvalid
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
-from tailorbird.processes import StepWorker
+from tailorbird.processes.worker import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.registry import perform, validated
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.run_queries import show_run
-from tailorbird.usecases.uploads import keep_upload
+from tailorbird.usecases.runs.queries import show_run
+from tailorbird.usecases.storage_quota import keep_upload
 
 
 def upload(deps: Dependencies, author: Actor, data: bytes) -> Digest:
@@ -74,7 +74,7 @@ def test_a_file_under_very_many_names_is_refused(deps: Dependencies, author: Act
     digest = upload(deps, author, b"x" * 1_000_000)
     with pytest.raises(InvalidInput) as refused:
         submit(deps, author, objective_path, files={f"{number}.csv": digest for number in range(200)})
-    assert refused.value.error_code == "files_repeated"
+    assert refused.value.error_code == "invalid_input"
     assert submit(deps, author, objective_path).id
 
 
@@ -135,7 +135,7 @@ def test_a_submission_takes_no_model_from_a_path_of_the_server(deps: Dependencie
     for number, named in enumerate(({"base_model": str(elsewhere)}, {"encoder": {"model": str(elsewhere)}})):
         with pytest.raises(InvalidInput) as refused:
             submit(deps, author, write_objective(tmp_path / str(number), **named))
-        assert refused.value.error_code == "model_outside"
+        assert refused.value.error_code == "invalid_input"
 
 
 def test_a_submission_takes_no_model_of_the_hub_without_a_place(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

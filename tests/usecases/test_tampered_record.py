@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,41 +13,41 @@ import pytest
 from sqlalchemy import Boolean, Column, Float, Integer, create_engine, text
 from sqlalchemy.pool import NullPool
 
+import support.ledger_samples as sample
 from support.usecases import open_workspace, write_objective
-from support.workspace_ledger import SQLITE, copy_workspace
 from tailorbird.crypto.canonical_json import canonical_json, digest_of
 from tailorbird.domain.curation import Decision, FixAction
 from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.errors import Corrupt, TailorbirdError
 from tailorbird.domain.evidence import Evidence, GateResult, Metric, Verdict
-from tailorbird.domain.label_review import Judgement, Mark, ModelReview
+from tailorbird.domain.identity import ApiKey, Session
+from tailorbird.domain.label_review import Judgement, Mark
 from tailorbird.domain.ladder import Allowance, Ladder, RungKind, SealedTest
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Release
-from tailorbird.domain.run import Run, RunState
+from tailorbird.domain.run import CHOOSE, TEST, Run, RunState
 from tailorbird.domain.value import Value
-from tailorbird.ledger.row_mapping import CanonicalJson, UtcTime
-from tailorbird.ledger.tables import metadata
-from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.ledger import UnitOfWork
+from tailorbird.ledger.tables import CanonicalJson, UtcTime, metadata
+from tailorbird.serving.request_log import usage_of
 from tailorbird.usecases import Dependencies, Progress
-from tailorbird.usecases.anchored_rows import anchored_identities, anchored_looks, anchored_records, anchored_reviews, anchored_splits
+from tailorbird.usecases.anchored_rows import anchored_identities, anchored_judgements, anchored_looks, anchored_records, anchored_splits
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.maintenance.audit import check_log
-from tailorbird.usecases.rollouts.production_rules import rule_of
+from tailorbird.usecases.maintenance.audit import check_log, make_checkpoint
+from tailorbird.usecases.releases.rules import rule_of
 from tailorbird.usecases.runs import submit
-from tailorbird.usecases.runs.run_queries import show_run
-from tailorbird.usecases.runs.step_runner import plan_for, stage_of, work_on
-from tailorbird.usecases.snapshots.snapshot_queries import amendments_of, manifests_of
-from tailorbird.usecases.steps import transitions
+from tailorbird.usecases.runs.engine import plan_for, stage_of, work_on
+from tailorbird.usecases.runs.queries import show_run
+from tailorbird.usecases.snapshots import amendments_of, manifests_of
 from tailorbird.usecases.storage_quota import stored_by
 
 T = TypeVar("T")
 SILENT = Progress()
 #: A public name that somebody points to a release by hand.
 ALIAS = (
-    "INSERT INTO aliases (tenant, name, stage, version, targets, previous, moved_at, moved_by, move) "
+    "INSERT INTO aliases (tenant, name, stage, version, targets, previous, moved_at, moved_by, salt, move) "
     "SELECT tenant, 'desk', 'production', 1, '[{\"release\"\\:\"' || digest || '\",\"weight\"\\:100}]', "
-    "'[]', '2026-03-01 12:00:00', 'operator', 1 "
+    "'[]', '2026-03-01 12:00:00', 'operator', '', 1 "
     "FROM releases"
 )
 OTHER = "sha256:" + "ab" * 32
@@ -55,7 +57,7 @@ class Record:
     """The workspace of a test, and somebody who writes into its database."""
 
     def __init__(self, folder: Path) -> None:
-        self.deps = open_workspace(folder, SQLITE)
+        self.deps = open_workspace(folder)
         self.author = act_as(self.deps, "acme", "author")
         self._engine = create_engine(f"sqlite:///{folder / 'tailorbird.db'}", isolation_level="AUTOCOMMIT", poolclass=NullPool)
 
@@ -71,7 +73,11 @@ class Record:
         return values["digest"]
 
     def problems(self) -> str:
-        return " ".join(check_log(self.deps).problems)
+        """What ``audit verify`` says; a record that it cannot read ends it."""
+        try:
+            return " ".join(check_log(self.deps).problems)
+        except Corrupt as error:
+            return error.message
 
     def releases(self) -> int:
         with self.deps.ledger.work("acme", write=False) as work:
@@ -88,7 +94,7 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         record = Record(folder / name)
         path = write_objective(folder / f"{name}-job", **({"kpis": [UNREACHED]} if name == "failed" else {}))
         if name == "tested":
-            plan_for(record.deps, record.author, submit.submit(record.deps, record.author, path, RunState.ACTIVE), SILENT, transitions.TEST)
+            plan_for(record.deps, record.author, submit.submit(record.deps, record.author, path, RunState.ACTIVE), SILENT, TEST)
         else:
             submit.adapt(record.deps, record.author, path, SILENT)
         if name == "released":
@@ -108,14 +114,26 @@ def stand_beside(deps: Dependencies) -> None:
     with deps.ledger.work("acme") as work:
         release = work.releases.all()[0].digest
         work.judgements.add(Judgement(release=release, reviewer="reviewer", number=1, mark=Mark.TIE, candidate_side="left", at=now))
-        work.model_reviews.add(ModelReview(release=release, model="judge", asked_by="operator", asked_at=now, bar=0.6))
         work.decisions.add([Decision(objective="desk", row="sha256:" + "cd" * 32, action=FixAction.DROP, by="author", at=now)])
         work.erasures.add(Erasure(id="ab" * 6, tenant="acme", subject="pseudonym", by="admin", at=now))
+        work.releases.approve(sample.approval(work.releases.get(release), "approver"))
+        work.aliases.put(sample.alias("acme", name="billing"))
+        work.rollouts.add(sample.rollout("acme"))
+        work.keys.add(ApiKey(id="0" * 12, tenant="acme", name="shop", secret_sha256="0" * 64, created_at=now))
+        work.sessions.add(
+            Session(
+                id="a" * 32, tenant="acme", identity="author", secret_sha256="0" * 64, created_at=now, expires_at=now + timedelta(days=1)
+            )
+        )
+        answered = sample.request("acme").model_copy(update={"at": now, "key": "0" * 12, "release": release})
+        work.requests.add([answered])
+        work.usage.add(usage_of([answered], "gateway"))
+    make_checkpoint(deps, act_as(deps, "acme", "admin"))
 
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest, stories: Callable[[str], Path], tmp_path: Path) -> Record:
-    return Record(copy_workspace(stories(request.param), tmp_path / "workspace"))
+    return Record(shutil.copytree(stories(request.param), tmp_path / "workspace"))
 
 
 def made_up(record: Record, candidate: str, evidence: Evidence) -> str:
@@ -144,7 +162,7 @@ def signed_by(record: Record) -> str:
 def test_a_sealed_test_repointed_by_sql_is_not_signed(record: Record) -> None:
     with record.deps.ledger.work("acme", write=False) as work:
         (run,) = work.runs.all()
-        (test,) = [step.result for step in work.steps.of(run.id) if step.name == transitions.TEST]
+        (test,) = [step.result for step in work.steps.of(run.id) if step.name == TEST]
         found = work.records.get(SealedTest, str(test))
         evidence = work.records.get(Evidence, found.evidence)
     forged = made_up(record, found.candidate, evidence)
@@ -160,7 +178,7 @@ def test_an_inserted_passing_verdict_is_not_signed(record: Record) -> None:
     with record.deps.ledger.work("acme", write=False) as work:
         (run,) = work.runs.all()
         assert run.state is RunState.NO_RELEASE
-        (chosen,) = [step.result for step in work.steps.of(run.id) if step.name == transitions.CHOOSE]
+        (chosen,) = [step.result for step in work.steps.of(run.id) if step.name == CHOOSE]
         ladder = work.records.get(Ladder, str(chosen))
     climb = ladder.climbs[0]
     record.sql("DELETE FROM steps WHERE name = 'conclude'")
@@ -191,7 +209,6 @@ REFUSED: dict[str, tuple[str, Reading]] = {
     "splits": ("UPDATE splits SET split = 'test'", lambda record: with_work(record, lambda work: anchored_splits(work, "desk"))),
     "a row without a split": ("DELETE FROM splits", lambda record: with_work(record, lambda work: anchored_splits(work, "desk"))),
     "a judgement": ("DELETE FROM judgements", lambda record: with_release(record, reviews_of)),
-    "a judge": ("UPDATE model_reviews SET bar = 0.1", lambda record: with_release(record, reviews_of)),
     "a decision": ("DELETE FROM decisions", lambda record: amendments_of(record.deps, objective_of(record))),
     "an erasure": ("DELETE FROM erasures", lambda record: amendments_of(record.deps, objective_of(record))),
     "a secret": ("DELETE FROM secrets", lambda record: amendments_of(record.deps, objective_of(record))),
@@ -238,7 +255,7 @@ def drilled(work: UnitOfWork, release: Release) -> bool:
 
 
 def reviews_of(work: UnitOfWork, release: Release) -> object:
-    return anchored_reviews(work, release.digest)
+    return anchored_judgements(work, release.digest)
 
 
 def run_of(record: Record) -> Run:
@@ -258,16 +275,17 @@ def with_release(record: Record, do: Callable[[UnitOfWork, Release], T]) -> T:
     return with_work(record, lambda work: do(work, work.releases.all()[0]))
 
 
-#: Columns on which nothing rests that the log could tell, each with the reason. Whole tables come first.
-LEFT_OUT = {
-    "requests": "too many to anchor each: open risk in docs/security.md",
-    "feedback": "as requests",
-    "reviews": "as requests: answers that wait for somebody's label",
+#: Columns, and whole tables, whose change is not named, each with the reason. No signature, gate, approval, alias, erasure, quota or bill
+#: rests on one of them.
+HARMLESS = {
+    "feedback": "measures of traffic: a guard that they end or move is recorded with its numbers when it decides",
+    "reviews": "answers that wait for somebody's label",
     "contents": "redacted words that end by themselves; nothing is decided by them",
-    "usage": "counted with each request: open risk in docs/security.md",
-    "key_usage": "as usage",
     "signals": "computed anew from requests; an alarm, and no decision",
     "data_keys": "authenticated: unwrapped by the workspace's key and compared with its fingerprint",
+    "gateways": "heartbeats: how far each gateway came",
+    "alias_moves": "a count by which gateways find what moved; they compare the alias itself, and read all every few seconds",
+    "log_nodes": "derived from the entries: a wrong hash makes a proof that does not hold",
     "number": "the order in which rows were added; what is anchored tells its own order where that matters",
     "steps.position": "the order of display",
     "steps.owner": "a lease: who works on the step now",
@@ -281,14 +299,31 @@ LEFT_OUT = {
     "steps.message": "as error",
     "steps.hint": "as error",
     "judgements.reason": "words, which an erasure may empty; the mark counts",
-    "model_reviews.attempts": "a lease",
-    "model_reviews.owner": "a lease",
-    "model_reviews.lease_until": "a lease",
     "erasures.owner": "a lease",
     "erasures.lease_until": "a lease",
     "sessions.ended_at": "whoever revives a session lacks its secret",
-    "aliases.move": "a count by which gateways find what moved; they compare the alias itself",
+    "aliases.move": "as alias_moves",
     "stored.name": "which artifact a size is of: the quota counts bytes",
+    "anchored_rows.place": "derived from scope and name, which are compared",
+    "anchored_rows.bucket": "as place",
+    "log_frontier.id": "the only row",
+    "checkpoints.at": "when the next one is due; the note is signed",
+    "requests.id": "a name for look-ups; feedback on it is lost with it",
+    "requests.alias": "measures of traffic, as all that follows",
+    **dict.fromkeys(
+        (
+            *(f"requests.{name}" for name in ("route", "status", "outcome", "error", "prediction", "latency_ms", "characters", "sketch")),
+            *(f"requests.{name}" for name in ("confidence", "version", "unit", "malformed", "referred", "out_of_scope", "agrees")),
+        ),
+        "measures of traffic: a guard that they end or move is recorded with its numbers when it decides",
+    ),
+}
+#: Columns that a decision rests on, and whose change is not named yet.
+OPEN_RISKS = {
+    "requests.release": "one release in place of another: counts stay the same; open risk in docs/security.md",
+    "requests.endpoint": "which endpoint was paid: the sum stays the same; open risk in docs/security.md",
+    "requests.paid": "what an endpoint was paid: not in the counts of usage; open risk in docs/security.md",
+    "usage.gateway": "which gateway counted: the sum of all counts",
 }
 #: Values that a column takes, where any other of its type would not be read at all.
 TAKES: dict[str, object] = {
@@ -297,18 +332,16 @@ TAKES: dict[str, object] = {
     "releases.state": "approved",
     "judgements.mark": "left",
     "judgements.candidate_side": "right",
-    "model_reviews.state": "failed",
     "erasures.state": "done",
     "decisions.action": "keep",
+    "requests.arm": "shadow",
+    "aliases.stage": "staging",
+    "approvals.decision": "reject",
 }
 
 
-def anchored_columns(table: str) -> list[Column[Any]]:
-    return [
-        column
-        for column in metadata.tables[table].columns
-        if not {table, column.name, f"{table}.{column.name}"} & LEFT_OUT.keys() and not (column.name == "tenant" and table != "tenants")
-    ]
+def unnamed(table: str, column: str) -> str | None:
+    return next((found for name in (table, column, f"{table}.{column}") if (found := (HARMLESS | OPEN_RISKS).get(name))), None)
 
 
 def other_than(column: Column[Any], known: object) -> object:
@@ -316,8 +349,10 @@ def other_than(column: Column[Any], known: object) -> object:
     taken = TAKES.get(f"{column.table.name}.{column.name}")
     if taken is not None and taken != known:
         return taken
-    if isinstance(column.type, Boolean | Integer | Float):
-        return (known or 0) + 1  # type: ignore[operator]
+    if isinstance(column.type, Boolean):
+        return not known
+    if isinstance(column.type, Integer | Float):
+        return (known or 0) + 1000  # type: ignore[operator]
     if isinstance(column.type, UtcTime):
         return "2020-01-01 00:00:00.000000"
     if isinstance(column.type, CanonicalJson):
@@ -325,25 +360,30 @@ def other_than(column: Column[Any], known: object) -> object:
     return OTHER if known is None or str(known).startswith("sha256:") else f"{known}x"
 
 
-TABLES = sorted(name for name, table in metadata.tables.items() if "tenant" in table.c and name not in ("log_entries", *LEFT_OUT))
-
-
 @pytest.mark.parametrize("record", ["released"], indirect=True)
-@pytest.mark.parametrize("table", TABLES)
-def test_every_column_that_counts_is_named(record: Record, table: str) -> None:
+@pytest.mark.parametrize("table", sorted(metadata.tables))
+def test_a_change_of_any_column_is_named_or_harmless(record: Record, table: str) -> None:
+    if table in HARMLESS:
+        return
     assert record.problems() == ""
-    assert record.sql(f"SELECT count(*) FROM {table}")[0][0] or table in NOT_IN_STORY
-    for column in anchored_columns(table) if table not in NOT_IN_STORY else ():
+    rows = record.sql(f"SELECT rowid FROM {table} LIMIT 1")
+    assert rows, f"the story leaves {table} empty"
+    for column in metadata.tables[table].columns:
+        if unnamed(table, column.name):
+            continue
         ((row, known),) = record.sql(f'SELECT rowid, "{column.name}" FROM {table} LIMIT 1')
-        change = f'UPDATE {table} SET "{column.name}" = :value WHERE rowid = {row}'
-        record.sql(change, value=other_than(column, known))
+        change, other = f'UPDATE {table} SET "{column.name}" = :value WHERE rowid = :row', other_than(column, known)
+        record.sql(change, value=other, row=row)
         assert record.problems(), f"{table}.{column.name} was changed, and nothing is said of it"
-        record.sql(change, value=known)
+        is_row = isinstance(column.type, Integer) and list(metadata.tables[table].primary_key) == [column]  # SQLite's own name for it
+        record.sql(change, value=known, row=other if is_row else row)
     assert record.problems() == ""
-    if table not in NOT_IN_STORY:
-        record.sql(f"DELETE FROM {table} WHERE rowid = {row}")
+    if table != "checkpoints":  # the places that they were shipped to miss one
+        record.sql(f"DELETE FROM {table} WHERE rowid = {rows[0][0]}")
         assert record.problems(), f"a row of {table} is gone, and nothing is said of it"
 
 
-#: Tables of which the story has no row; that they are anchored is tested in tests/ledger/test_anchors.py.
-NOT_IN_STORY = ("sessions", "api_keys", "aliases", "approvals", "rollouts")
+def test_what_is_not_named_is_in_the_schema() -> None:
+    """A column that is renamed does not stay on the list."""
+    known = {*metadata.tables, "number", *(f"{table.name}.{column.name}" for table in metadata.tables.values() for column in table.columns)}
+    assert (HARMLESS.keys() | OPEN_RISKS.keys()) <= known

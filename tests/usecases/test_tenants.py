@@ -13,15 +13,13 @@ from sqlalchemy import create_engine, select
 
 import support.ledger_samples as sample
 from support.serving import make_release
-from support.workspace_ledger import SQLITE
 from tailorbird import auth
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
 from tailorbird.domain.errors import Conflict, Forbidden, NotFound, Unavailable
 from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review, ReviewReason, TrafficPolicy
-from tailorbird.domain.identity import Role
+from tailorbird.domain.identity import QuotaLimits, Role, Usage
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.quota import QuotaLimits, Usage
 from tailorbird.domain.release import Release
 from tailorbird.domain.rollout import RolloutState
 from tailorbird.domain.value import Digest
@@ -134,7 +132,6 @@ def tree(deps: Dependencies, folder: Path, *files: str) -> Digest:
     return deps.artifacts.put_tree(folder)
 
 
-@pytest.mark.parametrize("deps", [SQLITE], indirect=True)
 def test_a_tenant_that_is_removed_leaves_nothing_behind(host: Dependencies, admin: Actor, tmp_path: Path) -> None:
     add(host, admin)
     own, shared = tree(host, tmp_path / "own", "globex-only", "base"), tree(host, tmp_path / "shared", "base")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
@@ -19,13 +17,14 @@ from tailorbird.data import load_rows
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.deployment import FALLBACK, RequestRow
 from tailorbird.domain.errors import Corrupt, Forbidden, Unavailable
-from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, Severity, Signal, SignalName
+from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, Severity, Signal
+from tailorbird.monitoring.sketch import sketch
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.text.sketch import sketch
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.monitoring import watch
+from tailorbird.usecases.registry import perform
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.load_verification import record_refusal
 from tailorbird.usecases.runs import submit as climbing
@@ -112,7 +111,7 @@ def by_name(signals: tuple[Signal, ...]) -> dict[str, Signal]:
 def test_messages_like_those_of_the_snapshot_are_no_news(deps: Dependencies, operator: Actor, answer: Answer) -> None:
     answer(known_texts(deps))
     found = watch.watch_production(deps, operator)
-    assert {"drift.text", "drift.length", "drift.classes", "service.error_rate", "data.missing_sources"} <= set(by_name(found.signals))
+    assert {"drift.text", "drift.length", "drift.classes", "service.error_rate"} <= set(by_name(found.signals))
     assert found.told == ()
     with deps.ledger.work("acme", write=False) as work:
         assert len(work.signals.latest()) == len(found.signals)
@@ -182,54 +181,6 @@ def test_a_notifier_that_does_not_answer_is_counted_and_loses_nothing(deps: Depe
     assert found.told
 
 
-def rewritten(rows: Path, change: Callable[[list[str]], list[str]]) -> None:
-    rows.write_text("\n".join(change(rows.read_text().splitlines())) + "\n")
-
-
-#: What happens to the file of rows, and the signals that come of it.
-HAPPENINGS: dict[str, tuple[Callable[[Path], object], dict[str, Severity]]] = {
-    "most rows go": (
-        lambda rows: rewritten(rows, lambda lines: lines[:100]),
-        {"data.volume_drop": Severity.ALARM, "data.changed_sources": Severity.INFO},
-    ),
-    "a column comes": (
-        lambda rows: rewritten(rows, lambda lines: [f"{line},{(place and 'x') or 'team'}" for place, line in enumerate(lines)]),
-        {"data.changed_columns": Severity.WARNING},
-    ),
-    "a column is renamed": (
-        lambda rows: rewritten(rows, lambda lines: ["subject,label", *lines[1:]]),
-        {"data.missing_columns": Severity.ALARM},
-    ),
-    "a label is renamed": (
-        lambda rows: rewritten(rows, lambda lines: [line.replace(",login", ",entry") for line in lines]),
-        {"data.changed_labels": Severity.WARNING},
-    ),
-    "labels are left out": (
-        lambda rows: rewritten(
-            rows, lambda lines: [line if place % 4 else line.rpartition(",")[0] + "," for place, line in enumerate(lines, 3)]
-        ),
-        {"data.quarantine_rate": Severity.ALARM},
-    ),
-    "it is no table": (lambda rows: rows.write_bytes(b"\x00\x01" * 500), {"data.unreadable": Severity.ALARM}),
-    "it grows old": (lambda rows: os.utime(rows, (0, 0)), {"data.stale_days": Severity.ALARM}),
-    "it is removed": (Path.unlink, {"data.missing_sources": Severity.ALARM, "data.volume_drop": Severity.ALARM}),
-}
-
-
-@pytest.mark.usefixtures("answer")
-def test_every_signal_of_data_comes(deps: Dependencies, operator: Actor, objective_path: Path) -> None:
-    rows = objective_path.parent / "rows.csv"
-    before = rows.read_bytes()
-    for happens, comes in HAPPENINGS.values():
-        happens(rows)
-        found = by_name(watch.watch_production(deps, operator).signals)
-        assert {name: found[name].severity for name in comes if name in found} == comes
-        rows.write_bytes(before)
-    assert {name for _, comes in HAPPENINGS.values() for name in comes} == {
-        name for name in get_args(SignalName) if name.startswith("data.")
-    }
-
-
 def test_users_proven_to_be_discontent_are_an_alarm(deps: Dependencies, author: Actor, operator: Actor, tmp_path: Path) -> None:
     ear = Ear()
     deps = replace(deps, notifiers=lambda: (ear,))
@@ -250,4 +201,4 @@ def test_users_proven_to_be_discontent_are_an_alarm(deps: Dependencies, author: 
 
 def test_only_operators_and_workers_look(deps: Dependencies, author: Actor) -> None:
     with pytest.raises(Forbidden):
-        watch.watch_production(deps, author)
+        perform(deps, author, watch.watch_production)

@@ -9,19 +9,17 @@ import math
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import datetime
 
 from fastapi import Request
 
-from tailorbird.api.request_context import TENANT
+from tailorbird.api.http import TENANT
 from tailorbird.auth import Action, Throttle, key_id_of, secret_matches
 from tailorbird.crypto.anchored_rows import anchored_row
 from tailorbird.domain.deployment import name_and_stage
 from tailorbird.domain.errors import Exhausted, Forbidden, Unauthenticated, Unavailable
 from tailorbird.domain.identity import ApiKey, Scope
+from tailorbird.ledger import Ledger
 from tailorbird.ports.clock import Clock
-from tailorbird.ports.ledger import Ledger
-from tailorbird.usecases.maintenance.clock_floor import believed
 
 _log = logging.getLogger("tailorbird.api")
 
@@ -47,20 +45,12 @@ _LARGEST_MEMORY = 10_000
 
 
 @dataclass(frozen=True)
-class _KeyHolder:
-    """A key, and the time that the record had seen when it was looked for."""
-
-    key: ApiKey
-    floor: datetime | None
-
-
-@dataclass(frozen=True)
 class _Looked:
     """A look; ``known`` is what a look at ``known_at`` had found before."""
 
     at: float
-    found: asyncio.Task[_KeyHolder | None]
-    known: _KeyHolder | None = None
+    found: asyncio.Task[ApiKey | None]
+    known: ApiKey | None = None
     known_at: float = 0.0
 
 
@@ -118,18 +108,17 @@ class Authenticator:
     async def key_of(self, secret: str) -> ApiKey:
         """The valid key whose secret this is. Raises Unauthenticated as above, Unavailable when the ledger cannot be asked, and could not
         for the last ten seconds."""
-        found = await self._find(key_id_of(secret))
-        if found is None or not secret_matches(found.key, secret):
+        key = await self._find(key_id_of(secret))
+        if key is None or not secret_matches(key, secret):
             raise _refused(
                 "the API key is not known", "check the key; an operator makes one with: tailorbird key create", "invalid_api_key"
             )
-        key = found.key
-        if not key.is_valid(believed(self._clock.now(), found.floor)):
+        if not key.is_valid(self._clock.now()):
             ended = "revoked" if key.revoked_at is not None else "expired"
             raise _refused(f"the API key is {ended}", "ask for a new one: tailorbird key create", f"{ended}_api_key")
         return key
 
-    async def _find(self, key_id: str) -> _KeyHolder | None:
+    async def _find(self, key_id: str) -> ApiKey | None:
         looked = self._looked.get(key_id)
         if looked is None or time.monotonic() - looked.at > _REMEMBER or _failed(looked):
             looked = _Looked(time.monotonic(), asyncio.create_task(asyncio.to_thread(self._look, key_id)), *_known(looked))
@@ -145,7 +134,7 @@ class Authenticator:
                 raise
             return looked.known
 
-    def _look(self, key_id: str) -> _KeyHolder | None:
+    def _look(self, key_id: str) -> ApiKey | None:
         with self._ledger.system(write=False) as system:
             key = system.tenants.key(key_id)
             if key is None:
@@ -154,7 +143,7 @@ class Authenticator:
             if system.anchors.differing(row.tenant, {row.name: row.digest}):
                 _log.error("the API key %s is not what the log says: it is refused; run tailorbird audit verify", key.id)
                 return None
-            return _KeyHolder(key, system.floor.at())
+            return key
 
 
 def demand_stage(key: ApiKey, model: str) -> None:
@@ -174,7 +163,7 @@ def _failed(looked: _Looked) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None or task.result() is None)
 
 
-def _known(looked: _Looked | None) -> tuple[_KeyHolder | None, float]:
+def _known(looked: _Looked | None) -> tuple[ApiKey | None, float]:
     """The key that was found last, and when."""
     if looked is None:
         return None, 0.0

@@ -8,7 +8,6 @@ from copy import copy
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -26,7 +25,7 @@ from tailorbird.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
-from tailorbird.serving import NOT_ASKED, STOOD_IN_FOR
+from tailorbird.serving.hosted_models import NOT_ASKED, STOOD_IN_FOR
 
 #: Status to OpenAI's ``type``; other 4xx are ``invalid_request_error``, 5xx ``server_error``.
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -88,7 +87,6 @@ def add_error_handlers(app: FastAPI) -> None:
     """Makes every error that leaves ``app`` take OpenAI's shape. A path with a slash too many is unknown, too: nobody is sent elsewhere."""
     app.router.redirect_slashes = False
     app.add_exception_handler(TailorbirdError, _ours)
-    app.add_exception_handler(RequestValidationError, _misread)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(ClientDisconnect, _nobody_waits)
     app.add_exception_handler(Exception, _defect)
@@ -109,16 +107,6 @@ async def _ours(_request: Request, error: Exception) -> Response:
     return error_response(error)
 
 
-async def _misread(_request: Request, error: Exception) -> Response:
-    """The framework's own reading of parameters and bodies failed. What was sent is not repeated."""
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    _where, *names = first["loc"]
-    param = ".".join(map(str, names))[:128] or None
-    said = f"{param or 'the request'}: {first['msg']}"
-    return error_response(InvalidInput(said, "correct it and send the request again", code="invalid_request", param=param))
-
-
 async def _framework(request: Request, error: Exception) -> Response:
     """No such route, or not that method; what else the framework may refuse with."""
     assert isinstance(error, HTTPException)
@@ -129,13 +117,8 @@ async def _framework(request: Request, error: Exception) -> Response:
     response.status_code = error.status_code
     response.headers.update(error.headers or {})
     if error.status_code == 405:
-        response.headers["allow"] = ", ".join(sorted(_methods(request)))
+        response.headers["allow"] = ", ".join(sorted({method for method in _METHODS if _has(request, method)}))
     return response
-
-
-def _methods(request: Request) -> set[str]:
-    """All methods that the path of ``request`` has, on whichever route."""
-    return {method for method in _METHODS if _has(request, method)}
 
 
 def _has(request: Request, method: str) -> bool:

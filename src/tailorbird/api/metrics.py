@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from tailorbird.domain.effect import EffectStanding
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.evidence import EffectStanding
 from tailorbird.domain.rollout import RolloutState
-from tailorbird.serving import LOAD_PARTS, AliasSync, Bill, EffectChecks, EndpointCircuits, ShadowTraffic
+from tailorbird.serving.effect_checks import EffectChecks
+from tailorbird.serving.hosted_models import Bill, EndpointCircuits
+from tailorbird.serving.reconciler import Reconciler
+from tailorbird.serving.shadow_traffic import ShadowTraffic
 from tailorbird.system.background_loop import Rounds
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-#: What the engine tells of itself: name in the metrics, field of its state, meaning. By release there is nothing: a label has few values.
+#: State of the engine: name in the metrics, field, meaning. By release there is nothing: a label has few values.
 _ENGINE = {
     "requests_running": ("running", "Requests that the engine works on."),
     "requests_waiting": ("waiting", "Requests that wait for the engine."),
@@ -51,6 +54,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._samplers: list[Callable[[], None]] = []
         self._calls = Counter("tailorbird_http_requests", "Ended HTTP calls.", ["route", "method", "status"], registry=self.registry)
         self._seconds = Histogram(
             "tailorbird_http_request_seconds", "From first byte in to last byte out.", ["route"], buckets=_SECONDS, registry=self.registry
@@ -75,62 +79,58 @@ class Metrics:
         )
         self._loops = Gauge("tailorbird_loop_failures", "Failed rounds of work in the background.", ["loop"], registry=self.registry)
         self._rollouts = Gauge("tailorbird_rollouts", "Rollouts by state.", ["state"], registry=self.registry)
-        self._live = Gauge(
-            "tailorbird_live_kpis", "Live KPIs of releases that answer users, by standing.", ["metric", "standing"], registry=self.registry
-        )
 
     def show_rollouts(self, states: Mapping[RolloutState, int]) -> None:
         """Shows how many rollouts stand where."""
         for state, count in states.items():
             self._rollouts.labels(state.value).set(count)
 
-    def show_live(self, counts: Mapping[tuple[str, str], int]) -> None:
-        """Shows how many live KPIs stand where."""
-        self._live.clear()
-        for (metric, standing), count in counts.items():
-            self._live.labels(metric, standing).set(count)
+    def watch(self, deployment: Reconciler, circuits: EndpointCircuits, shadow: ShadowTraffic, checks: Sequence[EffectChecks]) -> None:
+        """Shows how many public names answer and how many lag behind the record, what the engine does, of how many releases each replica
+        of it showed what, how many endpoints are asked no more, and how many requests were not mirrored."""
+        live = self._gauge("aliases_live", "Public names that answer.")
+        behind = self._gauge("aliases_behind", "Public names that do not yet answer as the record says.")
+        up = self._gauge("engine_up", "1 when the engine answered when last asked.")
+        engine = {field: self._gauge(f"engine_{name}", what) for name, (field, what) in _ENGINE.items()}
+        releases = {field: self._gauge(f"engine_{name}", what) for name, (field, what) in _RELEASES.items()}
+        silent = self._gauge("endpoints_silent", "Endpoints whose circuit breaker is open.")
+        not_sent = self._gauge("endpoint_requests_not_sent", "Requests that were not sent to those.")
+        dropped = self._gauge("requests_not_mirrored", "Requests that too many others kept from a shadow.")
+        shown = Gauge("tailorbird_release_effects", "Releases by what the engine showed of them.", ["standing"], registry=self.registry)
 
-    def watch(self, deployment: AliasSync, circuits: EndpointCircuits) -> None:
-        """Shows, whenever asked, how many public names answer and how many lag behind the record, what the engine does, and how many
-        endpoints say nothing."""
-        self._watch_circuits(circuits)
-        live = Gauge("tailorbird_aliases_live", "Public names that answer.", registry=self.registry)
-        live.set_function(lambda: deployment.readiness().live)
-        behind = Gauge("tailorbird_aliases_behind", "Public names that do not yet answer as the record says.", registry=self.registry)
-        behind.set_function(lambda: deployment.readiness().behind)
-        engine = Gauge("tailorbird_engine_up", "1 when the engine answered when last asked.", registry=self.registry)
-        engine.set_function(lambda: float(deployment.readiness().engine))
-        for name, (field, what) in _ENGINE.items():
-            shown = Gauge(f"tailorbird_engine_{name}", what, registry=self.registry)
-            shown.set_function(partial(_told, deployment, field))
-        for name, (field, what) in _RELEASES.items():
-            summed = Gauge(f"tailorbird_engine_{name}", what, registry=self.registry)
-            summed.set_function(partial(_summed, deployment, field))
+        def sample() -> None:
+            ready, state = deployment.readiness(), deployment.engine_state
+            for gauge, value in ((live, ready.live), (behind, ready.behind), (up, ready.engine)):
+                gauge.set(value)
+            for field, gauge in engine.items():
+                gauge.set(getattr(state, field))
+            for field, gauge in releases.items():
+                gauge.set(sum(getattr(one, field) for one in state.releases))
+            silent.set(circuits.open)
+            not_sent.set(circuits.not_sent)
+            dropped.set(shadow.dropped)
+            standings = Counts(reading.standing for one in checks for reading in one.readings.values())
+            for standing in EffectStanding:
+                shown.labels(standing.value).set(standings[standing])
 
-    def _watch_circuits(self, circuits: EndpointCircuits) -> None:
-        silent = Gauge("tailorbird_endpoints_silent", "Endpoints that are asked by one request in a while.", registry=self.registry)
-        silent.set_function(lambda: float(circuits.open))
-        not_sent = Gauge("tailorbird_endpoint_requests_not_sent", "Requests that were not sent to those.", registry=self.registry)
-        not_sent.set_function(lambda: float(circuits.not_sent))
+        self._samplers.append(sample)
 
     def watch_loops(self, loops: Sequence[Rounds]) -> None:
-        """Shows, whenever asked, how many rounds of work in the background have failed."""
-        for loop in loops:
-            self._loops.labels(loop.name).set_function(partial(_failures, loop))
+        """Shows how many rounds of work in the background have failed."""
 
-    def watch_shadow(self, shadow: ShadowTraffic) -> None:
-        """Shows, whenever asked, how many requests were not mirrored."""
-        dropped = Gauge("tailorbird_requests_not_mirrored", "Requests that too many others kept from a shadow.", registry=self.registry)
-        dropped.set_function(lambda: float(shadow.dropped))
+        def sample() -> None:
+            for loop in loops:
+                self._loops.labels(loop.name).set(loop.failures)
 
-    def watch_effects(self, checks: Sequence[EffectChecks]) -> None:
-        """Shows, whenever asked, of how many releases each replica of the engine showed what, and what loading them took."""
-        shown = Gauge("tailorbird_release_effects", "Releases by what the engine showed of them.", ["standing"], registry=self.registry)
-        for standing in EffectStanding:
-            shown.labels(standing.value).set_function(partial(_standing, checks, standing))
-        took = Gauge("tailorbird_release_load_seconds", "Seconds that loads of releases took, by part.", ["part"], registry=self.registry)
-        for part in LOAD_PARTS:
-            took.labels(part).set_function(partial(_load_seconds, checks, part))
+        self._samplers.append(sample)
+
+    def sample(self) -> None:
+        """Takes the values of what is watched, once each. On the event loop: what is watched changes there."""
+        for sample in self._samplers:
+            sample()
+
+    def _gauge(self, name: str, what: str) -> Gauge:
+        return Gauge(f"tailorbird_{name}", what, registry=self.registry)
 
     def count(self, route: str, method: str, status: int, seconds: float, overhead: float) -> None:
         """Counts an ended call. ``route`` is the pattern, never the path."""
@@ -155,38 +155,17 @@ class Metrics:
             self._people.labels("out_of_scope" if out_of_scope else "referred").inc()
 
 
-def _told(deployment: AliasSync, field: str) -> float:
-    return float(getattr(deployment.engine_state, field))
-
-
-def _failures(loop: Rounds) -> float:
-    return float(loop.failures)
-
-
-def _summed(deployment: AliasSync, field: str) -> float:
-    return float(sum(getattr(one, field) for one in deployment.engine_state.releases))
-
-
-def _standing(checks: Sequence[EffectChecks], standing: EffectStanding) -> float:
-    return float(sum(reading.standing is standing for one in checks for reading in one.readings.values()))
-
-
-def _load_seconds(checks: Sequence[EffectChecks], part: str) -> float:
-    return sum(one.seconds[part] for one in checks)
-
-
-def metrics_routes(
-    metrics: Metrics, rollouts: Callable[[], Mapping[RolloutState, int]], live: Callable[[], Mapping[tuple[str, str], int]] = dict
-) -> APIRouter:
-    """``GET /metrics``. ``rollouts`` and ``live`` count rollouts and live KPIs and may wait for the record; where that cannot be read, what
-    was last known is shown."""
+def metrics_routes(metrics: Metrics, rollouts: Callable[[], Mapping[RolloutState, int]]) -> APIRouter:
+    """``GET /metrics``. ``rollouts`` counts rollouts and may wait for the record; where that cannot be read, what was last known is
+    shown."""
     router = APIRouter()
 
     @router.get("/metrics", include_in_schema=False)
     async def show() -> Response:
         with suppress(TailorbirdError):
             metrics.show_rollouts(await run_in_threadpool(rollouts))
-            metrics.show_live(await run_in_threadpool(live))
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        metrics.sample()
+        # In a thread: answers do not wait while a thousand lines are written.
+        return Response(await run_in_threadpool(generate_latest, metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return router

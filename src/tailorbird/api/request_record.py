@@ -10,32 +10,25 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Literal
 
+from tailorbird.api.http import EngineShare, RequestContext
 from tailorbird.api.metrics import Metrics
-from tailorbird.api.request_context import EngineShare, RequestContext
+from tailorbird.chat.conversations import as_lines, fold_turns
 from tailorbird.domain.deployment import OPEN_ROW, RequestRow
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.feedback import KeptWords, Review, ReviewReason, TrafficPolicy
 from tailorbird.domain.identity import ApiKey
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.prompt import Message
+from tailorbird.monitoring.sketch import sketch
 from tailorbird.ports.clock import Clock
-from tailorbird.serving import (
-    AliasRoute,
-    AnswerPiece,
-    Bill,
-    KeptRequest,
-    Quotas,
-    RequestLog,
-    Reservation,
-    TrafficArm,
-    amounts_of,
-    is_malformed,
-    told_text,
-)
+from tailorbird.serving.alias_routes import AliasRoute, TrafficArm
+from tailorbird.serving.answers import AnswerPiece, told_text
+from tailorbird.serving.hosted_models import Bill
+from tailorbird.serving.quotas import Quotas, Reservation
+from tailorbird.serving.request_log import KeptRequest, RequestLog, amounts_of
+from tailorbird.serving.shadow_traffic import is_malformed
 from tailorbird.system.background_loop import place_of
-from tailorbird.text.conversations import as_lines, fold_turns
-from tailorbird.text.sketch import sketch
-from tailorbird.usecases.denial_counter import Denials
+from tailorbird.usecases.dependencies import Denials
 
 _log = logging.getLogger("tailorbird.api")
 
@@ -59,15 +52,6 @@ class RecordingContext:
     engine: EngineShare = field(default_factory=EngineShare)
     draw: random.Random = field(default_factory=random.SystemRandom)
     refusals: Denials = field(default_factory=Denials)
-
-
-@dataclass(frozen=True)
-class RequestFacts:
-    """What a caller says of a message: where it came from, its language; whom it is from, as the experiment names them."""
-
-    channel: str = ""
-    language: str = ""
-    unit: str = ""
 
 
 @dataclass
@@ -137,7 +121,7 @@ class RequestRecord:
         self._route = route
         self._closed = False
         self._version = 0
-        self._told = RequestFacts()
+        self._unit = ""
         self.at: datetime = books.clock.now()
         self.alias = ""
         self.arm: TrafficArm | None = None
@@ -173,9 +157,9 @@ class RequestRecord:
         stood_in = self.arm.fallback if self.answer.fallback else None
         return stood_in or self.arm
 
-    def answered_by(self, route: AliasRoute, arm: TrafficArm, told: RequestFacts) -> None:
+    def answered_by(self, route: AliasRoute, arm: TrafficArm, unit: str) -> None:
         """Notes which alias and which arm answer, and what was told of the message."""
-        self.alias, self.arm, self._version, self._told = route.alias.path, arm, route.alias.version, told
+        self.alias, self.arm, self._version, self._unit = route.alias.path, arm, route.alias.version, unit
 
     async def open(self) -> None:
         """Has the row stand before the first piece is sent, with the most that the answer may use and cost: it is recorded and charged
@@ -282,12 +266,10 @@ class RequestRecord:
             confidence=answer.confidence,
             cost=answer.bill.paid + cost,
             version=self._version,
-            unit=self._told.unit,
+            unit=self._unit,
             malformed=answer.malformed,
             referred=answer.referred,
             out_of_scope=answer.out_of_scope,
-            channel=self._told.channel,
-            language=self._told.language,
             endpoint=answer.bill.endpoint,
             paid=answer.bill.paid,
         )

@@ -3,58 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import groupby
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from tailorbird.api.generation_requests import AttributedRequest, NamedChoice, ToolChoice, choice_of, offering
-from tailorbird.api.request_base import ParameterRules, StrictModel, only_text_parts
-from tailorbird.api.request_record import RequestRecord
-from tailorbird.api.response_formats import origin_of, text_of
-from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.prompt import Message, Sampling, ToolCall
-from tailorbird.serving import AnswerPiece, TrafficArm
-from tailorbird.text.tool_calls import MOST_TOOLS, tool_calls, tools_text
-
-#: Parameters that ask for something to be kept or gone on with, and the values of each that do not.
-_OF_STATE: Mapping[str, tuple[Any, ...]] = {
-    "previous_response_id": (None,),
-    "conversation": (None,),
-    "background": (None, False),
-    "store": (None, False),
-}
-
-
-class _Stateless(ParameterRules):
-    """Refuses what needs state, and says so."""
-
-    def _asks_nothing(self, name: str, value: Any) -> bool:
-        if name in _OF_STATE and not any(value == nothing and type(value) is type(nothing) for nothing in _OF_STATE[name]):
-            raise InvalidInput(
-                f"{name} needs state, and this server keeps no responses",
-                f"leave {name} out, and send the whole conversation as input",
-                code="stateless",
-                param=name,
-            )
-        return super()._asks_nothing(name, value)
-
-
-RESPONSE_PARAMETERS = _Stateless(
-    neutral={
-        **_OF_STATE,
-        "max_tool_calls": (None,),
-        "reasoning": (None, {}, {"effort": None}, {"effort": "none"}),
-        "include": (None, []),
-        "prompt": (None,),
-        "truncation": (None, "disabled"),
-        "top_logprobs": (None, 0),
-        "context_management": (None,),
-    },
-    harmless=frozenset({"service_tier", "prompt_cache_key", "prompt_cache_retention"}),
+from tailorbird.api.openai import (
+    AnswerFormatter,
+    AttributedRequest,
+    NamedChoice,
+    Neutral,
+    StrictModel,
+    ToolChoice,
+    choice_of,
+    offering,
+    only_text_parts,
+    origin_of,
+    sse,
+    text_of,
 )
+from tailorbird.api.request_record import RequestRecord
+from tailorbird.chat.tool_calls import MOST_TOOLS, tool_calls, tools_text
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.serving.answers import AnswerPiece
 
 
 class ContentPart(StrictModel):
@@ -203,13 +176,32 @@ class ResponseBody(AttributedRequest):
 
     example: ClassVar[str] = '{"model": ..., "input": "..."}'
     form: ClassVar[str] = "text.format"
+    neutral: ClassVar[Neutral] = {
+        # No responses are kept: what needs those of before is refused.
+        "previous_response_id": (None,),
+        "conversation": (None,),
+        "background": (None, False),
+        "store": (None, False),
+        "max_tool_calls": (None,),
+        "reasoning": (None, {}, {"effort": None}, {"effort": "none"}),
+        "include": (None, []),
+        "prompt": (None,),
+        "truncation": (None, "disabled"),
+        "top_logprobs": (None, 0),
+        "context_management": (None,),
+    }
+    harmless: ClassVar[frozenset[str]] = frozenset({"service_tier", "prompt_cache_key", "prompt_cache_retention"})
+
+    def formatter(self) -> AnswerFormatter:
+        """One response; its events are numbered."""
+        return ResponsesFormatter(self)
 
     @cached_property
     def conversation(self) -> tuple[Message, ...]:
         """The instructions, then the messages in our words. Made once."""
-        told = (Message(role="system", content=self.instructions),) if self.instructions else ()
+        instructions = (Message(role="system", content=self.instructions),) if self.instructions else ()
         turns = [Message(role="user", content=self.input)] if isinstance(self.input, str) else turns_of(self.input)
-        return offering([*told, *turns], _framed(self.tools), self._choice)
+        return offering([*instructions, *turns], _framed(self.tools), self._choice)
 
     @property
     def _choice(self) -> ToolChoice | None:
@@ -240,12 +232,7 @@ class ResponseBody(AttributedRequest):
         return self.max_output_tokens or self.max_tokens
 
 
-def parse_response(body: bytes) -> ResponseBody:
-    """Reads a body. Raises InvalidInput (400): not JSON, a parameter that is wrong, unknown, not honoured, or of state."""
-    return RESPONSE_PARAMETERS.parse(ResponseBody, body)
-
-
-class ResponsesFormatter:
+class ResponsesFormatter(AnswerFormatter):
     """``response``: one message with one text, then the calls of functions; without a text, the calls alone. Made for one request: events
     are numbered."""
 
@@ -255,132 +242,114 @@ class ResponsesFormatter:
         self._pieces: list[AnswerPiece] = []
         self._writes = False
 
-    def whole(self, account: RequestRecord, arm: TrafficArm, pieces: Sequence[AnswerPiece]) -> dict[str, Any]:
+    def whole(self, record: RequestRecord, pieces: Sequence[AnswerPiece]) -> dict[str, Any]:
         """A whole answer."""
-        return self._ended(account, arm, pieces)
-
-    def event(self, account: RequestRecord, arm: TrafficArm, piece: AnswerPiece, *, opening: bool) -> str:
-        """The first piece comes behind the events that open the response, the first text behind those that open message and text."""
-        del arm
-        self._pieces.append(piece)
-        told = self._opening(account) if opening else ""
-        if piece.text:
-            told += "" if self._writes else self._message_opening(account)
-            told += self._event("response.output_text.delta", **_PLACE, item_id=_item(account), delta=piece.text, logprobs=[])
-        return told
-
-    def ending(self, account: RequestRecord, arm: TrafficArm, *, usage: bool) -> str:
-        """The events that close text and message, tell the calls and close the response, which always counts the tokens."""
-        del usage
-        text, response = text_of(self._pieces), self._ended(account, arm, self._pieces)
-        told = ""
-        for place, item in enumerate(response["output"]):
-            if item["type"] == "function_call":
-                told += self._call_events(place, item)
-                continue
-            told += "" if self._writes else self._message_opening(account)
-            told += self._event("response.output_text.done", **_PLACE, item_id=item["id"], text=text, logprobs=[])
-            told += self._event("response.content_part.done", **_PLACE, item_id=item["id"], part=item["content"][0])
-            told += self._event("response.output_item.done", output_index=place, item=item)
-        return told + self._event(f"response.{response['status']}", response=response)
-
-    def _opening(self, account: RequestRecord) -> str:
-        begun = self._frame(account, "in_progress") | {"output": [], "usage": None}
-        return self._event("response.created", response=begun) + self._event("response.in_progress", response=begun)
-
-    def _message_opening(self, account: RequestRecord) -> str:
-        self._writes = True
-        return self._event("response.output_item.added", output_index=0, item=_message(account, "in_progress", [])) + self._event(
-            "response.content_part.added", **_PLACE, item_id=_item(account), part=_part("")
-        )
-
-    def _call_events(self, place: int, item: dict[str, Any]) -> str:
-        """A call comes whole: its arguments in one piece."""
-        at = {"output_index": place, "item_id": item["id"]}
-        begun = item | {"arguments": "", "status": "in_progress"}
-        return (
-            self._event("response.output_item.added", output_index=place, item=begun)
-            + self._event("response.function_call_arguments.delta", **at, delta=item["arguments"])
-            + self._event("response.function_call_arguments.done", **at, name=item["name"], arguments=item["arguments"])
-            + self._event("response.output_item.done", output_index=place, item=item)
-        )
-
-    def _ended(self, account: RequestRecord, arm: TrafficArm, pieces: Sequence[AnswerPiece]) -> dict[str, Any]:
-        status = "incomplete" if pieces[-1].finish_reason == "length" else "completed"
-        text, calls = text_of(pieces), [_call(account, place, call) for place, call in enumerate(pieces[-1].tool_calls)]
-        message = [_message(account, status, [_part(text)])] if text or not calls else []
-        return self._frame(account, status) | {
-            "output": [*message, *calls],
-            "usage": _response_usage(account),
-            "tailorbird": origin_of(arm, pieces[-1]),
+        status, own = "incomplete" if pieces[-1].finish_reason == "length" else "completed", record.request_id
+        calls = [
+            {
+                "id": f"fc_{own}_{place}",
+                "type": "function_call",
+                "status": "completed",
+                "call_id": f"call_{own}_{place}",
+                "name": call.name,
+                "arguments": call.arguments,
+            }
+            for place, call in enumerate(pieces[-1].tool_calls)
+        ]
+        text, answer = text_of(pieces), record.answer
+        usage = {
+            "input_tokens": answer.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": answer.cached_tokens},
+            "output_tokens": answer.completion_tokens,
+            "output_tokens_details": {"reasoning_tokens": answer.reasoning_tokens},
+            "total_tokens": answer.prompt_tokens + answer.completion_tokens,
         }
+        message = [_message(record, status, [_part(text)])] if text or not calls else []
+        origin = origin_of(record, pieces[-1])
+        return self._frame(record, status) | {"output": [*message, *calls], "usage": usage, "tailorbird": origin}
 
-    def _frame(self, account: RequestRecord, status: str) -> dict[str, Any]:
+    def event(self, record: RequestRecord, piece: AnswerPiece, *, opening: bool) -> str:
+        """The first piece comes behind the events that open the response, the first text behind those that open message and text."""
+        self._pieces.append(piece)
+        events = ""
+        if opening:
+            begun = self._frame(record, "in_progress") | {"output": [], "usage": None}
+            events = self._event("response.created", response=begun) + self._event("response.in_progress", response=begun)
+        if piece.text:
+            events += self._message_opening(record)
+            events += self._event("response.output_text.delta", **_PLACE, item_id=_item(record), delta=piece.text, logprobs=[])
+        return events
+
+    def ending(self, record: RequestRecord, *, usage: bool) -> str:
+        """The events that close text and message, hold the calls and close the response, which always counts the tokens."""
+        del usage
+        text, response = text_of(self._pieces), self.whole(record, self._pieces)
+        events = ""
+        for place, item in enumerate(response["output"]):
+            if item["type"] == "function_call":  # it comes whole: its arguments in one piece
+                at = {"output_index": place, "item_id": item["id"]}
+                begun = item | {"arguments": "", "status": "in_progress"}
+                events += self._event("response.output_item.added", output_index=place, item=begun)
+                events += self._event("response.function_call_arguments.delta", **at, delta=item["arguments"])
+                events += self._event("response.function_call_arguments.done", **at, name=item["name"], arguments=item["arguments"])
+            else:
+                events += self._message_opening(record)
+                events += self._event("response.output_text.done", **_PLACE, item_id=item["id"], text=text, logprobs=[])
+                events += self._event("response.content_part.done", **_PLACE, item_id=item["id"], part=item["content"][0])
+            events += self._event("response.output_item.done", output_index=place, item=item)
+        return events + self._event(f"response.{response['status']}", response=response)
+
+    def _message_opening(self, record: RequestRecord) -> str:
+        """Nothing where the message is open."""
+        if self._writes:
+            return ""
+        self._writes = True
+        return self._event("response.output_item.added", output_index=0, item=_message(record, "in_progress", [])) + self._event(
+            "response.content_part.added", **_PLACE, item_id=_item(record), part=_part("")
+        )
+
+    def _frame(self, record: RequestRecord, status: str) -> dict[str, Any]:
         body = self._body
-        form = body.text.format if body.text else None
+        form, choice = body.text.format if body.text else None, body.tool_choice or "auto"
         return {
-            "id": account.request_id,
+            "id": record.request_id,
             "object": "response",
-            "created_at": account.created,
+            "created_at": record.created,
             "status": status,
             "error": None,
             "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
             "instructions": body.instructions,
             "max_output_tokens": body.token_limit,
             "metadata": body.metadata or {},
-            "model": account.alias,
+            "model": record.alias,
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": None,
             "store": False,
             "temperature": body.temperature or 0.0,
             "text": {"format": form.model_dump(by_alias=True, exclude_none=True) if form else {"type": "text"}},
-            "tool_choice": _chosen(body),
+            "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
             "tools": body.tools or [],
             "top_p": body.top_p or 1.0,
             "truncation": "disabled",
         }
 
     def _event(self, kind: str, **fields: Any) -> str:
-        body = {"type": kind, "sequence_number": self._number} | fields
+        event = sse({"type": kind, "sequence_number": self._number} | fields, kind)
         self._number += 1
-        return f"event: {kind}\ndata: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n"
+        return event
 
 
 #: Where the only text stands.
 _PLACE = {"output_index": 0, "content_index": 0}
 
 
-def _item(account: RequestRecord) -> str:
-    return f"msg_{account.request_id}"
+def _item(record: RequestRecord) -> str:
+    return f"msg_{record.request_id}"
 
 
 def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": []}
 
 
-def _message(account: RequestRecord, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"id": _item(account), "type": "message", "role": "assistant", "status": status, "content": content}
-
-
-def _call(account: RequestRecord, place: int, call: ToolCall) -> dict[str, Any]:
-    """A call with the name by which its result is sent back."""
-    own = f"{account.request_id}_{place}"
-    told = {"call_id": f"call_{own}", "name": call.name, "arguments": call.arguments}
-    return {"id": f"fc_{own}", "type": "function_call", "status": "completed", **told}
-
-
-def _chosen(body: ResponseBody) -> Any:
-    """The choice among functions as it was asked for."""
-    chosen = body.tool_choice or "auto"
-    return chosen if isinstance(chosen, str) else chosen.model_dump()
-
-
-def _response_usage(account: RequestRecord) -> dict[str, Any]:
-    read, written = account.answer.prompt_tokens, account.answer.completion_tokens
-    return {
-        "input_tokens": read,
-        "input_tokens_details": {"cached_tokens": account.answer.cached_tokens},
-        "output_tokens": written,
-        "output_tokens_details": {"reasoning_tokens": account.answer.reasoning_tokens},
-        "total_tokens": read + written,
-    }
+def _message(record: RequestRecord, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"id": _item(record), "type": "message", "role": "assistant", "status": status, "content": content}

@@ -34,7 +34,7 @@ from tailorbird.auth.log_seal import (
 )
 from tailorbird.auth.policy import ROLES_FOR, Action, authorise, demand_enabled
 from tailorbird.auth.request_checks import ConcurrencyLimit, Throttle, network_of
-from tailorbird.auth.signing import issue_api_key, key_id_of, secret_matches, sign, signed_bytes, verify
+from tailorbird.auth.signing import issue_api_key, key_id_of, secret_matches, sign, signed_bytes, verify, verify_sent
 
 __all__ = [
     "ROLES_FOR",
@@ -76,5 +76,6 @@ __all__ = [
     "signing",
     "verifier_key",
     "verify",
+    "verify_sent",
     "write_key_file",
 ]

@@ -9,7 +9,6 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -43,17 +42,33 @@ def create_key(path: Path, passphrase: str | None = None) -> str:
     key = Ed25519PrivateKey.generate()
     protection: KeySerializationEncryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
     private_folder(path.parent)
-    _write_exclusively(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection))
+    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_FILE)
+    except FileExistsError:
+        raise Conflict(f"a key file {path.name} exists already", "use that key, or choose another file") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        flush(file)
     return public_key(key)
 
 
 def load_key(path: Path, passphrase: str | None = None) -> PrivateKey:
     """The private key at ``path``.
 
-    Raises NotFound, Forbidden (others may read the file: ``key_readable``; this user may not: ``key_unreadable``), Unauthenticated (the
+    Raises NotFound, Forbidden (others may read the file, or this user may not), Unauthenticated (the
     passphrase is missing or wrong), Corrupt (not an Ed25519 key in PEM form).
     """
-    return _parse(path, _read_private(path), passphrase)
+    # The bytes of a file that nobody else can read.
+    try:
+        mode, data = _read(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise NotFound(f"there is no key file {path}", "name the key file with --key, or make an identity", code="key_missing") from None
+    except PermissionError:
+        raise Forbidden(f"the key file {path.name} cannot be read by this user", "act as its owner") from None
+    if mode & EVERYBODY_ELSE:
+        raise Forbidden(f"the key file {path.name} is open to others (mode {mode:04o})", f"close it: chmod 600 {path}")
+    return _parse(path, data, passphrase)
 
 
 def _parse(path: Path, pem: bytes, passphrase: str | None) -> PrivateKey:
@@ -70,24 +85,15 @@ def _parse(path: Path, pem: bytes, passphrase: str | None) -> PrivateKey:
     return key
 
 
-@dataclass(frozen=True)
-class KeyFile:
-    """A private key without a passphrase in a file. ``public_key`` is empty where this user may not read it; ``is_open``: others may."""
-
-    public_key: str
-    is_open: bool = False
-
-
-def examine_key(path: Path) -> KeyFile | None:
-    """The key at ``path``, whoever may read it; None for one under a passphrase, and for what is no key."""
+def examine_key(path: Path) -> str | None:
+    """The public key (base64) of the key at ``path`` without a passphrase, whoever may read it; empty where this user may not, None for one
+    under a passphrase, and for what is no key."""
     try:
-        mode, pem = _read(path)
-        key = _parse(path, pem, None)
+        return public_key(_parse(path, _read(path)[1], None))
     except PermissionError:
-        return KeyFile("")
+        return ""
     except (OSError, Unauthenticated, Corrupt):
         return None
-    return KeyFile(public_key(key), bool(mode & EVERYBODY_ELSE))
 
 
 def public_key(key: PrivateKey) -> str:
@@ -118,7 +124,6 @@ def check_key(key: PrivateKey, identity: Identity) -> None:
         raise Forbidden(
             f"this key is not the key of {identity.name}",
             f"act with the key file that was made for {identity.name}, or act as the identity that the key belongs to",
-            code="key_mismatch",
         )
 
 
@@ -143,45 +148,21 @@ def _no_public_key() -> InvalidInput:
     )
 
 
-def _write_exclusively(path: Path, data: bytes) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_FILE)
-    except FileExistsError:
-        raise Conflict(f"a key file {path.name} exists already", "use that key, or choose another file", code="key_exists") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        flush(file)
-
-
 def _read(path: Path) -> tuple[int, bytes]:
     """Mode and bytes of a file, both of the opened file itself."""
     with path.open("rb") as file:
         return stat.S_IMODE(os.fstat(file.fileno()).st_mode), file.read()
 
 
-def _read_private(path: Path) -> bytes:
-    """The bytes of a file that nobody else can read."""
-    try:
-        mode, data = _read(path)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise NotFound(f"there is no key file {path}", "name the key file with --key, or make an identity", code="key_missing") from None
-    except PermissionError:
-        raise Forbidden(f"the key file {path.name} cannot be read by this user", "act as its owner", code="key_unreadable") from None
-    if mode & EVERYBODY_ELSE:
-        raise Forbidden(f"the key file {path.name} is open to others (mode {mode:04o})", f"close it: chmod 600 {path}", code="key_readable")
-    return data
-
-
 def _passphrase_error(path: Path, passphrase: str | None) -> Unauthenticated:
     what = "does not open with this passphrase" if passphrase else "is protected by a passphrase"
-    return Unauthenticated(f"the key file {path.name} {what}", "give the passphrase it was made with", code="passphrase_wrong")
+    return Unauthenticated(f"the key file {path.name} {what}", "give the passphrase it was made with")
 
 
 def _not_a_key(path: Path) -> Corrupt:
     return Corrupt(
         f"the key file {path.name} does not hold an Ed25519 private key",
         "restore it from a backup, or make a new identity",
-        code="key_invalid",
     )
 
 
@@ -220,7 +201,6 @@ class WorkspaceKeys:
             raise Forbidden(
                 f"the tenants' keys were wrapped by another kind of key service ({scheme[:20]})",
                 "set the setting encryption to what it was, or restore the settings of the workspace",
-                code="workspace_key_wrong",
             )
         if number not in self._keys:
             self._take()
@@ -228,7 +208,6 @@ class WorkspaceKeys:
             raise Forbidden(
                 f"{self._name} does not hold the key that wrapped this tenant's: {number[:8]} is needed",
                 "put the former key back, on a line after the newest",
-                code="workspace_key_wrong",
             )
         try:
             return unseal_bytes(base64.urlsafe_b64decode(text), self._keys[number], context.encode())
@@ -264,7 +243,7 @@ def open_key_variable(variable: str, environment: Mapping[str, str] = os.environ
 def _keys_in(place: Path) -> Sequence[bytes]:
     try:
         if is_open_to_others(place):
-            raise Forbidden(f"the key file {place} is open to others", f"close it: chmod 400 {place}", code="key_readable")
+            raise Forbidden(f"the key file {place} is open to others", f"close it: chmod 400 {place}")
         text = place.read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:
         raise NotFound(
@@ -274,7 +253,7 @@ def _keys_in(place: Path) -> Sequence[bytes]:
         ) from None
     except OSError as error:
         hint = "give this user the right to read it"
-        raise Forbidden(f"the key file {place} cannot be read: {error.strerror}", hint, code="key_unreadable") from error
+        raise Forbidden(f"the key file {place} cannot be read: {error.strerror}", hint) from error
     return _parsed(text, str(place))
 
 
@@ -304,7 +283,7 @@ def _write_new(place: Path, lines: Sequence[str]) -> None:
     try:
         handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_READS)
     except FileExistsError:
-        raise Conflict(f"there is a key file {place} already", "it is never replaced: move it away first", code="key_exists") from None
+        raise Conflict(f"there is a key file {place} already", "it is never replaced: move it away first") from None
     with os.fdopen(handle, "w", encoding="ascii") as file:
         file.write("".join(f"{line}\n" for line in lines))
         flush(file)
@@ -319,9 +298,7 @@ def _parsed(text: str, where: str) -> list[bytes]:
         except (binascii.Error, ValueError):
             keys.append(b"")
     if not keys or any(len(key) != KEY for key in keys):
-        raise InvalidInput(
-            f"{where} holds no keys", f"one a line, newest first: {KEY} random bytes in URL-safe base64", code="workspace_key_invalid"
-        )
+        raise InvalidInput(f"{where} holds no keys", f"one a line, newest first: {KEY} random bytes in URL-safe base64")
     return keys
 
 

@@ -18,14 +18,14 @@ from threading import Lock
 from tailorbird.auth.identity_keys import PrivateKey, create_key, load_key, public_key
 from tailorbird.auth.signing import sign, signed_bytes
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.crypto.signed_notes import ED25519, check_note, checkpoint_text, is_signed, key_hash
+from tailorbird.crypto.log_verification import ED25519, check_note, checkpoint_text, is_signed, key_hash
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound
 from tailorbird.domain.event import Checkpoint, LogEntry, LogHead
 from tailorbird.system.files import OWNER_FILE
 
 
 class KeyFileSealer:
-    """Implements ``ports.events.LogSealer`` with the files ``keys/log.key``, ``keys/log.pub`` and ``log.sealed`` of a workspace."""
+    """Seals the ledger's log with the files ``keys/log.key``, ``keys/log.pub`` and ``log.sealed`` of a workspace."""
 
     def __init__(self, workspace: Path) -> None:
         self._private = workspace / "keys" / "log.key"
@@ -175,7 +175,6 @@ def make_checkpoint(origin: str, size: int, root_hex: str, key: PrivateKey, at: 
         raise InvalidInput(
             "a checkpoint needs a name without spaces or plus signs, a size and a SHA-256 root in hex",
             "sign the size and root that the log states",
-            code="checkpoint_malformed",
         )
     text = checkpoint_text(origin, size, root_hex)
     blob = key_hash(origin, public_key(key)) + key.sign(text.encode())

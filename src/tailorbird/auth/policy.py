@@ -27,7 +27,6 @@ class Action(StrEnum):
     APPROVE = "release.approve"
     REJECT = "release.reject"
     JUDGE = "release.judge"
-    ASK_JUDGE = "release.ask_judge"
     STAGE = "release.stage"
     PROMOTE = "release.promote"
     ROLLBACK = "release.rollback"
@@ -81,7 +80,6 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.APPROVE: _DECIDERS,
     Action.REJECT: _DECIDERS,
     Action.JUDGE: _DECIDERS,
-    Action.ASK_JUDGE: _DECIDERS,
     Action.STAGE: frozenset({Role.OPERATOR}),
     Action.PROMOTE: frozenset({Role.OPERATOR}),
     Action.ROLLBACK: frozenset({Role.OPERATOR, Role.APPROVER}),
@@ -122,7 +120,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
 def authorise(identity: Identity, action: Action) -> None:
     """Returns when one of the identity's roles allows ``action``.
 
-    Raises Forbidden: ``identity_disabled``, ``identity_pending``, or ``role_missing`` naming the roles that may.
+    Raises Forbidden: ``identity_disabled``, a second signature is missing, or ``role_missing`` naming the roles that may.
     """
     demand_enabled(identity)
     allowed = ROLES_FOR[action]
@@ -136,12 +134,11 @@ def authorise(identity: Identity, action: Action) -> None:
 
 
 def demand_enabled(identity: Identity) -> None:
-    """Returns when the identity may act at all. Raises Forbidden (``identity_disabled``, ``identity_pending``)."""
+    """Returns when the identity may act at all. Raises Forbidden."""
     if identity.disabled_at is not None:
         raise Forbidden(f"{identity.name} is disabled", "act as another, or ask an admin to add a new identity", code="identity_disabled")
     if identity.pending:
         raise Forbidden(
             f"{identity.name} waits for the signature of a second admin",
             f"ask another admin to run: tailorbird identity confirm {identity.name}",
-            code="identity_pending",
         )

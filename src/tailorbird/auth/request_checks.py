@@ -7,9 +7,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
 from threading import Lock
-from typing import Literal, TypedDict
 from urllib.parse import urlsplit
 
 from tailorbird.domain.errors import Exhausted, InvalidInput
@@ -118,36 +116,12 @@ class ConcurrencyLimit:
         )
 
 
-#: The cookie that holds a session's secret, and the header that no page of another site can add.
-COOKIE, OWN_HEADER = "tailorbird_session", "x-tailorbird-csrf"
-
 _PORTS = {"http": 80, "https": 443}
 
 
-class CookieSettings(TypedDict):
-    """Cookie attributes, as web frameworks name them."""
-
-    path: str
-    httponly: bool
-    samesite: Literal["strict"]
-    secure: bool
-
-
-def cookie_settings(*, secure: bool) -> CookieSettings:
-    """Attributes of session cookies: HttpOnly, SameSite=Strict, and Secure where the connection is encrypted."""
-    return {"path": "/", "httponly": True, "samesite": "strict", "secure": secure}
-
-
-def cookie_seconds(lasts: timedelta) -> int:
-    """Max-Age in seconds of the cookie of a session that lasts so long."""
-    return int(lasts.total_seconds())
-
-
 def sent_by_own_page(headers: Mapping[str, str]) -> bool:
-    """True when the header that only our own pages and programs can add says so, or the browser does: by ``sec-fetch-site``, or by
-    ``origin`` where it does not send the former (over a connection that is not encrypted)."""
-    if headers.get(OWN_HEADER) == "1":
-        return True
+    """True when the browser says that a page of ours sent this: by ``sec-fetch-site``, or by ``origin`` where it does not send the former
+    (over a connection that is not encrypted)."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
@@ -165,6 +139,6 @@ def origin_of(url: str) -> str:
     except ValueError:
         parts, host, port = urlsplit(""), "", None
     if parts.scheme not in _PORTS or not host:
-        raise InvalidInput(f"{url[:200]} is not the address of a server", "write it as https://host:port", code="server_address")
+        raise InvalidInput(f"{url[:200]} is not the address of a server", "write it as https://host:port")
     shown = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown}" + (f":{port}" if port and port != _PORTS[parts.scheme] else "")

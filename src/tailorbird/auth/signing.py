@@ -10,7 +10,7 @@ import secrets
 from datetime import datetime
 
 from tailorbird.auth.identity_keys import PrivateKey, public_key
-from tailorbird.crypto.signed_notes import is_signed
+from tailorbird.crypto.log_verification import is_signed
 from tailorbird.domain.errors import Corrupt, InvalidInput, Unauthenticated
 from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Identity, Scope, Signature
 from tailorbird.domain.value import Digest
@@ -29,7 +29,6 @@ def signed_bytes(purpose: str, digest: Digest) -> bytes:
         raise InvalidInput(
             "a signature needs a purpose in lower case and a sha256 digest",
             "sign a digest as sha256:<64 hexadecimal digits>",
-            code="unsignable",
         )
     return f"tailorbird/{purpose}/v1\n{digest}\n".encode()
 
@@ -64,6 +63,14 @@ def verify(signature: Signature, *, identity: Identity, purpose: str, digest: Di
         raise _invalid(f"does not verify with the key of {identity.name}")
 
 
+def verify_sent(signature: Signature, *, identity: Identity, purpose: str, digest: Digest) -> None:
+    """Checks a signature that was just sent: the present key of ``identity`` alone makes one. Raises InvalidInput."""
+    try:
+        verify(signature, identity=identity.model_copy(update={"former_keys": ()}), purpose=purpose, digest=digest)
+    except Corrupt as error:
+        raise InvalidInput(error.message, f"sign it with the present key of {identity.name}", code="signature_invalid") from None
+
+
 def holds(signature: Signature, key: str, purpose: str, digest: Digest) -> bool:
     """True when ``signature`` was made with the private half of ``key`` (base64) over ``digest`` for ``purpose``."""
     if (signature.public_key, signature.purpose, signature.digest) != (key, purpose, digest):
@@ -92,7 +99,7 @@ def issue_api_key(
 ) -> tuple[ApiKey, str]:
     """A new key and its secret, which is shown once and kept nowhere. Raises InvalidInput when it would have expired already."""
     if expires_at is not None and expires_at <= now:
-        raise InvalidInput("the key would expire before it is made", "give a later date, or none", code="key_expiry")
+        raise InvalidInput("the key would expire before it is made", "give a later date, or none")
     key_id = secrets.token_hex(_ID_BYTES)
     secret = f"tb_{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
     key = ApiKey(
@@ -112,9 +119,7 @@ def key_id_of(secret: str) -> str:
     """Key id claimed by a secret. Raises Unauthenticated when the secret is malformed."""
     match = _SECRET.fullmatch(secret)
     if match is None:
-        raise Unauthenticated(
-            "this is not a tailorbird API key", "send the secret that tailorbird key create printed: tb_<id>_<secret>", code="key_malformed"
-        )
+        raise Unauthenticated("this is not a tailorbird API key", "send the secret that tailorbird key create printed: tb_<id>_<secret>")
     return match["id"]
 
 

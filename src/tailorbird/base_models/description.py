@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import struct
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tailorbird.base_models import hub_source
-from tailorbird.base_models.local_source import job_for, licence_of
+from tailorbird.base_models import sources as hub_source
+from tailorbird.base_models.catalogue import entry_of, pinned
+from tailorbird.base_models.encoder_vectors import ENCODER_FILE, read_encoder
 from tailorbird.base_models.model_cache import TEMPLATE_FILE, ModelCache, recorded_digests
-from tailorbird.base_models.revision_pins import entry_of, pinned, pinned_name
+from tailorbird.base_models.sources import job_for, licence_of
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of, plain_json
 from tailorbird.domain.base_model import BaseModelRef, CatalogueEntry, ModelSource
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ledger.artifacts import ArtifactStore
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.system.sandbox import call
-from tailorbird.text.encoder_vectors import ENCODER_FILE, read_encoder
 
 _TOKENIZER_FILES = frozenset(
     {
@@ -57,8 +55,8 @@ OpenReader = Callable[[], ModelReader]
 def describe(folder: Path, name: str, license: str, digests: ModelDigests, open_reader: OpenReader | None = None) -> BaseModelRef:
     """Description of the model in ``folder``.
 
-    Where config and headers show more than blocks of the Llama kind, all alike (other layers or norms, a cap on logits), ``open_reader``
-    is asked. Raises ModelInvalid when config or weights are missing, unreadable, or neither tells the shape.
+    A model of another type than Llama, Mistral and Qwen2 is described by ``open_reader``. Raises ModelInvalid when config or weights are
+    missing, unreadable, or do not give the shape.
     """
     return _described(_shape_of(folder, open_reader), folder, name, license, digests)
 
@@ -80,48 +78,36 @@ def _described(shape: dict[str, Any], folder: Path, name: str, license: str, dig
         raise _undescribed(folder, "its config says what no model can be") from error
 
 
-def describe_config(path: Path, name: str, open_reader: OpenReader) -> BaseModelRef:
-    """Description of a decoder from the config or GGUF file ``path`` alone; digests are of its shape. Raises ModelInvalid."""
-    shape = open_reader().describe(path)
-    digest = digest_of(shape)
-    return _described(plain_json(shape), path, name, "unknown", ModelDigests(tree=digest, tokenizer=digest, chat_template=digest))
-
-
-#: What is told of a shape beside its layers.
+#: Fields of a reference that a shape gives, beside its layers.
 _FACTS = ("parameters", "hidden", "layers", "vocabulary", "context", "intermediate")
+#: Model types whose config alone says what a plan needs: blocks of the Llama kind, all alike.
+_PLAIN = frozenset({"llama", "mistral", "qwen2"})
 
 
 def _shape_of(folder: Path, open_reader: OpenReader | None) -> dict[str, Any]:
     shape: dict[str, Any] = call(job_for(folder, f"{__name__}:shape"))
-    if "told" not in shape and ("beside" not in shape or open_reader is None):
+    if "linear_shapes" in shape:
         return shape
     if open_reader is None:
-        raise _undescribed(folder, shape["told"])
-    return {**shape, **plain_json(open_reader().describe(folder)), "parameters": shape["parameters"]}
+        raise _undescribed(folder, "it is not of the Llama kind")
+    return {**plain_json(open_reader().describe(folder)), "parameters": shape["parameters"]}
 
 
 def shape(given: dict[str, Any]) -> Iterator[Any]:
-    """In a confined process: what the config and the headers of the weights say; ``told`` is why they do not tell all, ``beside`` what
-    there is beside the linear layers of the Llama kind. Raises ModelInvalid."""
+    """In a confined process: parameters by the headers of the weights; sizes and linear layers of an encoder or a plain decoder. Raises
+    ModelInvalid."""
     folder = Path(given["folder"])
     config = _read_config(folder)
-    tensors = dict(_tensors(folder))
-    found: dict[str, Any] = {"parameters": sum(map(math.prod, tensors.values()))}
+    found: dict[str, Any] = {"parameters": sum(math.prod(sides) for _, sides in _tensors(folder))}
     if (folder / ENCODER_FILE).is_file():
-        told = plain_json(read_encoder(folder))
-        yield found | {"encoder": told.pop("description")} | told
+        encoder = plain_json(read_encoder(folder))
+        yield found | {"encoder": encoder.pop("description")} | encoder
         return
-    try:
-        layers = _linear_shapes(config)
-        facts = {key: config[name] for key, name in _NAMES.items()}
-    except (KeyError, TypeError, ZeroDivisionError) as error:
-        yield {**found, "told": f"its config lacks {error}" if isinstance(error, KeyError) else "its config holds no sizes"}
-        return
-    found |= facts | {"linear_shapes": layers}
-    if odd := _other_layer(tensors, layers, facts["layers"]):
-        found["told"] = f"its blocks are of another kind ({odd})"
-    elif beside := _beside(config, tensors):
-        found["beside"] = beside
+    if config.get("model_type") in _PLAIN:
+        try:
+            found |= {key: config[name] for key, name in _NAMES.items()} | {"linear_shapes": _linear_shapes(config)}
+        except (KeyError, TypeError, ZeroDivisionError) as error:
+            raise _undescribed(folder, "its config lacks sizes") from error
     yield found
 
 
@@ -133,41 +119,6 @@ _NAMES = {
     "context": "max_position_embeddings",
     "intermediate": "intermediate_size",
 }
-_IN_BLOCK = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
-
-
-def _other_layer(tensors: dict[str, list[int]], layers: dict[str, tuple[int, int]], blocks: int) -> str | None:
-    """The first matrix in a block that is none of the linear ``layers``; the name of what ``blocks`` blocks of these lack or exceed."""
-    seen: Counter[str] = Counter()
-    for tensor, sides in tensors.items():
-        place = _IN_BLOCK.search(tensor)
-        if place is None or len(sides) < 2:
-            continue
-        name = tensor.removesuffix(".weight").rpartition(".")[2]
-        if int(place[1]) >= blocks or list(reversed(sides)) != list(layers.get(name, ())):
-            return tensor
-        seen[name] += 1
-    return next((name for name in layers if seen and seen[name] != blocks), None)
-
-
-#: Vectors of a Llama block that are no bias, and what a config may say of one, its tokens and its file without a change to what a pass
-#: holds. A key that is not among these (a cap on logits, a scale, a kind of layer) is for the reader that builds the model.
-_BLOCK_NORMS = {"input_layernorm", "post_attention_layernorm"}
-_LLAMA_KEYS = frozenset(
-    {*_NAMES.values(), "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps", "tie_word_embeddings"}
-    | {"attention_bias", "attention_dropout", "mlp_bias", "pretraining_tp", "initializer_range", "rope_theta", "rope_scaling"}
-    | {"rope_parameters", "rope_interleaved", "sliding_window", "use_sliding_window", "max_window_layers", "layer_types"}
-    | {"architectures", "model_type", "_name_or_path", "transformers_version", "transformers.js_config", "dtype", "torch_dtype"}
-    | {"bos_token_id", "eos_token_id", "pad_token_id", "id2label", "label2id", "problem_type", "is_encoder_decoder", "is_llama_config"}
-    | {"use_cache", "return_dict", "output_attentions", "output_hidden_states", "chunk_size_feed_forward"}
-)
-
-
-def _beside(config: dict[str, Any], tensors: dict[str, list[int]]) -> str | None:
-    """The first tensor in a block, or key of the config, that a plain Llama lacks."""
-    vectors = (name for name, sides in tensors.items() if len(sides) < 2 and _IN_BLOCK.search(name) and not name.endswith(".bias"))
-    odd = next((name for name in vectors if name.removesuffix(".weight").rpartition(".")[2] not in _BLOCK_NORMS), None)
-    return odd or next((key for key in config if key not in _LLAMA_KEYS), None)
 
 
 def register_base(
@@ -201,14 +152,20 @@ def register_base(
     tokenizer = digest_of({file: digest for file, digest in files.items() if file in _TOKENIZER_FILES})
     digests = ModelDigests(tree=tree, tokenizer=tokenizer, chat_template=files.get(TEMPLATE_FILE, digest_bytes(b"")))
     entry = entry_of(name, pins or folder.parent) or pinned(name, folder.parent)
-    return _described(shape, folder, pinned_name(entry) if entry else name, entry.license if entry else "unknown", digests)
+    return _described(
+        shape,
+        folder,
+        (f"hf://{entry.source.location}@{entry.source.version}" if entry.source.kind == "hub" else entry.name) if entry else name,
+        entry.license if entry else "unknown",
+        digests,
+    )
 
 
 def count_parameters(folder: Path) -> int:
     """Number of parameters of the weights in ``folder``, in one file or several. Raises ModelInvalid when they cannot be read."""
     found = call(job_for(folder, f"{__name__}:parameters"))
     if type(found) is not int:
-        raise ModelInvalid(f"{folder.name} has no readable weights", "pull the model again", code="model_weights")
+        raise ModelInvalid(f"{folder.name} has no readable weights", "pull the model again", code="model_unreadable")
     return found
 
 
@@ -241,7 +198,7 @@ def _tensor_shapes(path: Path) -> dict[str, list[int]]:
             header = json.loads(stream.read(min(length, _HEADER_LIMIT)))
         return {name: _sides(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
     except (OSError, ValueError, RecursionError, struct.error, KeyError, TypeError, AttributeError) as error:
-        raise ModelInvalid(f"{path.parent.name} has no readable {path.name}", "pull the model again", code="model_weights") from error
+        raise ModelInvalid(f"{path.parent.name} has no readable {path.name}", "pull the model again", code="model_unreadable") from error
 
 
 def _sides(shape: Any) -> list[int]:
@@ -271,7 +228,7 @@ def _undescribed(folder: Path, why: str) -> ModelInvalid:
     return ModelInvalid(
         f"the model in {folder.name} cannot be described: {why}",
         "give a decoder in Hugging Face form whose architecture the installed transformers (tailorbird[local]) knows",
-        code="model_family",
+        code="model_unsupported",
     )
 
 

@@ -71,7 +71,11 @@ def make_once(folder: Path, fill: Callable[[Path], None], progress: Callable[[st
         private_folder(partial)
         try:
             fill(partial)
-            _write_record(folder, partial)
+            record = {path.name: {"digest": digest_file(path), "size": path.stat().st_size} for path in sorted(partial.iterdir())}
+            target = _record_path(folder)
+            draft = target.with_suffix(".json.partial")
+            draft.write_text(json.dumps(record, indent=2), encoding="utf-8")
+            draft.replace(target)
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -90,17 +94,14 @@ def with_file(folder: Path, name: str, content: str, progress: Callable[[str], N
     def fill(empty: Path) -> None:
         for path in folder.iterdir():
             if path.name != name:
-                _link(path, empty / path.name)
+                target = empty / path.name
+                try:
+                    target.hardlink_to(path)
+                except OSError:  # a disk without links
+                    shutil.copyfile(path, target)
         (empty / name).write_text(content, encoding="utf-8")
 
     return make_once(folder.with_name(f"{folder.name}-{digest[:32]}"), fill, progress)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError:  # a disk without links
-        shutil.copyfile(source, target)
 
 
 @contextmanager
@@ -146,11 +147,3 @@ def _read_record(folder: Path) -> dict[str, tuple[Digest, int]] | None:
         return {name: (entry["digest"], entry["size"]) for name, entry in content.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _write_record(folder: Path, partial: Path) -> None:
-    record = {path.name: {"digest": digest_file(path), "size": path.stat().st_size} for path in sorted(partial.iterdir())}
-    target = _record_path(folder)
-    draft = target.with_suffix(".json.partial")
-    draft.write_text(json.dumps(record, indent=2), encoding="utf-8")
-    draft.replace(target)

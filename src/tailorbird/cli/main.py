@@ -17,49 +17,58 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
-from tailorbird.cli.groups import CommandGroup
-from tailorbird.cli.invocation import AGAIN, FLAGS, SERVER, SERVER_CA, ExitStatus, Interrupted, SharedOptions, amend, begin
-from tailorbird.cli.plain_text import tell
+from tailorbird.cli.invocation import (
+    AGAIN,
+    FLAGS,
+    SERVER,
+    SERVER_CA,
+    CommandGroup,
+    ExitStatus,
+    Interrupted,
+    SharedOptions,
+    amend,
+    begin,
+    tell,
+)
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.system.build import build_name
 from tailorbird.system.machine import start_no_more_threads_than_cores
-from tailorbird.system.standard_streams import complete_standard_streams
+from tailorbird.system.process import build_name, complete_standard_streams
 
 #: Verb → (module, what it does), in the order of a project.
 VERBS: dict[str, tuple[str, str]] = {
     "init": ("init", "Create a workspace with a tenant, identities and keys."),
-    "models": ("models", "List and download base models; estimate what a machine can train."),
+    "models": ("models", "List and download base models."),
     "data": ("data", "Inspect, curate, correct, compare and prove data; erase a data subject."),
-    "doctor": ("doctor", "Check a training job for faults before it runs."),
-    "plan": ("plan", "Show what adapt would train, at what cost, and why."),
+    "doctor": ("adapt", "Check a training job for faults before it runs."),
+    "plan": ("adapt", "Show what adapt would train, at what cost, and why."),
     "adapt": ("adapt", "Climb the ladder until a candidate meets the objective."),
     "runs": ("runs", "List, show and allow runs."),
-    "evidence": ("evidence", "Show the evidence for a run's decision on one page."),
-    "compare": ("evidence", "Compare two candidates or runs in pairs."),
+    "evidence": ("runs", "Show the evidence for a run's decision on one page."),
+    "compare": ("runs", "Compare two candidates or runs in pairs."),
     "jobs": ("runs", "List, show and cancel queued and running jobs."),
-    "worker": ("worker", "Execute the steps of submitted runs, for every tenant."),
-    "release": ("release", "List, show, verify, approve, reject and stage releases."),
-    "review": ("review", "Review a release's answers blind; show reviewer agreement."),
-    "export": ("export", "Export an approved release as a model or an adapter, also in GGUF."),
-    "promote": ("promote", "Promote a staged release to production."),
-    "rollback": ("promote", "Roll an alias back to the previous release."),
-    "drill": ("rollouts", "Rehearse promotion and rollback of a staged release."),
-    "rollout": ("rollouts", "Start and control guarded progressive rollouts."),
+    "worker": ("serve", "Execute the steps of submitted runs, for every tenant."),
+    "release": ("releases", "List, show, verify, approve, reject and stage releases."),
+    "review": ("releases", "Review a release's answers blind; show reviewer agreement."),
+    "export": ("releases", "Export an approved release as a model or an adapter, also in GGUF."),
+    "promote": ("releases", "Promote a staged release to production."),
+    "rollback": ("releases", "Roll an alias back to the previous release."),
+    "drill": ("releases", "Rehearse promotion and rollback of a staged release."),
+    "rollout": ("releases", "Start and control guarded progressive rollouts."),
     "serve": ("serve", "Serve the OpenAI-compatible API, the control API and the console."),
     "engine": ("serve", "Run the model process that serve starts (internal)."),
-    "watch": ("watch", "Check production for drift, errors and missed targets."),
-    "tenant": ("tenants", "Add, limit, suspend, remove and list tenants."),
-    "endpoint": ("endpoints", "Register, list and remove hosted models."),
-    "key": ("keys", "Create, limit, rotate, revoke and list API keys."),
-    "identity": ("keys", "Add, confirm, disable and list identities; rotate your key."),
-    "feedback": ("feedback", "Record feedback on an answer."),
-    "label": ("feedback", "Label the queue of live answers."),
-    "explain": ("explain", "Trace an answer to its release, evidence, data and approvers."),
-    "audit": ("audit", "Verify, sign, prove and export the tamper-evident log."),
-    "database": ("database", "Make the tables of the database; print its roles for gateway and worker."),
-    "encryption": ("encryption", "Encrypt data at rest; show its state; rotate the workspace key."),
-    "backup": ("backup", "Back up database, artifacts and settings while serving."),
-    "restore": ("backup", "Restore a backup into a new workspace."),
+    "watch": ("production", "Check production for drift, errors and missed targets."),
+    "tenant": ("access", "Add, limit, suspend, remove and list tenants."),
+    "endpoint": ("access", "Register, list and remove hosted models."),
+    "key": ("access", "Create, limit, rotate, revoke and list API keys."),
+    "identity": ("access", "Add, confirm, disable and list identities; rotate your key."),
+    "feedback": ("production", "Record feedback on an answer."),
+    "label": ("production", "Label the queue of live answers."),
+    "explain": ("production", "Trace an answer to its release, evidence, data and approvers."),
+    "audit": ("maintenance", "Verify, sign, prove and export the tamper-evident log."),
+    "database": ("maintenance", "Make the tables of the database; print its roles for gateway and worker."),
+    "encryption": ("maintenance", "Encrypt data at rest; show its state; rotate the workspace key."),
+    "backup": ("maintenance", "Back up database, artifacts and settings while serving."),
+    "restore": ("maintenance", "Restore a backup into a new workspace."),
 }
 
 #: Seconds that threads and exit handlers have to end once the command was interrupted.
@@ -146,7 +155,7 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def tailorbird(  # noqa: PLR0913 - a parameter is an option of the command line
+def tailorbird(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
     workspace: Annotated[
         Path | None, typer.Option("--workspace", "-w", help="Workspace folder. [default: .tailorbird here or in a folder above]")
@@ -193,7 +202,17 @@ def _run(arguments: Sequence[str] | None) -> int:
         tell(f"hint: {error.hint}", err=True)
         sys.exit(ExitStatus.FAILED)
     except ValueError as error:
-        _tell_invalid(error)
+        # An argument that no request can carry (pydantic's error, which is not imported for ``--help``). Raises what is none.
+        if isinstance(error, UnicodeEncodeError):
+            tell("error[invalid_request]: an argument is not UTF-8 text", err=True)
+            tell("hint: write it in UTF-8, or rename the file that it names", err=True)
+        else:
+            faults = getattr(error, "errors", None)
+            if faults is None:
+                raise error
+            first = faults()[0]
+            tell(f"error[invalid_request]: {'.'.join(map(str, first['loc'])) or 'the request'}: {first['msg']}", err=True)
+            tell("hint: see --help of the command", err=True)
         sys.exit(ExitStatus.FAILED)
     except OSError as error:
         tell(f"error[system]: {error.filename or 'the system'}: {error.strerror or type(error).__name__}", err=True)
@@ -222,20 +241,6 @@ def _leave(status: int) -> NoReturn:
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(status)
-
-
-def _tell_invalid(error: ValueError) -> None:
-    """An argument that no request can carry (pydantic's error, which is not imported for ``--help``). Raises what is none."""
-    if isinstance(error, UnicodeEncodeError):
-        tell("error[invalid_request]: an argument is not UTF-8 text", err=True)
-        tell("hint: write it in UTF-8, or rename the file that it names", err=True)
-        return
-    faults = getattr(error, "errors", None)
-    if faults is None:
-        raise error
-    first = faults()[0]
-    tell(f"error[invalid_request]: {'.'.join(map(str, first['loc'])) or 'the request'}: {first['msg']}", err=True)
-    tell("hint: see --help of the command", err=True)
 
 
 if __name__ == "__main__":

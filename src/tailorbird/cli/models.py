@@ -6,36 +6,13 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.groups import command_group
-from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import CommandSession, err, new_session, open_session, out, print_json, print_table
-from tailorbird.domain.errors import NotFound
-from tailorbird.domain.plan import ModelFit
-from tailorbird.planning import FitQuestion
-from tailorbird.reporting import fit_table, human_count
-from tailorbird.settings import find_workspace, settings_without_workspace
-from tailorbird.usecases.base_models import ModelOffer, fit_model, fit_named, list_models, pull_model
-from tailorbird.usecases.registry import validated
-from tailorbird.wiring import open_fitting
+from tailorbird.cli.invocation import command_group
+from tailorbird.cli.session import err, list_verb, open_session, show
+from tailorbird.reporting.tables import human_count
+from tailorbird.sdk.progress import ProgressDisplay
+from tailorbird.usecases.base_models import ModelOffer, list_models, pull_model
 
-models = command_group()
-
-
-@models.callback()
-def _models() -> None:
-    """List and download base models; estimate what a machine can train."""
-
-
-@models.command("list")
-def _list() -> None:
-    """List base models, encoders among them, and their local state. Those of the package index need no hub."""
-    session = open_session()
-    known = session.ask(list_models).models
-    if session.as_json:
-        print_json(known)
-        return
-    rows = [(m.name, m.title, m.license, human_count(m.parameters), _kind(m), m.source, "here" if m.here else "not fetched") for m in known]
-    print_table(("name", "model", "licence", "parameters", "kind", "from", "state"), rows)
+models = command_group("List and download base models.")
 
 
 def _kind(model: ModelOffer) -> str:
@@ -43,6 +20,22 @@ def _kind(model: ModelOffer) -> str:
     if not model.width:
         return model.role
     return f"{model.role}: {model.width} numbers, {model.max_tokens:,} tokens{f', {model.languages}' if model.languages else ''}"
+
+
+list_verb(
+    models,
+    list_models,
+    {
+        "name": "name",
+        "model": "title",
+        "licence": "license",
+        "parameters": lambda one: human_count(one.parameters),
+        "kind": _kind,
+        "from": "source",
+        "state": lambda one: "here" if one.here else "not fetched",
+    },
+    "List base models, encoders among them, and their local state. Those of the package index need no hub.",
+)
 
 
 @models.command("pull")
@@ -53,44 +46,7 @@ def _pull(
     session = open_session()
     with ProgressDisplay(err) as progress:
         folder = pull_model(session.deps, session.actor(), name, progress)
-    print_json({"name": name, "folder": str(folder)}) if session.as_json else out.print(str(folder), markup=False)
-
-
-Length = Annotated[int | None, typer.Option("--length", help="Tokens of a row. Default: 1024, or the context.", show_default=False)]
-PassTokens = Annotated[
-    int | None, typer.Option("--batch-tokens", help="Tokens of a forward pass. Default: as planned.", show_default=False)
-]
-Methods = Annotated[list[str] | None, typer.Option("--method", help="lora, qlora or full; may be repeated.", show_default=False)]
-Memory = Annotated[float | None, typer.Option("--memory", help="Memory of this machine in GiB, instead of its own.", show_default=False)]
-
-
-@models.command("fit")
-def _fit(
-    name: Annotated[str, typer.Argument(help="Pulled model, folder with config.json, config file, or .gguf file.", metavar="MODEL")],
-    length: Length = None,
-    batch_tokens: PassTokens = None,
-    rank: Annotated[int, typer.Option("--rank", help="Rank of the adapters.")] = 16,
-    methods: Methods = None,
-    memory: Memory = None,
-) -> None:
-    """Estimate memory and speed of training a base model here and on common GPUs, from its config alone. Needs no workspace."""
-    session = new_session()
-    asked = {"length": length, "batch_tokens": batch_tokens, "rank": rank, "memory": memory}
-    question = validated(FitQuestion, asked | ({"methods": methods} if methods else {}))
-    found = _fitted(session, name, question)
-    print_json(found) if session.as_json else out.print(fit_table(found))
-
-
-def _fitted(session: CommandSession, name: str, question: FitQuestion) -> ModelFit:
-    """As an identity of the workspace, where there is one; of no workspace nothing is read."""
-    session.refuse_server()
-    try:
-        find_workspace(session.workspace)
-    except NotFound:
-        if session.workspace is not None:
-            raise
-        return fit_named(*open_fitting(settings_without_workspace()), name, question)
-    return fit_model(session.deps, session.actor(), name, question)
+    show({"name": name, "folder": str(folder)}, str(folder))
 
 
 apps = {"models": models}

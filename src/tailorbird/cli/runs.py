@@ -1,63 +1,50 @@
-"""``tailorbird runs`` and ``tailorbird jobs``: what was tried, what is being done, and how it stands."""
+"""``tailorbird runs``, ``jobs``, ``evidence`` and ``compare``: what was tried, what is being done, and on what grounds."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tailorbird.cli.groups import command_group
-from tailorbird.cli.session import open_session, out, print_json, print_table, say, show_remedies
-from tailorbird.crypto.canonical_json import short
+from tailorbird.cli.invocation import command, command_group, tell
+from tailorbird.cli.session import (
+    CommandSession,
+    answer,
+    demand_ending,
+    json_text,
+    list_verb,
+    open_session,
+    out,
+    print_table,
+    say,
+    show,
+    show_remedies,
+)
+from tailorbird.domain.errors import NotFound
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.run import Step
-from tailorbird.reporting import human_seconds
-from tailorbird.usecases.runs.run_queries import Job, cancel_run, list_jobs, list_runs, show_job, show_run
-from tailorbird.usecases.steps import rung_approval
+from tailorbird.reporting.documents import evidence_markdown
+from tailorbird.reporting.tables import RUN_COLUMNS, STEP_COLUMNS, contrast_table, document_html, human_seconds
+from tailorbird.usecases.runs import queries
+from tailorbird.usecases.runs.queries import Job, cancel_run, list_jobs, list_runs, show_evidence, show_job, show_run
 
-runs = command_group()
-jobs = command_group()
+runs = command_group("List, show and allow runs.")
+jobs = command_group("List, show and cancel queued and running jobs.")
 Reason = Annotated[str, typer.Option("--reason", help="Reason, for the audit log.")]
 RunArgument = Annotated[str, typer.Argument(help="Id of the run, or its prefix.", metavar="RUN")]
 
 
-@runs.callback()
-def _runs() -> None:
-    """List, show and allow runs."""
-
-
-@jobs.callback()
-def _jobs() -> None:
-    """List, show and cancel queued and running jobs."""
-
-
-@runs.command("list")
-def _list_runs(
-    limit: Annotated[int, typer.Option(help="Number of newest runs.", min=1, max=1000)] = 50,
-) -> None:
-    """List the tenant's runs, newest first."""
-    session = open_session()
-    page = session.ask(list_runs, limit=limit)
-    if session.as_json:
-        print_json(page.runs)
-        return
-    rows = [(run.id, run.objective_name, run.state.word, run.created_by, f"{run.created_at:%Y-%m-%d %H:%M}") for run in page.runs]
-    print_table(("run", "objective", "state", "by", "since"), rows)
-    if page.total > len(page.runs):
-        say(f"{page.total - len(page.runs)} older runs: --limit N")
+list_verb(runs, list_runs, RUN_COLUMNS, "List the tenant's runs, newest first.", newest="runs")
 
 
 @runs.command("show")
 def _show_run(run: RunArgument) -> None:
     """Show a run's steps."""
-    session = open_session()
-    report = session.ask(show_run, run=run)
-    if session.as_json:
-        print_json(report)
-        return
+    report = open_session().ask(show_run, run=run)
+    answer(report)
     say(f"run {report.run.id} of {report.run.objective_name}: {report.run.state.word}")
-    rows = [(s.name, s.state.value, f"{s.seconds:.1f} s", short(s.result) if s.result else (s.error or "")) for s in report.steps]
-    print_table(("step", "state", "time", "result"), rows)
+    print_table(STEP_COLUMNS, report.steps)
     for name, origin in report.reused.items():
         say(f"{name}: reused from run {origin.run}, {human_seconds(origin.seconds)} then ({origin.at:%Y-%m-%d %H:%M} UTC)")
     for step in report.steps:
@@ -70,52 +57,41 @@ def _show_run(run: RunArgument) -> None:
 @runs.command("allow")
 def _allow(run: RunArgument, reason: Reason = "") -> None:
     """Allow full fine-tuning for a high-risk run. Its author cannot."""
-    session = open_session()
-    found = session.ask(rung_approval.allow, run=run, rung=RungKind.FULL, reason=reason)
-    if session.as_json:
-        print_json(found)
-        return
-    out.print(f"run {found.run} may climb {found.rung.value}; its author adapts again", markup=False)
+    found = open_session().ask(queries.allow, run=run, rung=RungKind.FULL, reason=reason)
+    show(found, f"run {found.run} may climb {found.rung.value}; its author adapts again")
 
 
-@jobs.command("list")
-def _list_jobs() -> None:
-    """List queued and running jobs."""
-    session = open_session()
-    found = session.ask(list_jobs)
-    if session.as_json:
-        print_json(found.jobs)
-        return
-    rows = [(j.run.id, j.run.objective_name, _state(j), j.step.name if j.step else "", _how_far(j.step)) for j in found.jobs]
-    print_table(("run", "objective", "state", "step", "how far"), rows)
+list_verb(
+    jobs,
+    list_jobs,
+    {
+        "run": "run.id",
+        "objective": "run.objective_name",
+        "state": lambda job: _state(job),
+        "step": lambda job: job.step and job.step.name,
+        "how far": lambda job: _how_far(job.step),
+    },
+    "List queued and running jobs.",
+)
 
 
 @jobs.command("show")
 def _show_job(run: RunArgument) -> None:
     """Show a job's progress and its worker."""
-    session = open_session()
-    found = session.ask(show_job, run=run)
-    if session.as_json:
-        print_json(found)
-        return
-    out.print(
-        f"run {found.run.id} of {found.run.objective_name}: {_state(found)}, {found.done} steps done in {found.seconds:.0f} s", markup=False
-    )
+    found = open_session().ask(show_job, run=run)
+    answer(found)
+    out.print(f"run {found.run.id} of {found.run.objective_name}: {_state(found)}, {found.done} steps done in {found.seconds:.0f} s")
     if found.step is not None:
         holder = f" by {found.step.owner}, attempt {found.step.attempts}" if found.working else ""
-        out.print(f"step {found.step.name}{holder}: {_how_far(found.step) or found.step.state.value}", markup=False)
+        out.print(f"step {found.step.name}{holder}: {_how_far(found.step) or found.step.state.value}")
         _say_why(found.step)
 
 
 @jobs.command("cancel")
 def _cancel(run: RunArgument) -> None:
     """Cancel a run. The current step stops within seconds; finished steps are kept, and adapt resumes there."""
-    session = open_session()
-    cancelled = session.ask(cancel_run, run=run)
-    if session.as_json:
-        print_json(cancelled)
-        return
-    out.print(f"run {cancelled.id} of {cancelled.objective_name} is {cancelled.state.word}", markup=False)
+    cancelled = open_session().ask(cancel_run, run=run)
+    show(cancelled, f"run {cancelled.id} of {cancelled.objective_name} is {cancelled.state.word}")
 
 
 def _say_why(step: Step) -> None:
@@ -139,4 +115,50 @@ def _how_far(step: Step | None) -> str:
     return f"{seen.text}{counted}{loss}"
 
 
-apps = {"runs": runs, "jobs": jobs}
+evidence = command()
+compare = command()
+
+
+@evidence.command()
+def _evidence(
+    run: Annotated[str, typer.Argument(help="Id of the run, or its prefix; the newest where none is named.", metavar="[RUN]")] = "",
+    to: Annotated[Path | None, typer.Option("--to", help="File to write: .html, .json, or Markdown in .md or .txt.")] = None,
+) -> None:
+    """Show the evidence for a run's decision on one page: ladder, intervals, costs, forgetting, and rungs not tried."""
+    demand_ending(to, ".html", ".json", ".md", ".txt")
+    session = open_session()
+    facts = session.ask(show_evidence, run=run or _newest(session))
+    if to is None:
+        answer(facts)
+        tell(evidence_markdown(facts))
+    else:
+        form = to.suffix.lower()
+        page = json_text(facts) if form == ".json" else evidence_markdown(facts)
+        page = document_html(page) if form == ".html" else page
+        to.write_text(page, encoding="utf-8")
+        say(f"written to {to}")
+
+
+def _newest(session: CommandSession) -> str:
+    """The tenant's newest run. Raises NotFound."""
+    newest = session.ask(list_runs, limit=1).runs
+    if not newest:
+        raise NotFound("there is no run yet", "make one: tailorbird adapt OBJECTIVE", code="run_missing")
+    say(f"run {newest[0].id} of {newest[0].objective_name}, the newest")
+    return newest[0].id
+
+
+@compare.command()
+def _compare(
+    one: Annotated[str, typer.Argument(help="Run (its chosen candidate), RUN:RUNG, or digest of a candidate or release.", metavar="A")],
+    other: Annotated[str, typer.Argument(help="Second one, named likewise.", metavar="B")],
+) -> None:
+    """Compare two candidates, in pairs over shared items: intervals, costs, forgetting."""
+    found = open_session().ask(queries.compare, one=one, other=other)
+    answer(found)
+    out.print(contrast_table(found))
+    for remark in found.remarks:
+        out.print(f"  · {remark}")
+
+
+apps = {"runs": runs, "jobs": jobs, "evidence": evidence, "compare": compare}

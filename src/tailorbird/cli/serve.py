@@ -1,7 +1,8 @@
-"""``tailorbird serve``, and the engine process it starts."""
+"""``tailorbird serve``, the engine process that it starts, and ``tailorbird worker``."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,19 +11,16 @@ from typing import Annotated
 import typer
 
 from tailorbird import wiring
-from tailorbird.cli.groups import command
-from tailorbird.cli.invocation import shared_options
-from tailorbird.cli.session import open_session
-from tailorbird.processes import (
-    Listening,
-    LogFormat,
-    run_engine,
-    run_gateway,
-    run_gateway_with_drivers,
-    take_secret,
-    tls_of,
-)
+from tailorbird.cli.invocation import command, shared_options
+from tailorbird.cli.session import err, open_session
+from tailorbird.processes.engine_process import run_engine, take_secret
+from tailorbird.processes.gateway import Listening, run_gateway
+from tailorbird.processes.http_servers import tls_of
+from tailorbird.processes.logs import LogFormat, set_up_logging
+from tailorbird.processes.worker import StepWorker, run_schedules, worker_schedules
+from tailorbird.sdk.progress import ProgressDisplay
 from tailorbird.settings import Settings
+from tailorbird.usecases import Progress
 from tailorbird.usecases.maintenance.backup import demand_undamaged
 
 #: How long a change asked for over HTTP waits for another writer of the record.
@@ -60,10 +58,8 @@ def _serve(
     )
     keep_former = timedelta(seconds=settings.keep_former_seconds)
     outside = wiring.open_outside_drivers(settings, session.deps)
-    if outside:
-        run_gateway_with_drivers(session.deps, listening, outside, keep_former, settings.engine_url)
-    else:
-        run_gateway(session.deps, listening, wiring.open_driver, keep_former=keep_former)
+    replicas = dict(zip(settings.engine_url, outside, strict=True)) if outside else None
+    run_gateway(session.deps, listening, wiring.open_driver, keep_former=keep_former, replicas=replicas)
 
 
 def _file(settings: Settings, path: str) -> Path | None:
@@ -81,4 +77,28 @@ def _engine(
     run_engine(session.deps, place, take_secret(), log_format or session.settings.log_format)
 
 
-apps = {"serve": serve, "engine": engine}
+worker = command()
+
+
+@worker.command()
+def _worker(
+    once: Annotated[bool, typer.Option("--once", help="Exit when the queue is empty.")] = False,
+    log_format: Annotated[LogFormat | None, typer.Option("--log-format", help="Log format. [default: text]")] = None,
+) -> None:
+    """Execute submitted runs of every tenant, step by step; workers share the queue. Ctrl-C releases the current step and exits.
+
+    Acts as the identity `worker` of each tenant, whose key must be in the workspace. Also signs and ships log checkpoints and monitors
+    production on the configured schedule, except with --once.
+    """
+    shared_options().refuse("worker", "who", "key", "as_json")
+    session = open_session()
+    demand_undamaged(session.deps)
+    form, deps = log_format or session.settings.log_format, session.deps
+    log = set_up_logging("worker", form)
+    log.info("waiting for runs; submit one with: tailorbird adapt OBJECTIVE --detach")
+    told = ProgressDisplay(err, waits=True) if form == "text" else nullcontext(Progress(tell=log.info))
+    with told as progress, nullcontext() if once else run_schedules(worker_schedules(deps)):
+        StepWorker(deps, progress, log.info, once=once).run()
+
+
+apps = {"serve": serve, "engine": engine, "worker": worker}

@@ -10,9 +10,8 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import singledispatch
 from itertools import chain
-from typing import Protocol
+from typing import Any, Protocol
 
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.crypto.merkle import HASH_BYTES, Node
@@ -21,9 +20,8 @@ from tailorbird.domain.deployment import Alias
 from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.event import AnchoredRow, Event
-from tailorbird.domain.identity import ApiKey, Identity, Session, Tenant
-from tailorbird.domain.label_review import Judgement, ModelReview
-from tailorbird.domain.quota import Storage
+from tailorbird.domain.identity import ApiKey, Identity, Session, Storage, Tenant
+from tailorbird.domain.label_review import Judgement
 from tailorbird.domain.release import Look, Release
 from tailorbird.domain.rollout import Rollout
 from tailorbird.domain.run import Run, Step, StepState
@@ -76,11 +74,9 @@ def split_groups(
     return [_group(tenant, f"splits/{objective}/{place}", sorted(rows)) for place, rows in parts.items()]
 
 
-def review_group(tenant: str, release: Digest, judgements: Iterable[Judgement], models: Iterable[ModelReview]) -> RowGroup:
-    """The label review of a release: what people and judge models said."""
-    said = [digest_of(one.model_copy(update={"reason": ""})) for one in judgements]
-    found = [digest_of(one.model_copy(update={"attempts": 0})) for one in models]
-    return _group(tenant, f"review/{release}", [said, found] if said or found else [])
+def review_group(tenant: str, release: Digest, judgements: Iterable[Judgement]) -> RowGroup:
+    """The label review of a release: what people said."""
+    return _group(tenant, f"review/{release}", [digest_of(one.model_copy(update={"reason": ""})) for one in judgements])
 
 
 def erasure_group(tenant: str, erasures: Iterable[Erasure]) -> RowGroup:
@@ -225,13 +221,9 @@ def nodes_over(rows: Mapping[str, Digest]) -> dict[Node, bytes]:
     for place, digest in rows.items():
         buckets.setdefault(bucket_of(place), {})[place] = digest
     leaves = {Node(0, number): _bucket_hash(found) for number, found in buckets.items()}
-    return leaves | _fold(leaves)
-
-
-def _fold(below: Mapping[Node, bytes]) -> dict[Node, bytes]:
-    """The nodes above ``below``, beside which nothing stands."""
+    # The nodes above ``below``, beside which nothing stands.
     made: dict[Node, bytes] = {}
-    present = dict(below)
+    present = dict(leaves)
     for level in range(LEVELS):
         parents = {node.number // _FANOUT for node in present}
         present = {
@@ -241,7 +233,7 @@ def _fold(below: Mapping[Node, bytes]) -> dict[Node, bytes]:
             for parent in parents
         }
         made |= present
-    return made
+    return leaves | made
 
 
 def _bucket_hash(rows: Mapping[str, Digest]) -> bytes:
@@ -262,54 +254,29 @@ EVERY_ROW = "*"
 _NO_ROWS = bytes.fromhex(EMPTY_STATE)
 
 
-@singledispatch
+#: Of each kind of value that is anchored by itself: its tenant, and its name there.
+_ANCHORED: dict[type[Value], Callable[[Any], tuple[str, str]]] = {
+    Tenant: lambda value: (value.name, "tenant"),
+    Identity: lambda value: (value.tenant, f"identity/{value.name}"),
+    ApiKey: lambda value: (value.tenant, f"key/{value.id}"),
+    Session: lambda value: (value.tenant, f"session/{value.id}"),
+    Release: lambda value: (value.content.tenant, f"release/{value.digest}"),
+    Alias: lambda value: (value.tenant, f"alias/{value.path.removeprefix(f'{value.tenant}/')}"),
+    Rollout: lambda value: (value.tenant, f"rollout/{value.id}"),
+}
+
+
 def anchored_row(value: Value | RowGroup) -> AnchoredRow:
     """The name of the row that holds ``value`` within its tenant, and the digest that stands for the row as it is now.
 
-    A release stands for its approvals too, so that none can be added or taken away. Raises TypeError for what is not anchored.
+    A release stands for its approvals too, so that none can be added or taken away. When a session ended is left out: whoever ends one, or
+    revives one, lacks its secret. Raises KeyError for what is not anchored.
     """
-    raise TypeError(f"{type(value).__name__} is not anchored in the log")
-
-
-@anchored_row.register
-def _(value: Tenant) -> AnchoredRow:
-    return AnchoredRow(tenant=value.name, name="tenant", digest=digest_of(value))
-
-
-@anchored_row.register
-def _(value: Identity) -> AnchoredRow:
-    return AnchoredRow(tenant=value.tenant, name=f"identity/{value.name}", digest=digest_of(value))
-
-
-@anchored_row.register
-def _(value: ApiKey) -> AnchoredRow:
-    return AnchoredRow(tenant=value.tenant, name=f"key/{value.id}", digest=digest_of(value))
-
-
-@anchored_row.register
-def _(value: Session) -> AnchoredRow:
-    """When it ended is left out: whoever ends one, or revives one, lacks its secret."""
-    return AnchoredRow(tenant=value.tenant, name=f"session/{value.id}", digest=digest_of(value.model_copy(update={"ended_at": None})))
-
-
-@anchored_row.register
-def _(value: Release) -> AnchoredRow:
-    return AnchoredRow(tenant=value.content.tenant, name=f"release/{value.digest}", digest=digest_of(value))
-
-
-@anchored_row.register
-def _(value: Alias) -> AnchoredRow:
-    return AnchoredRow(tenant=value.tenant, name=f"alias/{value.path.removeprefix(f'{value.tenant}/')}", digest=digest_of(value))
-
-
-@anchored_row.register
-def _(value: Rollout) -> AnchoredRow:
-    return AnchoredRow(tenant=value.tenant, name=f"rollout/{value.id}", digest=digest_of(value))
-
-
-@anchored_row.register
-def _(value: RowGroup) -> AnchoredRow:
-    return AnchoredRow(tenant=value.tenant, name=value.name, digest=value.digest)
+    if isinstance(value, RowGroup):
+        return AnchoredRow(tenant=value.tenant, name=value.name, digest=value.digest)
+    tenant, name = _ANCHORED[type(value)](value)
+    fixed = value.model_copy(update={"ended_at": None}) if isinstance(value, Session) else value
+    return AnchoredRow(tenant=tenant, name=name, digest=digest_of(fixed))
 
 
 @dataclass(frozen=True)
@@ -337,8 +304,8 @@ class RowChanges:
         of_tenant[row.name] = RowChange(first.before, row.digest if after is not None else None)
 
     @contextmanager
-    def changing(self, read: Callable[[], Iterable[RowGroup]]) -> Iterator[None]:
-        """Notes what the groups that ``read`` gives hold before the body and after it; both times the same groups."""
+    def changing(self, read: Callable[[], Iterable[Value | RowGroup]]) -> Iterator[None]:
+        """Notes what the rows or groups that ``read`` gives hold before the body and after it; both times the same ones."""
         before = tuple(read())
         yield
         for old, new in zip(before, read(), strict=True):

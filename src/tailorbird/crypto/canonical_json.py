@@ -47,7 +47,9 @@ def _is_simple(value: Any, spelled: frozenset[type]) -> bool:
     if kind is str or kind is bool or value is None or kind in spelled:
         return True
     if kind is int or kind is float:
-        return _is_spelled_alike(value)
+        if isinstance(value, int):
+            return -_EXACT <= value <= _EXACT
+        return 1e-4 <= abs(value) < _EXACT and not value.is_integer()
     if kind is dict:
         # One text of all keys is looked at, which is faster than each by itself.
         if not (_TEXT.issuperset(map(type, value)) and "".join(value).isascii()):
@@ -58,21 +60,15 @@ def _is_simple(value: Any, spelled: frozenset[type]) -> bool:
     return _TEXT.issuperset(map(type, value)) or all(_is_simple(item, spelled) for item in value)
 
 
-def _is_spelled_alike(number: int | float) -> bool:
-    if isinstance(number, int):
-        return -_EXACT <= number <= _EXACT
-    return 1e-4 <= abs(number) < _EXACT and not number.is_integer()
-
-
 def _whole(spelled: str) -> int | float:
     """The number, as a whole one where it is spelled as one in the canonical form."""
     number = float(spelled)
     return int(number) if number.is_integer() and abs(number) <= _EXACT else number
 
 
-def plain_json(value: Value) -> Any:
-    """``value`` with all its fields as JSON types only; sets become sorted lists, so that equal values give equal JSON."""
-    return _plain(value.model_dump(mode="python"))
+def plain_json(value: Any) -> Any:
+    """``value``, with all its fields, as JSON types only; sets become sorted lists, so that equal values give equal JSON."""
+    return _plain(value.model_dump(mode="python") if isinstance(value, Value) else value)
 
 
 def _plain(dumped: Any) -> Any:

@@ -76,7 +76,7 @@ class Frontier:
         """The frontier after more leaf hashes; and the complete subtrees of two and more leaves that these finish, with their roots."""
         size, edge, finished = self.size, list(self.edge), {}
         for hashed in leaves:
-            for level in range(1, _trailing_ones(size) + 1):
+            for level in range(1, _trailing_zeros(size + 1) + 1):
                 hashed = node_hash(edge.pop(), hashed)
                 finished[Node(level, size >> level)] = hashed
             edge.append(hashed)
@@ -119,11 +119,6 @@ def complete_subtrees(span: LeafSpan) -> tuple[Node, ...]:
     return tuple(nodes)
 
 
-def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """PATH(index, leaves) of RFC 6962 §2.1.1: the hashes that lead from leaf ``index`` to the root. Raises ValueError outside the tree."""
-    return tuple(root(leaves[start:stop]) for start, stop in inclusion_spans(index, len(leaves)))
-
-
 def inclusion_spans(index: int, size: int) -> tuple[LeafSpan, ...]:
     """The spans whose roots are the inclusion proof of leaf ``index`` in a tree of ``size``. Raises ValueError outside the tree."""
     if not 0 <= index < size:
@@ -149,52 +144,11 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
     return last == 0 and hashed == expected
 
 
-def consistency_proof(leaves: Sequence[bytes], old_size: int) -> tuple[bytes, ...]:
-    """PROOF(old_size, leaves) of RFC 6962 §2.1.2: that the tree of the first ``old_size`` leaves is a prefix of this one.
-
-    Empty for ``old_size`` 0 and for the whole tree. Raises ValueError when the old tree is larger.
-    """
-    return tuple(root(leaves[start:stop]) for start, stop in consistency_spans(old_size, len(leaves)))
-
-
 def consistency_spans(old_size: int, new_size: int) -> tuple[LeafSpan, ...]:
     """The spans whose roots are the consistency proof between trees of two sizes. Raises ValueError when the old tree is larger."""
     if not 0 <= old_size <= new_size:
         raise ValueError(f"a tree of {new_size} leaves never had {old_size}")
     return tuple(_subproof(old_size, LeafSpan(0, new_size), whole=True)) if old_size else ()
-
-
-def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
-    """True when ``proof`` shows that the tree of ``new_size`` leaves only appended to the one of ``old_size``."""
-    if not 0 <= old_size <= new_size:
-        return False
-    if old_size == 0:
-        return not proof and old_root == EMPTY_ROOT
-    if old_size == new_size:
-        return not proof and old_root == new_root
-    if not proof:
-        return False
-    is_full = old_size & (old_size - 1) == 0
-    path = [old_root, *proof] if is_full else list(proof)
-    return _climb_both(old_size, new_size, path) == (old_root, new_root)
-
-
-def _climb_both(old_size: int, new_size: int, path: Sequence[bytes]) -> tuple[bytes, bytes] | None:
-    """The old and the new root that ``path`` leads to; None when it has the wrong length."""
-    shift = _trailing_ones(old_size - 1)
-    node, last = (old_size - 1) >> shift, (new_size - 1) >> shift
-    old = new = path[0]
-    for sibling in path[1:]:
-        if last == 0:
-            return None
-        if node & 1 or node == last:
-            old, new = node_hash(sibling, old), node_hash(sibling, new)
-            shift = _trailing_zeros(node)
-            node, last = node >> shift, last >> shift
-        else:
-            new = node_hash(new, sibling)
-        node, last = node >> 1, last >> 1
-    return (old, new) if last == 0 else None
 
 
 def _path(index: int, span: LeafSpan) -> Iterator[LeafSpan]:
@@ -228,10 +182,6 @@ def _subproof(old: int, span: LeafSpan, *, whole: bool) -> Iterator[LeafSpan]:
 def _split(size: int) -> int:
     """The largest power of two below ``size`` (≥ 2)."""
     return 1 << ((size - 1).bit_length() - 1)
-
-
-def _trailing_ones(number: int) -> int:
-    return _trailing_zeros(number + 1)
 
 
 def _trailing_zeros(number: int) -> int:

@@ -14,24 +14,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
-import os
 import secrets
-import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import GCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tailorbird.domain.data_key import DataKey
 from tailorbird.domain.errors import Corrupt
-from tailorbird.domain.value import Digest
+from tailorbird.domain.identity import DataKey
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -98,7 +91,7 @@ def sealing(source: IO[bytes], key: bytes, context: bytes, label: bytes = _NO_LA
 def unsealing(source: IO[bytes], key: bytes, context: bytes) -> IO[bytes]:
     """The plaintext of a sealed stream, as a stream that closes ``source``. Its end is reached only where nothing is missing.
 
-    Reading raises Corrupt: ``sealed_elsewhere`` (another key or context), ``sealed_changed``, ``sealed_truncated``.
+    Reading raises Corrupt: another key or context, changed or missing bytes.
     """
     return reader_of(_plain(source, key, context), CHUNK, source)
 
@@ -166,7 +159,6 @@ def _opened(header: bytes, key: bytes, context: bytes) -> tuple[AESGCM, bytes]:
         raise Corrupt(
             "an encrypted file does not belong to this key and this name",
             "it was changed, or moved from another name, tenant or workspace: restore it from a backup",
-            code="sealed_elsewhere",
         )
     cipher = AESGCM(file_key)
     try:
@@ -182,19 +174,8 @@ def _decrypted(cipher: AESGCM, number: int, chunk: memoryview, plain: memoryview
     try:
         cipher.decrypt_into(_nonce(number, _LAST if last else _MIDDLE), chunk, None, plain[: len(chunk) - TAG])
     except InvalidTag:
-        if last and _is_middle(cipher, number, chunk):
-            raise _truncated() from None
         raise _changed() from None
     return plain[: len(chunk) - TAG]
-
-
-def _is_middle(cipher: AESGCM, number: int, chunk: memoryview) -> bool:
-    """True for a whole chunk that is not the last: what followed it was cut off."""
-    try:
-        cipher.decrypt(_nonce(number, _MIDDLE), chunk, None)
-    except InvalidTag:
-        return False
-    return True
 
 
 def _derived(key: bytes, salt: bytes, context: bytes) -> tuple[bytes, bytes]:
@@ -228,11 +209,11 @@ def _exactly(source: IO[bytes], size: int) -> bytes:
 
 
 def _changed() -> Corrupt:
-    return Corrupt("an encrypted file was changed", "restore it from a backup, or delete it and make it again", code="sealed_changed")
+    return Corrupt("an encrypted file was changed", "restore it from a backup, or delete it and make it again")
 
 
 def _truncated() -> Corrupt:
-    return Corrupt("an encrypted file was cut off", "restore it from a backup, or delete it and make it again", code="sealed_truncated")
+    return Corrupt("an encrypted file was cut off", "restore it from a backup, or delete it and make it again")
 
 
 def new_data_key() -> DataKey:
@@ -259,85 +240,3 @@ class SealedNames:
     def of(self, name: str) -> str:
         """64 hexadecimal digits in place of ``name``."""
         return hmac.new(self._key, name.encode(), hashlib.sha256).hexdigest()
-
-
-_NONCE = 12
-_PIECE = 2**20
-#: Files whose seals are remembered: a hundred bytes each.
-_MOST = 4096
-
-
-class FolderSeals:
-    """Seals of folders: names and bytes of all files below them. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._key = AES(os.urandom(32))
-
-    def seal(self, folder: Path) -> bytes:
-        """The seal of ``folder``; empty for what is no folder. Raises OSError."""
-        nonce = os.urandom(_NONCE)
-        return nonce + self._tag(folder, nonce) if folder.is_dir() else b""
-
-    def holds(self, folder: Path, seal: bytes) -> bool:
-        """True where the files are those that were sealed. Raises OSError."""
-        if not seal or not folder.is_dir():
-            return not seal and not folder.is_dir()
-        return hmac.compare_digest(self._tag(folder, seal[:_NONCE]), seal[_NONCE:])
-
-    def _tag(self, folder: Path, nonce: bytes) -> bytes:
-        mac = Cipher(self._key, GCM(nonce)).encryptor()
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            size = 0
-            for piece in _pieces(path):
-                mac.authenticate_additional_data(piece)
-                size += len(piece)
-            # Read from the end, what is a name and what are bytes can be told in one way only.
-            name = os.fsencode(path.relative_to(folder))
-            mac.authenticate_additional_data(name + len(name).to_bytes(8) + size.to_bytes(8))
-        return _ended(mac)
-
-
-class FileSeals:
-    """Files by their digests: bytes that were hashed once are known again by their seal. Thread-safe."""
-
-    def __init__(self, most: int = _MOST) -> None:
-        self._key, self._most = AES(os.urandom(32)), most
-        self._lock = threading.Lock()
-        self._seals: dict[Digest, bytes] = {}
-
-    def is_named(self, path: Path, digest: Digest) -> bool:
-        """True where the bytes of the file have this digest. Raises OSError."""
-        with self._lock:
-            seal = self._seals.get(digest)
-        if seal is not None:
-            return hmac.compare_digest(self._tag(path, seal[:_NONCE]), seal[_NONCE:])
-        nonce, hashed = os.urandom(_NONCE), hashlib.sha256()
-        tag = self._tag(path, nonce, hashed)
-        if f"sha256:{hashed.hexdigest()}" != digest:
-            return False
-        with self._lock:
-            self._seals[digest] = nonce + tag
-            if len(self._seals) > self._most:
-                del self._seals[next(iter(self._seals))]
-        return True
-
-    def _tag(self, path: Path, nonce: bytes, hashed: Any = None) -> bytes:
-        mac = Cipher(self._key, GCM(nonce)).encryptor()
-        for piece in _pieces(path):
-            mac.authenticate_additional_data(piece)
-            if hashed is not None:  # the same bytes, read once
-                hashed.update(piece)
-        return _ended(mac)
-
-
-def _pieces(path: Path) -> Iterator[memoryview]:
-    """What the file holds, piece by piece; each is gone with the next."""
-    room = memoryview(bytearray(_PIECE))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(room):
-            yield room[:count]
-
-
-def _ended(mac: Any) -> bytes:
-    mac.finalize()
-    return bytes(mac.tag)

@@ -10,7 +10,7 @@ characters as make eight words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import accumulate, chain
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.data.duplicates.minhash import key_order
-from tailorbird.text.word_tokens import WORD_WEIGHT, holds_unspaced, word_tokens, word_weight
+from tailorbird.text.words import WORD_WEIGHT, holds_unspaced, word_tokens, word_weight
 
 #: The version of what follows.
 SCHEME = "words-8-13/2"
@@ -26,8 +26,8 @@ SCHEME = "words-8-13/2"
 SHORT_RUN, LONG_RUN = 8, 13
 #: A run in more texts than this is a phrase.
 PHRASE = 10
-#: Runs of up to as many words are compared as they stand: faster, while what is held grows with the square of their length.
-_WRITTEN_OUT = 128
+#: Base and modulus of a rolling hash.
+_BASE, _PRIME = 0x9E3779B97F4A7C15, 2**127 - 1
 #: Tenths of a text's short runs that another must hold.
 _TENTHS = 7
 
@@ -40,11 +40,7 @@ def overlapping(texts: Sequence[str]) -> list[tuple[int, int]]:
     runs_R, holders_R = _runs(texts)
     counts_N = np.bincount(holders_R, minlength=len(texts)).astype(np.int32)
     order_R, runs_R = key_order(runs_R)
-    return _held(_sharing(runs_R, holders_R[order_R], len(texts)), counts_N, texts)
-
-
-def _held(sharing: tuple[NDArray[np.int64], ...], counts_N: NDArray[np.int32], texts: Sequence[str]) -> list[tuple[int, int]]:
-    low_P, high_P, shared_P = sharing
+    low_P, high_P, shared_P = _sharing(runs_R, holders_R[order_R], len(texts))
     held_P = 10 * shared_P >= _TENTHS * np.minimum(counts_N[low_P], counts_N[high_P])
     for place in np.flatnonzero(~held_P & (shared_P > LONG_RUN - SHORT_RUN)):
         held_P[place] = _share_half(texts[low_P[place]], texts[high_P[place]])
@@ -74,50 +70,25 @@ def _share_half(one: str, other: str) -> bool:
     words, others = sorted((word_tokens(one), word_tokens(other)), key=len)
     shortest = min(sum(map(word_weight, words)), sum(map(word_weight, others)))
     needed = max(LONG_RUN * WORD_WEIGHT, WORD_WEIGHT * -(-shortest // (2 * WORD_WEIGHT)))
-    mine, theirs = _reaching(words, needed), _reaching(others, needed)
-    if needed > _WRITTEN_OUT * WORD_WEIGHT:
-        return _meet(words, others, mine, theirs)
-    return not {tuple(words[start:end]) for start, end in mine}.isdisjoint(tuple(others[start:end]) for start, end in theirs)
-
-
-def _meet(words: Sequence[str], others: Sequence[str], mine: Iterable[tuple[int, int]], theirs: Iterable[tuple[int, int]]) -> bool:
-    """True when a run of ``words`` is a run of ``others`` (each by its begin and its end).
-
-    Two runs are the same where they are as long and have the same first and last 2^k tokens, 2^k being at most their length and more than
-    half of it. What stands at each place is numbered for k = 0, 1, ..., each from the one before (Karp, Miller & Rosenberg 1972): nothing
-    is decided by a hash, and what is held grows with the texts, not with their square.
-    """
     known: dict[str, int] = {}
-    numbers = np.array([known.setdefault(word, len(known)) for word in chain(words, others)], dtype=np.int64)
-    here, there = (np.array(list(runs), dtype=np.int64).reshape(-1, 2) for runs in (mine, theirs))
-    begins, ends = np.concatenate([here, there + len(words)]).T
-    lengths, own = ends - begins, np.arange(len(begins)) < len(here)
-    size = 1
-    while (lengths >= size).any():
-        at = np.flatnonzero((lengths >= size) & (lengths < 2 * size))
-        same = _numbered(_numbered(numbers[begins[at]], numbers[ends[at] - size]), lengths[at])
-        if len(np.intersect1d(same[own[at]], same[~own[at]])):
-            return True
-        numbers = _numbered(numbers[:-size], numbers[size:])
-        size *= 2
-    return False
+    return not set(_reaching(words, needed, known)).isdisjoint(_reaching(others, needed, known))
 
 
-def _numbered(first_N: NDArray[np.int64], second_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers from 0 on for pairs of numbers: the same for the same pairs."""
-    return np.unique(first_N * (second_N.max(initial=0) + 1) + second_N, return_inverse=True)[1].astype(np.int64)
-
-
-def _reaching(words: Sequence[str], needed: int) -> Iterator[tuple[int, int]]:
-    """Where the shortest runs that count for ``needed`` quarters begin and end: one a place, but for those too near to the end."""
-    sums = [0, *accumulate(map(word_weight, words))]
-    end = 0
-    for start in range(len(words)):
-        while end < len(words) and sums[end] - sums[start] < needed:
+def _reaching(words: Sequence[str], needed: int, known: dict[str, int]) -> Iterator[tuple[int, int]]:
+    """The shortest runs that count for ``needed`` quarters, one a place, but for those too near to the end: length, and a hash that rolls
+    along, so that what is held grows with the text and not with its square."""
+    end = weight = rolled = 0
+    factors = list(accumulate(range(len(words)), lambda power, _: power * _BASE % _PRIME, initial=1))
+    for start, first in enumerate(words):
+        while end < len(words) and weight < needed:
+            rolled = (rolled * _BASE + _hashed(words[end], known)) % _PRIME
+            weight += word_weight(words[end])
             end += 1
-        if sums[end] - sums[start] < needed:
+        if weight < needed:
             return
-        yield start, end
+        yield end - start, rolled
+        rolled = (rolled - _hashed(first, known) * factors[end - start - 1]) % _PRIME
+        weight -= word_weight(first)
 
 
 def _runs(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:

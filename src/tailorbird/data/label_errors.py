@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tailorbird.data.readers.sources import SourceRow
 from tailorbird.domain.curation import LabelSuspect
-from tailorbird.domain.dataset import Row, Split
+from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.objective import Task, TaskKind
-from tailorbird.text.normalisation import normalise
-from tailorbird.text.word_tokens import paired_tokens
+from tailorbird.domain.value import Digest
+from tailorbird.text.words import normalise, paired_tokens
 
 #: Rows that are looked at, those with the smallest ids, which are random; and of the suspects found so many are kept.
 MOST_ROWS, MOST_SUSPECTS = 10_000, 1_000
@@ -31,7 +32,22 @@ class LabelSuspects(NamedTuple):
     skipped: str = ""
 
 
-def label_suspects(rows: Sequence[Row], task: Task) -> LabelSuspects:
+class LabelledRow(NamedTuple):
+    """A row of a snapshot that is being built; its provenance is created for the rows that are kept alone."""
+
+    id: Digest
+    text: str
+    target: str
+    split: Split
+    source: SourceRow
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where the row comes from."""
+        return self.source.provenance
+
+
+def label_suspects(rows: Iterable[LabelledRow] | Sequence[Row], task: Task) -> LabelSuspects:
     """Rows of train and dev that are nearer to another label than to their own. ``rows`` are sorted by id. The same rows give the same
     suspects on every machine.
 
@@ -41,28 +57,30 @@ def label_suspects(rows: Sequence[Row], task: Task) -> LabelSuspects:
     if task.kind is not TaskKind.CLASSIFY or task.labels == "many":
         return LabelSuspects((), "only rows with one label each can be ranked")
     usable = list(islice((row for row in rows if row.split is not Split.TEST), MOST_ROWS + 1))
-    told = [f"only the {MOST_ROWS:,} rows with the smallest ids were looked at"] if len(usable) > MOST_ROWS else []
+    notes = [f"only the {MOST_ROWS:,} rows with the smallest ids were looked at"] if len(usable) > MOST_ROWS else []
     counts = Counter(row.target for row in usable[:MOST_ROWS])
-    looked_at = [row for row in usable[:MOST_ROWS] if counts[row.target] >= LEAST]
-    labels = sorted({row.target for row in looked_at})
+    ranked_rows = [row for row in usable[:MOST_ROWS] if counts[row.target] >= LEAST]
+    labels = sorted({row.target for row in ranked_rows})
     if len(labels) < 2:
         return LabelSuspects((), f"fewer than two labels have {LEAST} rows each")
-    given = np.array(list(map({label: place for place, label in enumerate(labels)}.__getitem__, (row.target for row in looked_at))))
-    nearest, margins = _compared(_vectors(row.text for row in looked_at), given, len(labels))
-    found = [_suspect(row, labels[top], margin) for row, top, margin in zip(looked_at, nearest, margins, strict=True) if margin > 0]
-    if len(found) > MOST_SUSPECTS:
-        told.append(f"of {len(found):,} suspects the {MOST_SUSPECTS:,} likeliest are kept")
-    return LabelSuspects(tuple(sorted(found, key=lambda one: (-one.score, one.row))[:MOST_SUSPECTS]), "; ".join(told))
+    given = np.array(list(map({label: place for place, label in enumerate(labels)}.__getitem__, (row.target for row in ranked_rows))))
+    nearest, margins = _compared(_vectors(row.text for row in ranked_rows), given, len(labels))
+    suspects = sorted((-margin, row.id, place) for place, (row, margin) in enumerate(zip(ranked_rows, margins, strict=True)) if margin > 0)
+    if len(suspects) > MOST_SUSPECTS:
+        notes.append(f"of {len(suspects):,} suspects the {MOST_SUSPECTS:,} likeliest are kept")
+    kept = tuple(_suspect(ranked_rows[place], labels[nearest[place]], -score) for score, _, place in suspects[:MOST_SUSPECTS])
+    return LabelSuspects(kept, "; ".join(notes))
 
 
 def _vectors(texts: Iterable[str]) -> Any:
     """TF-IDF with logarithmic counts, a row of length 1 for each text (0 where it has no word); sparse."""
     from scipy import sparse
 
-    places: dict[str, int] = {}
+    places = defaultdict[str, int]()
+    places.default_factory = places.__len__
     columns, counts, ends = list[int](), list[int](), [0]
     for text in texts:
-        words = Counter(places.setdefault(word, len(places)) for word in paired_tokens(normalise(text)))
+        words = Counter(map(places.__getitem__, paired_tokens(normalise(text))))
         columns += words.keys()
         counts += words.values()
         ends.append(len(columns))
@@ -100,6 +118,6 @@ def _compared(vectors_NV: Any, given_N: NDArray[np.intp], labels: int) -> tuple[
     return nearest, margins
 
 
-def _suspect(row: Row, suggested: str, margin: float) -> LabelSuspect:
+def _suspect(row: LabelledRow | Row, suggested: str, margin: float) -> LabelSuspect:
     place = row.provenance
     return LabelSuspect(row=row.id, file=place.file, line=place.line, given=row.target, suggested=suggested, score=margin)

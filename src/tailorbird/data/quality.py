@@ -66,7 +66,7 @@ class QualityChecker:
             yield QualityRule.TEMPLATE
         if ":" in text and _roles_out_of_order(text):
             yield QualityRule.ROLE_ORDER
-        if answer and _is_cut(answer):
+        if answer and (len(answer.split()) >= _LONG_ANSWER and _ENDED.search(answer) is None):
             yield QualityRule.TRUNCATED
 
     def _is_foreign(self, text: str, answer: str) -> bool:
@@ -105,10 +105,6 @@ def _roles_out_of_order(text: str) -> bool:
     sides = ["ask" if role in _ASKING else "answer" if role in _ANSWERING else "system" for role in roles]
     turns = [side for side in sides if side != "system"]
     return "system" in sides[1:] or turns[:1] == ["answer"] or any(one == other for one, other in pairwise(turns))
-
-
-def _is_cut(answer: str) -> bool:
-    return len(answer.split()) >= _LONG_ANSWER and _ENDED.search(answer) is None
 
 
 #: Small words that stand in few of these languages at once.

@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
-from typing import NamedTuple
 
 from tailorbird.data.duplicates.exact import quarantine
-from tailorbird.data.readers import SourceRow
+from tailorbird.data.readers.sources import SourceRow
 from tailorbird.domain.dataset import Quarantined, ShiftRule
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.rung_wishes import SplitPolicy
+from tailorbird.domain.objective import SplitPolicy
 from tailorbird.text.dates import is_dated, is_other_day, time_of
 
 #: Of the cells so many must be times for ``kind: auto`` to take all of them for times.
@@ -31,17 +30,11 @@ _ATTEMPTS = 32
 Hash = Callable[[str], float]
 
 
-class ShiftAssignment(NamedTuple):
-    """The rule, rows that know their side, with their places before, and those that have none: what they are split by is no time."""
-
-    rule: ShiftRule
-    rows: tuple[SourceRow, ...]
-    places: tuple[int, ...]
-    unusable: list[Quarantined]
-
-
-def mark_shifted(rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftRule | None, hashed: Hash) -> ShiftAssignment:
-    """Which of ``rows`` are in the shifted part. ``earlier`` is the rule of the last snapshot of the objective.
+def mark_shifted(
+    rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftRule | None, hashed: Hash
+) -> tuple[ShiftRule, list[SourceRow], list[Quarantined]]:
+    """The rule, rows that know their side, and those that have none: what they are split by is no time. ``earlier`` is the rule of the last
+    snapshot of the objective.
 
     Raises DataInvalid where all rows would be on one side, where the column tells each row from every other, or where it holds days that
     cannot be read as such.
@@ -49,34 +42,30 @@ def mark_shifted(rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftR
     kind, cells = _kind(rows, policy, earlier), Counter(row.shift for row in rows)
     _check_values(policy, cells)
     times = {cell: time_of(cell) for cell in cells} if kind == "time" else {}
-    unusable = [quarantine(row, "bad_time", _bad_time(policy.by)) for row in rows if kind == "time" and times[row.shift] is None]
-    places = [place for place, row in enumerate(rows) if kind == "value" or times[row.shift] is not None]
-    usable = [rows[place] for place in places]
+    unusable = [
+        quarantine(
+            row, "bad_time", f"what rows are split by (column {policy.by!r}) is no time; write YYYY-MM-DD, with hours where you like"
+        )
+        for row in rows
+        if kind == "time" and times[row.shift] is None
+    ]
+    usable = [row for row in rows if kind == "value" or times[row.shift] is not None]
     if not usable:
         hint = "write times as YYYY-MM-DD, with hours where you like, or set `split: {kind: value}`"
         raise DataInvalid(f"no cell of the column {policy.by!r} is a time", hint, code="bad_time")
     if kind == "time":
-        rule = _by_time([time for cell in map(_shift, usable) if (time := times[cell])], policy, earlier)
+        rule = _by_time([time for row in usable if (time := times[row.shift])], policy, earlier)
         shifted = {cell for cell, time in times.items() if time and _told(time) >= rule.since}
     else:
         rule = _by_value(cells, policy, earlier, hashed)
         shifted = {cell for cell in cells if _is_held(cell, rule, policy, hashed)}
     _check_sides(usable, shifted, policy)
-    marked = tuple(replace(row, shifted=row.shift in shifted) for row in usable)
-    return ShiftAssignment(rule, marked, tuple(places), unusable)
-
-
-def _shift(row: SourceRow) -> str:
-    return row.shift
+    return rule, [replace(row, shifted=row.shift in shifted) for row in usable], unusable
 
 
 def _told(time: datetime) -> str:
     """A time as rules hold it: such texts are in the order of the times."""
     return time.isoformat(timespec="microseconds")
-
-
-def _bad_time(column: str) -> str:
-    return f"what rows are split by (column {column!r}) is no time; write YYYY-MM-DD, with hours where you like"
 
 
 def _kind(rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftRule | None) -> str:
@@ -122,7 +111,7 @@ def _by_value(cells: Mapping[str, int], policy: SplitPolicy, earlier: ShiftRule 
             "name a column whose values many rows share: a source, a customer, a site; or one of times, written YYYY-MM-DD, with hours "
             "where you like; of times as numbers (seconds since 1970) say `split: {kind: time}`"
         )
-        raise DataInvalid(f"the column {policy.by!r} has {len(cells):,} values in {rows:,} rows: it names rows", hint, code="shift_column")
+        raise DataInvalid(f"the column {policy.by!r} has {len(cells):,} values in {rows:,} rows: it names rows", hint)
     tried = (_held_out(cells, attempt, hashed) for attempt in range(_ATTEMPTS))
     options = ((abs(held / rows - policy.share), attempt, below) for attempt, sides in enumerate(tried) for held, below in sides)
     best = min(options, default=None)
@@ -154,7 +143,7 @@ def _check_values(policy: SplitPolicy, cells: Collection[str]) -> None:
         named = ", ".join(repr(value[:40]) for value in unknown[:_NAMED])
         more = f" (and {len(unknown) - _NAMED} more)" if len(unknown) > _NAMED else ""
         hint = "write it as it stands in the column (capitals and spaces count), or take it out of `split.values` until there are such rows"
-        raise DataInvalid(f"no row has {named}{more} in the column {policy.by!r}", hint, code="shift_value_unknown")
+        raise DataInvalid(f"no row has {named}{more} in the column {policy.by!r}", hint)
 
 
 def _check_sides(rows: Iterable[SourceRow], shifted: set[str], policy: SplitPolicy) -> None:
@@ -163,4 +152,4 @@ def _check_sides(rows: Iterable[SourceRow], shifted: set[str], policy: SplitPoli
         return
     which = "all rows are" if True in sides else "no row is"
     hint = "name another column, or say what is shifted: `split: {since: YYYY-MM-DD}` for times, `split: {values: [...]}` for others"
-    raise DataInvalid(f"{which} in the shifted part by the column {policy.by!r}", hint, code="shift_one_sided")
+    raise DataInvalid(f"{which} in the shifted part by the column {policy.by!r}", hint)

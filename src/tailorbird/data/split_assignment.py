@@ -1,4 +1,4 @@
-"""Split assignment of each item, and coverage of every label in every split as far as groups allow.
+"""Split assignment of each item, coverage of every label in every split as far as groups allow, and the rows as they are placed.
 
 The rules, in order: an item that an earlier snapshot placed never moves; an item of a source with a fixed split takes that; all others
 follow the group they belong to, or are drawn by the hash of the group's id. A group with a row of the shifted part is never in train: what
@@ -12,16 +12,21 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import accumulate, chain, repeat
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tailorbird.data.duplicates.components import Components, Tie, components, connected
 from tailorbird.data.duplicates.exact import PROTECTION, Item, contaminant, leaks_into, quarantine
-from tailorbird.domain.dataset import Quarantined, Split
+from tailorbird.data.readers.sources import SourcePlace
+from tailorbird.domain.dataset import Quarantined, ShiftedPart, ShiftRule, Split, SplitCounts
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Task, TaskKind
 from tailorbird.text import label_rules
-from tailorbird.text.normalisation import normalise
+from tailorbird.text.words import normalise
 
 #: How many groups each label has in each split.
 LabelCounts = Counter[tuple[str, Split]]
@@ -117,7 +122,9 @@ def _follow(known: list[Item], new: list[Item], salt: str, placement: SplitAssig
         else:
             reason = f"nearly like, or of one subject with, an earlier row in {splits[0].value}, but fixed to {item.row.fixed.value}"
             placement.quarantined.append(quarantine(item.row, "bridges_splits", reason))
-    groups = _by_group(known)
+    groups: dict[str, list[Item]] = {}
+    for item in known:
+        groups.setdefault(item.group, []).append(item)
     groups[min(groups)] += joining
     for group, members in groups.items():
         placement.groups.append(_group(group, members, members[0].known or splits[0], salt, free=False))
@@ -169,13 +176,6 @@ def _without_learned(new: list[Item], placement: SplitAssignment, *, can_hold: b
     return [item for item in new if item.row.fixed is not Split.TRAIN]
 
 
-def _by_group(known: list[Item]) -> dict[str, list[Item]]:
-    groups: dict[str, list[Item]] = {}
-    for item in known:
-        groups.setdefault(item.group, []).append(item)
-    return groups
-
-
 def _group(group: str, items: list[Item], split: Split, salt: str, *, free: bool) -> SplitGroup:
     number = int.from_bytes(hashlib.sha256(f"{salt}\n{group}".encode()).digest()[:8])
     return SplitGroup(group, items, split, number / 2**64, free)
@@ -212,37 +212,17 @@ def check_classes(counts: Mapping[str, int], task: Task) -> None:
     what is out of scope one example will do, since none is needed."""
     if task.kind is not TaskKind.CLASSIFY:
         return
-    _check_number(counts, task)
-    _check_collisions(counts)
-    _check_outside(counts, _outside(task))
-    small = sorted(label for label, count in counts.items() if count < 2 and label != _outside(task))
-    if small:
-        also = f" (and {len(small) - 1} more labels like it)" if len(small) > 1 else ""
-        rows = "a single row" if counts[small[0]] else "no row left after quarantine"
-        message = f"the label {small[0][:80]!r} has {rows}{also}: it cannot be learned and tested"
-        hint = "bring more rows of this label (at least 3, better 20), merge it into another label, or remove it"
-        raise DataInvalid(message, hint, code="class_too_small")
-
-
-def _outside(task: Task) -> str | None:
-    return task.out_of_scope.label if task.out_of_scope else None
-
-
-def _check_number(counts: Mapping[str, int], task: Task) -> None:
-    outside = _outside(task)
-    counts = {label: count for label, count in counts.items() if label != outside}
-    rows = sum(counts.values())
-    if len(counts) > max(MANY, rows / 2):
-        message = f"{len(counts):,} different labels in {rows:,} rows"
+    outside = task.out_of_scope.label if task.out_of_scope else None
+    known = {label: count for label, count in counts.items() if label != outside}
+    rows = sum(known.values())
+    if len(known) > max(MANY, rows / 2):
+        message = f"{len(known):,} different labels in {rows:,} rows"
         hint = "check that `label` names the column of the label and `text` that of the text; for free answers use kind: generate"
-        raise DataInvalid(message, hint, code="too_many_classes")
-    if len(counts) < 2:
-        known = "known label" if outside else "label"
-        message = f"only one {known}, {next(iter(counts))[:80]!r}" if counts else f"no rows with a {known}"
-        raise DataInvalid(f"{message}: there is nothing to tell apart", "bring rows of at least two labels", code="too_few_classes")
-
-
-def _check_collisions(counts: Mapping[str, int]) -> None:
+        raise DataInvalid(message, hint)
+    if len(known) < 2:
+        called = "known label" if outside else "label"
+        message = f"only one {called}, {next(iter(known))[:80]!r}" if known else f"no rows with a {called}"
+        raise DataInvalid(f"{message}: there is nothing to tell apart", "bring rows of at least two labels")
     seen: dict[str, str] = {}
     for label in sorted(counts):
         other = seen.setdefault(normalise(label), label)
@@ -252,16 +232,20 @@ def _check_collisions(counts: Mapping[str, int]) -> None:
             if normalise(label) in ("true", "false"):
                 hint += ": a truth value of JSON and Parquet is `true` or `false`, so write that in CSV, too"
             raise DataInvalid(message, hint, code="labels_collide")
-
-
-def _check_outside(counts: Mapping[str, int], outside: str | None) -> None:
-    """Examples out of scope that are written in another way would be learned as a label."""
+    # Examples out of scope that are written in another way would be learned as a label.
     alike = sorted(label for label in counts if outside is not None and _letters(label) == _letters(outside))
-    if not alike or outside in alike:
-        return
-    message = f"rows bear the label {alike[0][:80]!r}, and examples out of scope are known by {outside!r}: they would be learned as a label"
-    hint = f"if they are such examples, name it: out_of_scope: {{label: {json.dumps(alike[0], ensure_ascii=False)}}}; else rename the label"
-    raise DataInvalid(message, hint, code="labels_collide")
+    if alike and outside not in alike:
+        bearing = f"rows bear the label {alike[0][:80]!r}, and examples out of scope are known by {outside!r}"
+        named = json.dumps(alike[0], ensure_ascii=False)
+        hint = f"if they are such examples, name it: out_of_scope: {{label: {named}}}; else rename the label"
+        raise DataInvalid(f"{bearing}: they would be learned as a label", hint, code="labels_collide")
+    small = sorted(label for label, count in known.items() if count < 2)
+    if small:
+        also = f" (and {len(small) - 1} more labels like it)" if len(small) > 1 else ""
+        held = "a single row" if counts[small[0]] else "no row left after quarantine"
+        message = f"the label {small[0][:80]!r} has {held}{also}: it cannot be learned and tested"
+        hint = "bring more rows of this label (at least 3, better 20), merge it into another label, or remove it"
+        raise DataInvalid(message, hint)
 
 
 def _letters(label: str) -> str:
@@ -319,24 +303,6 @@ def counted(targets: Iterable[str], splits: Sequence[Split], shifted: Sequence[b
     return Counter({(target, named[split], flag): count for (target, split, flag), count in found.items()})
 
 
-def _label_splits(groups: Sequence[SplitGroup], task: Task) -> LabelCounts:
-    """How many of ``groups`` each label has in each split; rows of the shifted part do not count."""
-    alone = [group for group in groups if len(group.items) == 1]
-    rows = [group.items[0].row for group in alone]
-    found = counted(
-        repeat("") if task.kind is not TaskKind.CLASSIFY else [row.target for row in rows],
-        [group.split for group in alone],
-        [row.shifted for row in rows],
-    )
-    together = Counter((_targets(group, task), group.split) for group in groups if len(group.items) > 1)
-    together.update({((target,), split): count for (target, split, shifted), count in found.items() if not shifted})
-    counts = LabelCounts()
-    for (targets, split), count in together.items():
-        for label in _labels(targets, task):
-            counts[label, split] += count
-    return counts
-
-
 def _labels(targets: tuple[str, ...], task: Task) -> frozenset[str]:
     free = task.kind is not TaskKind.CLASSIFY
     return frozenset(targets if free else chain.from_iterable(labels_of(target, task) for target in targets))
@@ -346,7 +312,21 @@ class _Cover:
     """Groups in the order of their draw, and how many of them each label has in each split."""
 
     def __init__(self, groups: Sequence[SplitGroup], task: Task) -> None:
-        self._groups, self._task, self._counts = groups, task, _label_splits(groups, task)
+        # How many of ``groups`` each label has in each split; rows of the shifted part do not count.
+        alone = [group for group in groups if len(group.items) == 1]
+        rows = [group.items[0].row for group in alone]
+        found = counted(
+            repeat("") if task.kind is not TaskKind.CLASSIFY else [row.target for row in rows],
+            [group.split for group in alone],
+            [row.shifted for row in rows],
+        )
+        together = Counter((_targets(group, task), group.split) for group in groups if len(group.items) > 1)
+        together.update({((target,), split): count for (target, split, shifted), count in found.items() if not shifted})
+        counts = LabelCounts()
+        for (targets, split), count in together.items():
+            for label in _labels(targets, task):
+                counts[label, split] += count
+        self._groups, self._task, self._counts = groups, task, counts
         self._known: dict[tuple[str, ...], frozenset[str]] = {}
 
     def _labels(self, targets: tuple[str, ...]) -> frozenset[str]:
@@ -373,14 +353,125 @@ class _Cover:
 
     def _fill_one(self, label: str, wanted: Split) -> None:
         for group, labels in self._holders[label]:
-            if self._can_move(group, labels, label, wanted):
+            # A group may leave when its split keeps all of its labels; a split may give up the wanted label to one that needs
+            # it more.
+            spare = self._counts[label, group.split] > 1 or NEED.index(wanted) < NEED.index(group.split)
+            if group.free and not group.shifted and spare and all(self._counts[other, group.split] > 1 for other in labels - {label}):
                 for each in labels:
                     self._counts[each, group.split] -= 1
                     self._counts[each, wanted] += 1
                 group.split = wanted
                 return
 
-    def _can_move(self, group: SplitGroup, labels: frozenset[str], label: str, wanted: Split) -> bool:
-        """A group may leave when its split keeps all of its labels; a split may give up the wanted label to one that needs it more."""
-        spare = self._counts[label, group.split] > 1 or NEED.index(wanted) < NEED.index(group.split)
-        return group.free and not group.shifted and spare and all(self._counts[other, group.split] > 1 for other in labels - {label})
+
+Placed = Sequence[tuple[Item, SplitGroup]]
+
+
+class RowCounts(NamedTuple):
+    """Rows by target (empty where answers are free), split, and whether they are of the shifted part."""
+
+    rows: Counter[tuple[str, Split, bool]]
+
+    @property
+    def targets(self) -> Counter[str]:
+        """Rows by target."""
+        found = Counter[str]()
+        for (target, _, _), count in self.rows.items():
+            found[target] += count
+        return found
+
+    def splits(self, *, shifted: bool | None = None) -> Counter[Split]:
+        """Rows by split: all, those of the shifted part, or the others."""
+        found = Counter[Split]()
+        for (_, split, of_part), count in self.rows.items():
+            if shifted in (None, of_part):
+                found[split] += count
+        return found
+
+    def labels(self, task: Task, *, shifted: bool | None = None) -> dict[str, SplitCounts]:
+        """Rows of each label by split, the labels in order; none where answers are free."""
+        found: dict[str, Counter[Split]] = {}
+        for (target, split, of_part), count in self.rows.items():
+            for label in labels_of(target, task) if shifted in (None, of_part) else ():
+                found.setdefault(label, Counter())[split] += count
+        return {label: split_counts(found[label]) for label in sorted(found)}
+
+
+@dataclass(frozen=True)
+class PlacedRows:
+    """Rows of the snapshot with their groups as they lie in memory, in which a million are gone through sooner than in the ``order`` of
+    their ids; how many they are; ``lengths`` of their texts in characters, ascending."""
+
+    placed: Placed
+    order: Sequence[int]
+    counts: RowCounts
+    lengths: NDArray[np.int32]
+
+
+def place_rows(groups: Sequence[SplitGroup], task: Task) -> PlacedRows:
+    """The rows of ``groups``."""
+    placed = [(item, group) for group in groups for item in group.items]
+    ids, rows = [item.id for item, _ in placed], [item.row for item, _ in placed]
+    targets = repeat("") if task.kind is not TaskKind.CLASSIFY else [row.target for row in rows]
+    counts = RowCounts(counted(targets, [group.split for _, group in placed], [row.shifted for row in rows]))
+    lengths = np.sort(np.fromiter((len(row.text) for row in rows), np.int32, len(rows)))
+    return PlacedRows(placed, sorted(range(len(ids)), key=ids.__getitem__), counts, lengths)
+
+
+def label_counts(targets: Mapping[str, int], task: Task) -> Counter[str]:
+    """How many rows each label has, of rows by their target; a row counts for each of its labels."""
+    found = Counter[str]()
+    for target, count in targets.items():
+        for label in labels_of(target, task):
+            found[label] += count
+    return found
+
+
+def split_counts(counter: Mapping[Split, int]) -> SplitCounts:
+    """Rows per split."""
+    return SplitCounts(**{split.value: counter.get(split, 0) for split in Split})
+
+
+def manifest_counts(counts: RowCounts, lengths: Sequence[int] | NDArray[np.int32], task: Task, rule: ShiftRule | None) -> dict[str, Any]:
+    """What a manifest says of its rows; ``lengths`` are in characters, ascending. A label that lost its last row is no label any more."""
+    shift = rule and ShiftedPart(
+        rule=rule, counts=split_counts(counts.splits(shifted=True)), label_counts=counts.labels(task, shifted=True)
+    )
+    sets = {target for target, split, _ in counts.rows if split is Split.TRAIN} if task.labels == "many" else ()
+    return {
+        "counts": split_counts(counts.splits()),
+        "label_counts": counts.labels(task),
+        "label_sets": tuple(sorted(sets)),
+        "text_length_p95": int(lengths[(95 * len(lengths) + 99) // 100 - 1]),
+        "text_length_max": int(lengths[-1]),
+        "shift": shift,
+    }
+
+
+#: For texts, whole numbers and lists of them, this is the canonical form (RFC 8785); a million rows ask for it.
+_canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_text = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def line_of(item: Item, group: SplitGroup) -> bytes:
+    """The canonical JSON of the row, without making it; keys in their order, since a million rows ask for it."""
+    row, (before, after) = item.row, _place_of(item.row.place)
+    named = f'"{item.id}"' if group.id == item.id else _text(group.id)  # most rows are like no other
+    subject = "" if row.subject is None else f',"subject":{_text(row.subject)}'
+    transforms = f',"transforms":{_canonical(row.transforms)}' if row.transforms else ""
+    provenance = f'{before}"line":{row.line},{after}{subject}{transforms}'
+    shifted = '"shifted":true,' if row.shifted else ""
+    head = f'{{"group":{named},"id":"{item.id}","provenance":{{{provenance}}},{shifted}"split":"{group.split.value}"'
+    return f'{head},"target":{_text(row.target)},"text":{_text(row.text)}}}'.encode()
+
+
+@lru_cache(maxsize=1024)
+def _place_of(place: SourcePlace) -> tuple[str, str]:
+    """What stands before the line, and behind it, in the canonical JSON of the provenance of the rows of a place."""
+    before = {"collected": place.collected, "consent": place.consent, "file": place.file, "license": place.license}
+    if place.file_digest:
+        before["file_digest"] = place.file_digest
+    after = {"origin": place.origin}
+    if place.retain_until:
+        after["retain_until"] = place.retain_until.isoformat()
+    return f"{_canonical(before)[1:-1]},", _canonical(after)[1:-1]

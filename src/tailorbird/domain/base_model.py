@@ -41,11 +41,9 @@ class EncoderPrefixes(Section):
 
 class EncoderDescription(Value):
     """How an encoder turns a text into a vector of ``width`` numbers: what it reads in front of it, how many tokens at most, which tokens'
-    hidden states make the vector, what linear layers (by their activations) change it, and whether it has length 1 (``normalised``) or is
-    compared by its dot product as it is."""
+    hidden states make the vector, and whether it has length 1 (``normalised``) or is compared by its dot product as it is."""
 
     pooling: Literal["mean", "cls", "max", "lasttoken"] = "mean"
-    dense: tuple[Literal["Identity", "Tanh", "ReLU", "GELU", "Sigmoid"], ...] = Field(default=(), max_length=4)
     normalised: bool = True
     max_tokens: int = Field(ge=1, le=1 << 20)
     width: int = Field(ge=1, le=1 << 17)

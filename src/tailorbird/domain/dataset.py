@@ -1,10 +1,11 @@
-"""Rows with provenance, documents, and the manifest of the snapshot that freezes them."""
+"""Rows with provenance and licence, documents, the manifest of the snapshot that freezes them, and the inspection of a data file."""
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -73,7 +74,7 @@ EVERYONE = "everyone"
 
 class Document(Value):
     """A document of the tenant, to be found by a question. ``access`` names the groups that may read it; an empty list: nobody.
-    ``provenance`` is where it came from and whom it is about, as a row's; None in snapshots of earlier versions."""
+    ``provenance`` is where it came from and whom it is about, as a row's."""
 
     id: str
     title: str = ""
@@ -147,13 +148,12 @@ class SnapshotManifest(Value):
     ``documents`` names the JSONL artifact with the tenant's documents (one ``Document`` a line, sorted by id), where there are any.
 
     ``root`` is the root (hex) of the tree over the salted row hashes (``crypto/merkle.py``), by which the presence and the
-    absence of a row are proved; ``seal`` holds the tree's members. Both are empty in snapshots of earlier versions. ``removed`` counts the
+    absence of a row are proved; ``seal`` holds the tree's members. ``removed`` counts the
     rows that had to go: past their retention date, erased with their subject, or dropped by a person; they stand in ``quarantine`` with the
     reason. ``expires`` is the first day on which retention of one of its rows ends; ``parent`` the snapshot that this one was made from by
-    erasing or fixing; ``metadata`` is its description in Croissant (JSON-LD).
+    erasing or fixing.
     ``shift`` is the shifted part, where the objective asks for one; ``counts`` and ``label_counts`` hold its rows, too.
-    ``sealed_documents`` is the seal of the documents; it is not
-    written where there are none, so that snapshots of earlier versions keep their names. ``outside`` is the label of examples that are out
+    ``sealed_documents`` is the seal of the documents, where there are any. ``outside`` is the label of examples that are out
     of scope, where the objective asks for that: ``counts`` and ``label_counts`` hold them, and ``labels`` does not.
     ``sources`` are the sources of ``files`` as they were read; their rows add up to ``read``.
     ``answers`` says what of a row that is a conversation is an item to be measured (``data/answer_items.py``): what the assistant said
@@ -175,14 +175,13 @@ class SnapshotManifest(Value):
     text_length_p95: int
     text_length_max: int
     label_sets: tuple[str, ...] = ()
-    curation: Digest | None = None
+    curation: Digest
     documents: Digest | None = None
-    root: str = ""
-    seal: Digest | None = None
+    root: str
+    seal: Digest
     removed: int = 0
     expires: date | None = None
     parent: Digest | None = None
-    metadata: Digest | None = None
     sealed_documents: DocumentSeal | None = None
     shift: ShiftedPart | None = None
     outside: str = ""
@@ -229,3 +228,164 @@ class SnapshotManifest(Value):
 def _counted(counts: SplitCounts, label_counts: dict[str, SplitCounts], label: str | None, split: Split) -> int:
     held = counts if label is None else label_counts.get(label)
     return 0 if held is None else int(getattr(held, split.value))
+
+
+Use = Literal["research", "internal", "commercial", "distributed"]
+
+
+class Terms(NamedTuple):
+    """What a licence allows: use for profit; sharing what was made from the data; sharing it under other terms."""
+
+    commercial: bool = True
+    derivatives: bool = True
+    other_terms: bool = True
+
+
+_OPEN, _SHARE_ALIKE = Terms(), Terms(other_terms=False)
+
+#: Licences by their SPDX name in lower case. Versions of one licence that ask the same stand once, without the version.
+TABLE: dict[str, Terms] = {
+    "apache-2.0": _OPEN,
+    "bsd-2-clause": _OPEN,
+    "bsd-3-clause": _OPEN,
+    "cc-by": _OPEN,
+    "cc-by-nc": Terms(commercial=False),
+    "cc-by-nc-nd": Terms(commercial=False, derivatives=False),
+    "cc-by-nc-sa": Terms(commercial=False, other_terms=False),
+    "cc-by-nd": Terms(derivatives=False),
+    "cc-by-sa": _SHARE_ALIKE,
+    "cc0": _OPEN,
+    "cc0-1.0": _OPEN,
+    "cdla-permissive": _OPEN,
+    "cdla-sharing": _SHARE_ALIKE,
+    "gpl-3.0": _SHARE_ALIKE,
+    "gpl-3.0-only": _SHARE_ALIKE,
+    "gpl-3.0-or-later": _SHARE_ALIKE,
+    "isc": _OPEN,
+    "mit": _OPEN,
+    "odbl": _SHARE_ALIKE,
+    "odc-by": _OPEN,
+    "ogl-uk": _OPEN,
+    "pddl": _OPEN,
+    "public-domain": _OPEN,
+    "unlicense": _OPEN,
+}
+
+#: Uses that need a term, by the name of the term and why it is needed.
+_NEEDS: dict[str, tuple[frozenset[Use], str]] = {
+    "commercial": (frozenset({"internal", "commercial", "distributed"}), "it does not allow commercial use"),
+    "derivatives": (frozenset({"commercial", "distributed"}), "it does not allow sharing what is made from it"),
+    "other_terms": (frozenset({"distributed"}), "what is made from it and given away must bear the same licence"),
+}
+
+
+def terms_of(licence: str) -> Terms | None:
+    """Terms of ``licence``; None when it is not in the table."""
+    name = re.sub(r"[\s_]+", "-", licence.strip().casefold())
+    return TABLE.get(name) or TABLE.get(re.sub(r"-v?\d+(\.\d+)*$", "", name))
+
+
+def clash(licence: str, use: Use) -> str | None:
+    """Reason why ``licence`` does not allow ``use``; None when it does, or when it is not in the table."""
+    terms = terms_of(licence)
+    if terms is None:
+        return None
+    return next((why for term, (uses, why) in _NEEDS.items() if use in uses and not getattr(terms, term)), None)
+
+
+#: A column of labels has few values, each short, and each often; one that is called so may have more.
+MOST_LABELS, LONGEST_LABEL, ROWS_A_LABEL = 300, 80, 3
+MOST_NAMED_LABELS, ROWS_A_NAMED_LABEL = 1000, 2
+#: Numbers of more values than this are measured, and no labels unless they are called so.
+MOST_NUMBERS = 30
+#: One cell in so many with several labels makes a column of several labels an item.
+SEVERAL = 50
+
+
+class ColumnSeen(Value):
+    """A column: what its cells are (``text``, ``number``, ``list``, ``turns``, ``object``, ``mixed``), how many are filled, how
+    many distinct values there are (``distinct`` counts to 1,000), and lengths in characters. Of lists, and of texts with ``|`` between
+    short parts, ``several`` counts the cells with more than one part, ``parts`` the distinct parts (to 1,000), ``longest_part`` is in
+    characters. ``defines_tools``: a cell at least defines functions, and every other does so too or is an empty list. By its
+    first 5,000 cells: ``numeric``: each is a number, or the text of one; ``codes``: hardly any holds words (numbers, ids, days, addresses,
+    flags); ``flags``: each is 0 or 1, or true or false. ``splits``: those that cells name, where each cell names one, and the column is
+    called so or its words are the usual ones."""
+
+    name: str
+    kind: str
+    filled: int
+    distinct: int
+    mean_length: float
+    longest: int
+    several: int = 0
+    parts: int = 0
+    longest_part: int = 0
+    defines_tools: bool = False
+    numeric: bool = False
+    codes: bool = False
+    flags: bool = False
+    splits: tuple[Split, ...] = ()
+
+    @property
+    def tells_splits(self) -> bool:
+        """True when rows of train and others are told apart by it."""
+        return len(self.splits) > 1 and Split.TRAIN in self.splits
+
+    @property
+    def holds_several(self) -> bool:
+        """True when a cell holds several labels: in a list, or with ``|`` between them in one cell in fifty."""
+        return self.kind == "list" or SEVERAL * self.several >= self.filled > 0
+
+    @property
+    def labels(self) -> int:
+        """How many distinct labels the column holds, were it one of labels (counted to 1,000)."""
+        return self.parts if self.holds_several else self.distinct
+
+    def may_hold_labels(self, *, named: bool) -> bool:
+        """True when its values are few and short enough to be labels; a column that is ``named`` so may have more of them."""
+        most, rows = (MOST_NAMED_LABELS, ROWS_A_NAMED_LABEL) if named else (MOST_LABELS, ROWS_A_LABEL)
+        if self.kind not in ("text", "number", "list") or (self.kind == "list" and not self.parts):
+            return False
+        if not named and self.numeric and self.distinct > MOST_NUMBERS:
+            return False
+        longest = self.longest_part if self.holds_several else self.longest
+        few = self.labels <= min(most, max(2, self.filled / rows))
+        return few and longest <= LONGEST_LABEL and (named or self.labels > 1)
+
+
+class Guess(Value):
+    """What a column seems to be for, and why. It is for a person to confirm."""
+
+    role: str
+    column: str
+    why: str
+
+
+class Inspection(Value):
+    """A file as it looks. ``unusable`` counts records that could not be read, by reason. ``proposal`` is the source as it could stand in an
+    objective, in YAML, with the guesses filled in; ``task`` the kind of task it would fit."""
+
+    name: str
+    kind: str
+    digest: Digest
+    encoding: str | None
+    separator: str | None
+    rows: int
+    unusable: dict[str, int]
+    columns: tuple[ColumnSeen, ...]
+    guesses: tuple[Guess, ...]
+    task: str
+    proposal: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def form(self) -> dict[str, object]:
+        """How a text file is written, where a source has to say so."""
+        usual = {"encoding": (None, "utf-8"), "separator": (None, "\t" if self.kind == "tsv" else ",")}
+        return {key: getattr(self, key) for key, values in usual.items() if getattr(self, key) not in values}
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """Columns with a row's own terms, as ``data.terms`` names them."""
+        keys = ("license", "collected", "consent", "retain_until")
+        return {guess.role: guess.column for guess in self.guesses if guess.role in keys}

@@ -102,13 +102,13 @@ class RequestRow(Value):
     """What stays of a request. Its text is not here. ``outcome`` is ``ok``, ``error``, ``refused``, ``aborted`` or ``open``: a stream that
     has not ended, or whose gateway died in it, with the most that it may have used and cost.
 
-    ``characters`` is the length of the user's text and ``sketch`` its content reduced to a few numbers (``text/sketch.py``), for
+    ``characters`` is the length of the user's text and ``sketch`` its content reduced to a few numbers (``monitoring/sketch.py``), for
     drift; ``confidence`` the probability of the answer, where there is one. ``cost`` is in the currency of the settings' prices.
 
     ``version`` is that of the alias by which the arm was drawn and ``unit`` whom it was drawn for (a salted hash; empty where nobody
     was named; ``FORGOTTEN`` where they were erased). ``malformed`` is an answer without the form
     that was asked for, ``referred`` one of which its release is not sure enough or which hands over to people, ``agrees`` whether a
-    mirrored answer was the one given. ``channel`` and ``language`` are what the caller said of the message. ``endpoint`` is that of the
+    mirrored answer was the one given. ``endpoint`` is that of the
     hosted model which was asked (empty: none), also where it did not answer, and ``paid`` what that cost, or may have cost: a part of
     ``cost``. ``out_of_scope`` is a request that none of the labels fits: it has no prediction.
     """
@@ -138,8 +138,6 @@ class RequestRow(Value):
     referred: bool = False
     out_of_scope: bool = False
     agrees: bool | None = None
-    channel: str = ""
-    language: str = ""
     endpoint: str = ""
     paid: float = 0.0
 

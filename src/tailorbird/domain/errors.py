@@ -24,7 +24,8 @@ says what to do next. Text of a data row never stands in an error.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class TailorbirdError(Exception):
@@ -32,6 +33,8 @@ class TailorbirdError(Exception):
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
+    #: Fields beside these that another process, or a client, is told too.
+    details: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, message: str, hint: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -40,21 +43,24 @@ class TailorbirdError(Exception):
         self.error_code = code or self.code
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.message, self.hint, self.error_code))
+        return (rebuilt, (type(self), self.as_dict()))
 
-    def as_dict(self) -> dict[str, str]:
-        """The one JSON shape of an error: ``{code, message, hint}``."""
-        return {"code": self.error_code, "message": self.message, "hint": self.hint}
+    def as_dict(self) -> dict[str, Any]:
+        """The one JSON shape of an error: ``{code, message, hint}``, and its details where there are some."""
+        told = {name: value for name in self.details if (value := getattr(self, name))}
+        return {"code": self.error_code, "message": self.message, "hint": self.hint} | told
 
 
-def _rebuild(kind: type[TailorbirdError], message: str, hint: str, code: str) -> TailorbirdError:
-    return kind(message, hint, code=code)
+def rebuilt(kind: type[TailorbirdError], fields: Mapping[str, Any]) -> TailorbirdError:
+    """The error of ``kind`` with what ``as_dict`` gave; what a kind has no room for is left out. Raises KeyError."""
+    details = {name: fields[name] for name in kind.details if fields.get(name) is not None}
+    return kind(str(fields["message"]), str(fields["hint"]), code=str(fields["code"]), **details)
 
 
 class InvalidInput(TailorbirdError):
     """What was given cannot be used; ``param`` names the parameter to blame, where it is one."""
 
-    code, status = "invalid_input", 400
+    code, status, details = "invalid_input", 400, ("param",)
 
     def __init__(self, message: str, hint: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message, hint, code=code)
@@ -64,15 +70,11 @@ class InvalidInput(TailorbirdError):
 class ObjectiveInvalid(InvalidInput):
     """The objective file is wrong; ``line`` is 1-based, 0 where no single line is to blame."""
 
-    code = "objective_invalid"
+    code, details = "objective_invalid", ("line",)
 
     def __init__(self, message: str, hint: str, *, code: str | None = None, line: int = 0) -> None:
         super().__init__(message, hint, code=code)
         self.line = line
-
-    def as_dict(self) -> dict[str, str]:
-        """The common shape, with the line where one is known."""
-        return super().as_dict() | ({"line": str(self.line)} if self.line else {})
 
 
 class DataInvalid(InvalidInput):
@@ -132,7 +134,7 @@ class Busy(Conflict):
 class Exhausted(TailorbirdError):
     """A budget, quota or limit is used up; ``retry_after`` is in how many seconds there is more, where that is known."""
 
-    code, status = "exhausted", 429
+    code, status, details = "exhausted", 429, ("retry_after",)
 
     def __init__(self, message: str, hint: str, *, code: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message, hint, code=code)
@@ -149,7 +151,7 @@ class Unavailable(TailorbirdError):
     """A part (engine, database, package, port) cannot be reached or is not installed. ``retry_after`` is in how many seconds it is tried
     again, where that is known; ``silent``: a server outside the house that cannot be reached, or said nothing in time."""
 
-    code, status = "unavailable", 503
+    code, status, details = "unavailable", 503, ("retry_after",)
 
     def __init__(self, message: str, hint: str, *, code: str | None = None, retry_after: float | None = None, silent: bool = False) -> None:
         super().__init__(message, hint, code=code)
@@ -173,6 +175,4 @@ def error_named(kind: str, message: str, hint: str, code: str, line: int = 0) ->
     """The error that another process told by the name of its class; Internal where there is no class of that name."""
     found = globals().get(kind)
     found = found if isinstance(found, type) and issubclass(found, TailorbirdError) else Internal
-    if issubclass(found, ObjectiveInvalid):
-        return found(message, hint, code=code, line=line)
-    return found(message, hint, code=code)
+    return rebuilt(found, {"message": message, "hint": hint, "code": code, "line": line or None})

@@ -1,15 +1,201 @@
-"""Evidence: metrics with intervals, paired comparisons, error breakdown, retention and memorisation of a candidate."""
+"""Evidence on a candidate: metrics with intervals, paired comparisons, errors, retention, memorisation, scope, and proof of effect."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import HostedUse
-from tailorbird.domain.scope import ScopeEvidence, ScopeScorer
-from tailorbird.domain.value import Digest, Value
+from tailorbird.domain.prompt import Message
+from tailorbird.domain.value import Digest, Section, Value
+
+#: So many of the likeliest tokens are told at a position: no protocol gives more.
+TOLD = 20
+#: Nats below which a label's score is told as no less.
+LEAST_SCORE = 100.0
+
+
+class TokenChances(Value):
+    """The likeliest first tokens of an answer (their bytes, in hexadecimal), likeliest first, and their log-probabilities (nats)."""
+
+    tokens: tuple[str, ...]
+    nats: tuple[float, ...]
+
+    def nats_of(self, token: str) -> float:
+        """Log-probability of ``token``; where it is not among those told, that of the last one, which it does not exceed."""
+        return self.nats[self.tokens.index(token)] if token in self.tokens else self.nats[-1]
+
+
+class ReferenceProbe(Value):
+    """A synthetic question, and the chances of the first token of its answer: by the base alone, and by the candidate."""
+
+    text: str
+    base: TokenChances
+    candidate: TokenChances
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """The question as a conversation."""
+        return (Message(role="user", content=self.text),)
+
+
+def chances_of_labels(labels: Sequence[str], nats: Sequence[float]) -> TokenChances:
+    """Scores of labels (log-probabilities, nats) as chances: the likeliest ``TOLD``."""
+    ranked = sorted(zip(labels, nats, strict=True), key=lambda one: -one[1])[:TOLD]
+    told = tuple(max(score, -LEAST_SCORE) for _, score in ranked)  # that of a label which is out of the question may be minus infinity
+    return TokenChances(tokens=tuple(label.encode().hex() for label, _ in ranked), nats=told)
+
+
+class EffectProof(Value):
+    """What the candidate changes in its base, at the first token of the answers to ``probes``. Distances are root mean squares, in nats.
+
+    ``effect`` is that between candidate and base; ``noise`` how far it moved when the probes were asked in other batches; ``parts`` how
+    far the candidate is from itself without one kind of mapped module, by kind. Kinds in ``hidden`` change less than noise lets anybody
+    see. ``unprovable`` says why nothing at all can be shown; then there may be no probes. ``engine`` measured it. Full weights
+    (``kind``) have no base beside them where they are served: their chances are compared as they are. So are those of a prompt's ``base``,
+    and a floor's or encoder's ``scores`` of its ``labels``, told as chances of those: there ``base`` and ``candidate`` are the same.
+    """
+
+    kind: Literal["adapter", "weights", "base", "scores"] = "adapter"
+    labels: tuple[str, ...] = ()
+    probes: tuple[ReferenceProbe, ...] = ()
+    effect: float = 0.0
+    noise: float = 0.0
+    parts: dict[str, float] = Field(default_factory=dict)
+    hidden: tuple[str, ...] = ()
+    unprovable: str = ""
+    engine: str = ""
+
+    @property
+    def is_absolute(self) -> bool:
+        """True where nothing was trained that a base could be compared with: what answers is compared as it is."""
+        return self.kind in ("base", "scores")
+
+
+class EffectStanding(StrEnum):
+    """What an engine showed of a release. ``UNPROVEN``: the release ranks documents, or is a hosted model."""
+
+    SHOWN = "shown"
+    INERT = "inert"
+    DIFFERS = "differs"
+    UNPROVABLE = "unprovable"
+    UNPROVEN = "unproven"
+
+
+class EffectReading(Value):
+    """What one engine showed: the effect that it has, its distance from the recorded one, the engine's noise, and the distance allowed."""
+
+    standing: EffectStanding
+    effect: float = 0.0
+    distance: float = 0.0
+    noise: float = 0.0
+    allowed: float = 0.0
+
+
+#: The label of examples that none of the task's labels fits, unless the objective names another.
+OUT_OF_SCOPE = "out of scope"
+
+#: Groups of examples by which a scorer is chosen; of fewer, one alone would choose it, and labels are left out as without any.
+FEWEST_EXAMPLES = 20
+
+
+class ScopePolicy(Section):
+    """Requests that none of the labels fits are not labelled, and people receive them."""
+
+    refuse_known_at_most: Annotated[float, Field(ge=0.001, le=0.5)] = 0.05
+    """The share of requests that a label does fit, and that may be refused all the same: the threshold is calibrated on dev to it."""
+    label: str = Field(default=OUT_OF_SCOPE, min_length=1, max_length=200)
+    """What the label column says of an example that none of the labels fits. Examples are not needed; they are measured on, and never
+    learned from. A file of nothing else is a source with ``out_of_scope: true``."""
+
+
+class ScopeScorer(StrEnum):
+    """What tells how well a request lies in scope; more is better, and of scorers that do equally well the first one is taken.
+
+    ``PROBABILITY`` is that of the likeliest label (Hendrycks & Gimpel 2017, arXiv 1610.02136), ``MARGIN`` its distance from the second in
+    nats, ``ENERGY`` the logarithm of the sum of all exponentiated scores (Liu et al. 2020, arXiv 2010.03759), ``NEARNESS`` the cosine of a
+    text's vector and that of the nearest training row (Sun et al. 2022, arXiv 2204.06507). ``BOTH`` is the logarithm of the
+    probability with five times the nearness. The last three need what scores to give them.
+    """
+
+    PROBABILITY = "probability"
+    MARGIN = "margin"
+    ENERGY = "energy"
+    NEARNESS = "nearness"
+    BOTH = "both"
+
+
+class ScopeRule(Value):
+    """A request whose score by ``scorer`` lies below ``refuse_below`` is out of scope."""
+
+    scorer: ScopeScorer
+    refuse_below: float
+
+
+class ScorerTrial(Value):
+    """How well a scorer tells what is in scope: the area under its ROC curve, with its interval."""
+
+    scorer: ScopeScorer
+    auroc: float
+    low: float
+    high: float
+
+
+class ScopePoint(Value):
+    """What one threshold does: the shares of requests in scope that are refused, and of those out of scope that are answered."""
+
+    refuse_below: float
+    known_refused: float
+    out_of_scope_answered: float
+
+
+class ScopeTrial(Value):
+    """Scorers compared. ``by``: on ``examples`` that are out of scope, or on rows of known labels that were left out of fitting
+    (``labels``: each once, in ``folds`` parts by the hash of their names). ``known`` and ``outside`` count the rows of both kinds."""
+
+    by: Literal["examples", "labels"]
+    known: int
+    outside: int
+    folds: int = 0
+    scorers: tuple[ScorerTrial, ...]
+
+    @property
+    def best(self) -> ScorerTrial:
+        """The scorer that tells best; of equals the first."""
+        return max(self.scorers, key=lambda trial: trial.auroc)
+
+
+class ScopeEvidence(Value):
+    """How requests out of scope are refused: the rule, what its scorer was chosen by on dev (None: nothing could tell scorers apart, the
+    first one is used), and what other thresholds would do on this split, where it holds examples. ``refused`` counts this split's items
+    that a label fits and that the rule refuses, by the label that they would have been given."""
+
+    rule: ScopeRule
+    trial: ScopeTrial | None = None
+    points: tuple[ScopePoint, ...] = ()
+    refused: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The rule, and how it was chosen."""
+        rule = (
+            f"a request whose {self.rule.scorer.value} lies below {self.rule.refuse_below:.4g} is out of scope: no label, and people get it"
+        )
+        if self.trial is None:
+            return rule, "there are no examples, and too few labels to leave any out: how well it tells is not known"
+        trial = self.trial
+        by = (
+            f"{trial.outside:,} examples"
+            if trial.by == "examples"
+            else f"{trial.outside:,} rows of labels left out, {trial.folds} parts in turn"
+        )
+        areas = ", ".join(f"{each.scorer.value} {each.auroc:.3f} [{each.low:.3f}, {each.high:.3f}]" for each in trial.scorers)
+        return rule, f"chosen on dev by {by}, against {trial.known:,} rows that a label fits; area under the ROC curve: {areas}"
+
 
 #: Further requests that are timed for the limits on what answering takes, at most.
 MOST_FURTHER_REQUESTS = 640
@@ -305,25 +491,12 @@ class Side(Value):
     process_memory_gb: float = 0.0
 
 
-class Unpaired(Value):
-    """A difference of two shares that were not measured on the same items."""
-
-    metric: str
-    difference: float
-    low: float
-    high: float
-    standing: Standing
-    items_needed: int | None
-
-
 class CandidateComparison(Value):
     """``one`` minus ``other``. ``compared_on`` is the metric by which the first one's objective compares. ``paired`` holds a comparison a
-    metric where both answered the same items; ``unpaired`` the rest of what can be said where they did not. ``remarks`` are what a reader
-    must know before believing either."""
+    metric where both answered the same items. ``remarks`` are what a reader must know before believing it."""
 
     one: Side
     other: Side
     compared_on: str = ""
     paired: tuple[Comparison, ...] = ()
-    unpaired: tuple[Unpaired, ...] = ()
     remarks: tuple[str, ...] = ()

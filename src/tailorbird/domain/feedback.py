@@ -155,27 +155,18 @@ SignalName = Literal[
     "rollout.rolled_back",
     "rollout.held",
     "rollout.inconclusive",
-    "data.missing_sources",
-    "data.unreadable",
-    "data.missing_columns",
-    "data.changed_columns",
-    "data.changed_labels",
-    "data.stale_days",
-    "data.volume_drop",
-    "data.quarantine_rate",
-    "data.changed_sources",
 ]
 
 
 class Signal(Value):
-    """One reading of one release's traffic, or of one objective's data (then ``release`` is None).
+    """One reading of one release's traffic.
 
     ``bound`` is the limit it is held against, ``n`` the requests or rows it rests on, ``text`` the sentence a person reads.
     """
 
     tenant: Name
     objective: Name
-    release: Digest | None
+    release: Digest
     name: SignalName
     value: float
     bound: float | None

@@ -1,4 +1,4 @@
-"""Label review: blinded judgements by people, and by LLM judges beside them."""
+"""Label review: blinded judgements by people."""
 
 from __future__ import annotations
 
@@ -13,56 +13,6 @@ from tailorbird.domain.value import Digest, Name, Value
 
 #: Whom the other answers of a sheet are by where no other candidate was measured.
 DATA_ANSWERS = "the answers in the data"
-
-
-class JudgeState(StrEnum):
-    """``WAITING`` for somebody who can run the model, or in hand; ``DONE`` for ever; ``FAILED`` until it is asked again."""
-
-    WAITING = "waiting"
-    DONE = "done"
-    FAILED = "failed"
-
-
-class PairMark(Value):
-    """What a judge model finds of one pair: by how many nats the letter of the candidate's answer is likelier than that of the other,
-    asked with the candidate's answer as A (``as_first``), and with it as B (``as_second``)."""
-
-    number: int
-    as_first: float
-    as_second: float
-
-    @property
-    def is_agreed(self) -> bool:
-        """True when both orders prefer the same answer."""
-        return self.as_first * self.as_second > 0
-
-    @property
-    def score(self) -> float:
-        """1 where both orders prefer the candidate's answer, 0 where both prefer the other, a half where the place decided."""
-        return float(self.as_first > 0) if self.is_agreed else 0.5
-
-
-class ModelReview(Value):
-    """One model's review of one release. ``model`` is the name it was asked by; ``base`` the digest of what that name led to.
-
-    ``bar`` is the house's at the time of asking: the kappa that the lower end of the judge's agreement with people must reach before it
-    counts. ``related`` says why this model may inform and never counts, because the answers are its own kin's; empty where they are not.
-    ``error`` is the code of what went wrong, ``attempts`` how many processes have begun.
-    """
-
-    release: Digest
-    model: str
-    asked_by: Name
-    asked_at: datetime
-    bar: Annotated[float, Field(gt=0, le=1)]
-    state: JudgeState = JudgeState.WAITING
-    base: Digest | None = None
-    related: str = ""
-    engine: str = ""
-    marks: tuple[PairMark, ...] = ()
-    error: str | None = None
-    judged_at: datetime | None = None
-    attempts: int = 0
 
 
 class Mark(StrEnum):
@@ -147,40 +97,16 @@ class ReviewerRecord(Value):
     flagged: str = ""
 
 
-class JudgeResult(Value):
-    """How one judge model did, beside people and never among them. ``judged`` are the pairs it marked, each in both orders, ``agreed`` the
-    share of them on which the orders agree. ``kappa`` is Cohen's, of its marks and people's, over the ``common`` pairs that both marked;
-    without a value where those are too few. It ``counts`` when the lower end of kappa reaches ``bar``; ``reason`` says why, or why not.
-    """
-
-    model: str
-    base: Digest | None = None
-    state: JudgeState = JudgeState.DONE
-    judged: int = 0
-    agreed: float | None = None
-    win_rate: Bounded = Bounded(value=None)
-    kappa: Bounded = Bounded(value=None)
-    common: int = 0
-    bar: float
-    confidence: float | None = None
-    counts: bool = False
-    reason: str
-
-
 class ReviewResult(Value):
     """What the judgements add up to. ``win_rate`` is how often the candidate's answer was preferred, ties counting half, clustered by item.
 
-    ``fleiss`` needs every item judged by the same number of people, ``cohen`` exactly two reviewers. ``missing`` are reviewers still
-    needed. ``judges`` are models: none of the numbers above holds a mark of theirs.
+    ``agreement`` of the reviewers is Krippendorff's alpha. ``missing`` are reviewers still needed.
     """
 
     asked: int
     missing: int
     reviewers: tuple[ReviewerRecord, ...]
     win_rate: Bounded
-    cohen: Bounded
-    fleiss: Bounded
-    krippendorff: Bounded
+    agreement: Bounded
     verdict: Verdict
     reason: str
-    judges: tuple[JudgeResult, ...] = ()

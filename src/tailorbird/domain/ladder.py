@@ -5,10 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 
 from tailorbird.domain.endpoint import HostedModel, HostedUse
-from tailorbird.domain.evidence import Comparison, Evidence, GateResult
+from tailorbird.domain.evidence import Comparison, Evidence, GateResult, ScopeTrial
 from tailorbird.domain.prompt import PromptSpec, Retrieval
 from tailorbird.domain.run import TrainingOrigin
-from tailorbird.domain.scope import ScopeTrial
 from tailorbird.domain.value import Digest, Value
 
 
@@ -32,8 +31,7 @@ class RungKind(StrEnum):
     FULL = "full"
 
 
-#: Encoders that are tuned and averaged where an item bears one label, and the parts of the rows of which each lacks its own
-#: (docs/decisions/0114).
+#: Encoders that are tuned and averaged where an item bears one label, and the parts of the rows of which each lacks its own.
 AVERAGED_ENCODERS, ENCODER_PARTS = 4, 20
 
 
@@ -42,8 +40,7 @@ class Candidate(Value):
 
     ``floor`` is the fitted linear model, with the encoder that it reads, of a floor that may be released or of an encoder tuned for its
     labels; ``tuned`` the tree of that encoder, or of the adapter of ``encoder`` (tree), as it was trained. ``retrieval`` is what is looked
-    up for each text, ``hosted`` the model of an endpoint that answers in place of the base model. ``proposed_from`` are training rows that
-    were shown to who wrote the prompt's instruction, ``proposer`` the hosted model that did, where the base model did not.
+    up for each text, ``hosted`` the model of an endpoint that answers in place of the base model.
     ``variant`` tells candidates of one rung apart (``zero-shot``, ``few-shot``, ``r16``). Nothing measured stands here: making the same
     candidate again gives the same digest.
     """
@@ -60,8 +57,6 @@ class Candidate(Value):
     trained_parameters: int = 0
     seed: int = 0
     hosted: HostedModel | None = None
-    proposed_from: tuple[str, ...] = ()
-    proposer: HostedModel | None = None
     encoder: Digest | None = None
 
     @property
@@ -77,8 +72,8 @@ class Making(Value):
     ``seconds`` is the time to make it, ``peak_memory_gb`` the resident set above the loaded model in GiB, ``process_memory_gb`` the highest
     resident set of the whole process meanwhile, ``money`` in the objective's currency, ``energy_kwh`` what it drew, estimated from the
     power that the prices name. ``training`` names the training report. ``reused`` is the training of another run whose weights were taken
-    instead of training them again: what that cost is not in the other fields. ``hosted`` is what an endpoint was asked meanwhile,
-    ``written`` the same of another one that wrote instructions; their price is part of ``money``. ``search`` names the log of a prompt's
+    instead of training them again: what that cost is not in the other fields. ``hosted`` is what an endpoint was asked meanwhile;
+    its price is part of ``money``. ``search`` names the log of a prompt's
     search.
     ``scope`` is how well scorers told rows of labels that were left out of fitting.
     """
@@ -94,7 +89,6 @@ class Making(Value):
     process_memory_gb: float = 0.0
     reused: TrainingOrigin | None = None
     hosted: HostedUse | None = None
-    written: HostedUse | None = None
     search: Digest | None = None
     scope: ScopeTrial | None = None
 
@@ -138,8 +132,7 @@ class Choice(StrEnum):
 class Climb(Value):
     """One rung's place in the record: what it made, how it did on dev, and what was decided, with the reason.
 
-    ``process_memory_gb`` is the highest resident set of the whole process (GiB) while it was made and measured; 0 in records of before it
-    was told. The rest as in ``Making``.
+    ``process_memory_gb`` is the highest resident set of the whole process (GiB) while it was made and measured. The rest as in ``Making``.
     """
 
     rung: RungKind
@@ -200,7 +193,7 @@ class Refusal(Value):
 class Ladder(Value):
     """The whole climb. ``chosen`` is the candidate that goes on to the sealed test; ``None`` when no rung is worth it. ``floor_is_rung``:
     the floor is the lowest rung, rather than a reference beside the ladder. ``on_shifted`` are comparisons of candidates that learned, in
-    pairs on the shifted part of dev. ``compared_on`` is the metric in which rungs were compared; empty in ladders of before it was told.
+    pairs on the shifted part of dev. ``compared_on`` is the metric in which rungs were compared.
     ``unconfirmed`` are candidates that the run looked at before on the sealed test, which did not confirm them."""
 
     floor: Climb | None
@@ -210,7 +203,7 @@ class Ladder(Value):
     reason: str
     floor_is_rung: bool = False
     on_shifted: tuple[Comparison, ...] = ()
-    compared_on: str = ""
+    compared_on: str
     unconfirmed: tuple[Digest, ...] = ()
 
     @property

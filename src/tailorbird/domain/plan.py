@@ -1,8 +1,10 @@
-"""Plan: rungs in order, settings, cost estimates and reasons, frozen before anything is spent."""
+"""Plan: rungs in order, settings, cost estimates, timings and reasons, frozen before anything is spent; preflight of a training."""
 
 from __future__ import annotations
 
 import math
+from datetime import datetime
+from enum import StrEnum
 from typing import Literal
 
 from pydantic import Field
@@ -12,8 +14,50 @@ from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.evidence import Metric
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import RiskTier, RuleException
-from tailorbird.domain.preflight import PreflightFinding
 from tailorbird.domain.value import Digest, Value
+
+
+class PreflightSeverity(StrEnum):
+    """``BLOCKING``: training would fail, or teach something else than was meant. ``WARNING``: it will work, at a price or not
+    everywhere. ``NOTE``: worth knowing."""
+
+    NOTE = "note"
+    WARNING = "warning"
+    BLOCKING = "blocking"
+
+
+class PreflightFinding(Value):
+    """Something found. ``code`` is stable; ``what`` names counts and labels, and never a row's text; ``remedy`` says what to do next."""
+
+    code: str
+    severity: PreflightSeverity
+    what: str
+    remedy: str
+
+
+class ShownToken(Value):
+    """A token as text, and whether it carries loss (``learned``) or is only read. ``control``: it steers the model, and is no text."""
+
+    text: str
+    learned: bool
+    id: int = -1
+    control: bool = False
+
+
+class Examination(Value):
+    """The findings, worst first; the rows of the first batch, token by token; and what was measured on the way, by name.
+
+    ``first_batch`` holds rows' texts: it is shown to who asked, and never stored.
+    """
+
+    findings: tuple[PreflightFinding, ...]
+    first_batch: tuple[tuple[ShownToken, ...], ...] = ()
+    measured: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def blocking(self) -> tuple[PreflightFinding, ...]:
+        """The findings that stand in the way."""
+        return tuple(finding for finding in self.findings if finding.severity is PreflightSeverity.BLOCKING)
 
 
 def amount(value: float, *, up: bool = False) -> str:
@@ -45,8 +89,8 @@ class Machine(Value):
     ``fast_bf16`` tells whether its processor multiplies bf16 matrices at more than the rate of fp32 ones: what its instructions say, not a
     timing, which a passing load could turn, and with it what is trained. ``four_bit`` tells whether weights in 4 bits can be trained on
     (bitsandbytes is installed). ``threads`` are those that a product is computed by on its processor; 0 where a GPU computes, or it is not
-    known. ``loaded`` tells that other processes wanted the cores while the rates were measured. ``bandwidth_gbs`` is the maker's memory
-    bandwidth (GB/s), 0 where it is not known. With GPUs, memory and rates are those of one.
+    known. ``loaded`` tells that other processes wanted the cores while the rates were measured. With GPUs, memory and rates are those of
+    one.
     """
 
     cores: int
@@ -59,21 +103,18 @@ class Machine(Value):
     four_bit: bool = False
     threads: int = 0
     loaded: bool = False
-    bandwidth_gbs: float = 0.0
 
 
 class LoraSettings(Value):
     """Shape of an adapter. ``targets`` are names of linear layers.
 
-    ``rslora`` scales by ``alpha / √rank`` instead of ``alpha / rank``;
-    ``b_rate`` is how many times faster B learns than A (LoRA+).
+    ``rslora`` scales by ``alpha / √rank`` instead of ``alpha / rank``.
     """
 
     rank: int
     alpha: int
     targets: tuple[str, ...]
     rslora: bool = False
-    b_rate: float = 1.0
 
     @property
     def scaling(self) -> float:
@@ -87,7 +128,7 @@ class TrainingSettings(Value):
     ``batch_size`` counts rows per optimiser step, ``token_budget`` packed tokens per forward pass. ``warmup`` and
     ``decay`` are shares of all steps. ``threads`` compute a product on the processor: how many can change the last bits of a sum, so the
     number is kept wherever the run goes on; 0 leaves it to the machine. ``waiting_epochs`` may be added while a run has not begun to learn
-    (``training/validation.py``).
+    (``training/loop.py``).
     """
 
     method: Literal["lora", "qlora", "full"]
@@ -97,9 +138,9 @@ class TrainingSettings(Value):
     batch_size: int
     token_budget: int
     max_length: int
-    warmup: float
-    weight_decay: float
-    clip_norm: float
+    warmup: float = 0.1
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
     evaluations_per_epoch: int
     precision: Literal["bf16", "fp32"]
     seed: int
@@ -133,7 +174,7 @@ class RungPlan(Value):
     without. ``base`` names the record of the base model where the plan has several; the variant tells it, too (``r16 on smollm2-135m``).
     ``ranker`` finds the passages of a grounded rung where the objective names a release for that; ``rewrite``: queries are rewritten first.
     ``endpoint`` is what a hosted rung asks, with passages of the documents where it is ``grounded``; ``calls`` what a prompt's search may
-    ask, ``proposer`` the endpoint that writes instructions for it, where the objective names one.
+    ask.
     """
 
     rung: RungKind
@@ -145,7 +186,6 @@ class RungPlan(Value):
     time: Estimate
     memory: Estimate
     money: Estimate
-    flops: Estimate | None = None
     energy: Estimate | None = None
     serving_cost: Estimate | None = None
     training_time: Estimate | None = None
@@ -158,7 +198,6 @@ class RungPlan(Value):
     rewrite: bool = False
     endpoint: Endpoint | None = None
     calls: int = 0
-    proposer: Endpoint | None = None
     grounded: bool = False
     reasons: tuple[Reason, ...]
 
@@ -221,11 +260,6 @@ class TokenProfile(Value):
     row_sd: float = 0.0
     earlier_mean: float = 0.0
     layout: PassLayout = "packed"
-
-    @property
-    def listed(self) -> int:
-        """Tokens of all labels in a list. Plans of earlier versions held them as the trie's."""
-        return self.label_list or self.label_trie
 
     @property
     def learned_mean(self) -> float:
@@ -298,12 +332,11 @@ class PlannedBase(Value):
 class PlannedFloor(Value):
     """The floor: its role, and what it reads beside words: the vectors of ``encoder`` (tree), by its name and licence; None: words alone.
 
-    ``role`` is empty in plans of before it was the lowest rung of an automatic ladder: there it is one where the objective lists it. The
-    estimates are of making and measuring it, ``vectors_time`` the part of the vectors, ``total`` as that of a rung; ``refused`` says why it
-    is not made at all.
+    The estimates are of making and measuring it, ``vectors_time`` the part of the vectors, ``total`` as that of a rung; ``refused`` says
+    why it is not made at all.
     """
 
-    role: Literal["", "rung", "reference"] = ""
+    role: Literal["rung", "reference"]
     encoder: Digest | None = None
     name: str = ""
     license: str = ""
@@ -324,19 +357,6 @@ class PlannedTraffic(Value):
     per_month: int
     horizon_months: float
     assumed: bool
-
-
-class Flip(Value):
-    """Two rungs that change places with the traffic: below ``per_month`` requests a month ``below`` costs less in all, above it ``above``.
-
-    ``low`` and ``high`` are what the ends of the estimates allow; ``high`` is None where no volume is sure to turn the two round.
-    """
-
-    below: str
-    above: str
-    per_month: float
-    low: float
-    high: float | None
 
 
 class PlannedComparison(Value):
@@ -374,14 +394,11 @@ class Plan(Value):
     ``tokens``, ``prices`` and ``calibrations`` are what its estimates rest on.
 
     ``bases`` are the base models that the objective lists, in its order; ``base_model`` and ``tokens`` are those of the first that is in.
-    ``floor`` is that of a classify task; None in plans of before it read vectors. ``shift`` is what the shifted part of dev and of test can
-    prove, where there is one, ``exceptions`` the rules of the tier that the objective does not follow. ``traffic`` is what the order rests
-    on, ``flips`` are the volumes at which it would be another; plans of before traffic counted have neither.
-    ``comparison`` says in which metric candidates are compared, ``incumbent`` what can be proven against a release that answers now; None
-    in plans of before they were planned. ``encoder`` names the record of the encoder that rungs read or tune; None without one, and in
-    plans of before it was kept. ``memory_limit_gb`` are the GiB that the whole process may take; 0 in plans of before it was told.
-    ``risk`` is the objective's tier, by which the gate's intervals are as sure as they are; None in plans of before it was kept.
-    ``formats`` are what number formats of the engine were measured to lose before; nothing of the plan rests on them.
+    ``floor`` is that of a classify task. ``shift`` is what the shifted part of dev and of test can prove, where there is one,
+    ``exceptions`` the rules of the tier that the objective does not follow. ``traffic`` is what the order rests on. ``comparison`` says in
+    which metric candidates are compared, ``incumbent`` what can be proven against a release that answers now. ``encoder`` names the record
+    of the encoder that rungs read or tune. ``memory_limit_gb`` are the GiB that the whole process may take. ``risk`` is the objective's
+    tier, by which the gate's intervals are as sure as they are.
     """
 
     objective: Digest
@@ -392,6 +409,9 @@ class Plan(Value):
     left_out: tuple[Refusal, ...]
     dev_power: tuple[Power, ...]
     test_power: tuple[Power, ...]
+    comparison: PlannedComparison
+    memory_limit_gb: float
+    risk: RiskTier
     findings: tuple[PreflightFinding, ...] = ()
     tokens: TokenProfile | None = None
     prices: Prices = Prices()
@@ -402,75 +422,46 @@ class Plan(Value):
     shift: tuple[ShiftPower, ...] = ()
     exceptions: tuple[RuleException, ...] = ()
     traffic: PlannedTraffic | None = None
-    flips: tuple[Flip, ...] = ()
-    comparison: PlannedComparison | None = None
     incumbent: PlannedIncumbent | None = None
-    memory_limit_gb: float = 0.0
-    risk: RiskTier | None = None
-
-    def flips_near(self, most: int = 3) -> tuple[Flip, ...]:
-        """Up to ``most`` flips on either side of the plan's own volume, those nearest to it, in the order of their volumes."""
-        here = self.traffic.per_month if self.traffic else 0
-        below = [flip for flip in self.flips if flip.per_month <= here][-most:]
-        return (*below, *[flip for flip in self.flips if flip.per_month > here][:most])
 
 
-class FitMachine(Value):
-    """A machine: this one, with measured rates, or one GPU of the catalogue, with its maker's. ``memory_gb`` is that of the GPU where there
-    is one; ``bandwidth_gbs`` is 0 where it is not known."""
+class TimedPass(Value):
+    """A forward and backward pass over packed rows: ``tokens``, (query, key) ``pairs`` that are not masked, ``answers`` that met the head.
 
-    name: str
-    measured: bool
-    memory_gb: float
-    tflops: float
-    bandwidth_gbs: float
-    precision: Literal["bf16", "fp32"]
-
-
-class MethodFit(Value):
-    """A training method on a machine, in GiB: ``weights``, ``optimiser`` (gradients, moments), ``activations`` (logits and copies
-    included), ``memory`` of the whole process with ``measuring`` the result included. It ``fits`` when the likely memory does, and is
-    ``tight`` where the upper end does not. ``speed`` is in trained tokens a second, and ``pass_tokens`` are packed into a pass."""
-
-    method: Literal["lora", "qlora", "full"]
-    machine: str
-    trained_parameters: int
-    weights_gb: float
-    optimiser_gb: float
-    activations_gb: float
-    measuring_gb: float
-    memory: Estimate
-    verdict: Literal["fits", "tight", "too large"]
-    speed: Estimate
-    pass_tokens: int
-
-
-class SufficientMachine(Value):
-    """The smallest known machine that would do for a method: ``count`` of one GPU; 0 where none would. ``text`` says so."""
-
-    method: Literal["lora", "qlora", "full"]
-    gpu: str
-    count: int
-    text: str
-
-
-class ModelFit(Value):
-    """What was read of a base model, what was assumed, and how each method fits each machine.
-
-    ``model_type`` is empty where the headers of the weights told the shape. ``active_parameters`` are those of the layers that a token
-    meets; ``notes`` are sentences on what the numbers rest on.
+    ``seconds`` of both directions, ``forward_seconds`` without gradients, ``peak_gb`` the highest resident set of the process (GiB).
     """
 
-    name: str
-    model_type: str
-    parameters: int
-    active_parameters: int
-    layers: int
-    hidden: int
-    context: int
-    length: int
-    rank: int
-    machines: tuple[FitMachine, ...]
-    methods: tuple[MethodFit, ...]
-    sufficient: tuple[SufficientMachine, ...]
-    notes: tuple[str, ...]
+    tokens: int
+    pairs: int
+    answers: int
+    seconds: float
+    forward_seconds: float
+    peak_gb: float
+
+
+class Calibration(Value):
+    """A few timed steps of one method on one base model and machine, at ``settings``.
+
+    ``machine`` names the machine, ``base_model`` the weights. ``process_gb`` is the resident set before the model was read, ``held_gb``
+    that between two steps (weights, moments). ``update_seconds`` is one optimiser step, ``moments_seconds`` what the first takes beyond
+    that, ``write_mb_s`` how fast the workspace keeps a checkpoint: written, synced, and read again for its digest.
+
+    All seconds are those of a quiet machine. ``loaded`` tells that other processes wanted the cores meanwhile, so that they were put
+    together from processor time: good for some hours, and read anew after that. ``efficiency`` is the share of the time in which the thread
+    that calls the products computed, where the machine was quiet (0: unknown).
+    """
+
+    machine: str
+    base_model: Digest
+    settings: TrainingSettings
+    measured_at: datetime
+    passes: tuple[TimedPass, ...]
+    update_seconds: float
+    moments_seconds: float = 0.0
+    read_seconds: float
+    write_mb_s: float
+    process_gb: float
+    held_gb: float
+    trained_parameters: int
+    efficiency: float = 0.0
+    loaded: bool = False

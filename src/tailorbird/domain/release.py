@@ -9,12 +9,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tailorbird.domain.endpoint import HostedModel
-from tailorbird.domain.evidence import Verdict
+from tailorbird.domain.evidence import ScopeRule, Verdict
 from tailorbird.domain.identity import Role, Signature
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
 from tailorbird.domain.prompt import PromptSpec, Retrieval
-from tailorbird.domain.scope import ScopeRule
 from tailorbird.domain.value import Digest, Name, Value, transition
 
 

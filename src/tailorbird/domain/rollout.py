@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from tailorbird.domain.objective import LiveKpi, RiskTier
 from tailorbird.domain.value import Digest, Name, Value, transition
@@ -97,12 +97,9 @@ USUAL_GUARDS = (
 
 class RolloutStep(Value):
     """A part of the way. A ``shadow`` step mirrors requests and returns none of the answers; a ``live`` step gives the release
-    ``share`` of the users. It has passed after ``requests`` answered by the release and ``minutes``, with no guard breached.
+    ``share`` of the users. It has passed after ``requests`` answered by the release and ``minutes``, with no guard breached."""
 
-    Earlier rollouts and plans call a live step ``canary``, which is still read.
-    """
-
-    kind: Annotated[Literal["shadow", "live"], BeforeValidator(lambda kind: "live" if kind == "canary" else kind)] = "live"
+    kind: Literal["shadow", "live"] = "live"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
     requests: Annotated[int, Field(ge=1, le=10_000_000)] = 100
     minutes: Annotated[float, Field(ge=0, le=60 * 24 * 31)] = 10.0
@@ -221,7 +218,7 @@ class ArmTally(Value):
 
     ``errors``, ``refusals`` and ``malformed`` count units with at least one; ``latency`` and ``cost`` are of the logarithms (of ms until
     the answer, or until the caller gave up; of money) and ``feedback`` of scores from 0 to 1, each averaged within a unit first.
-    ``ended`` counts requests that the caller did not give up. ``segment`` is a value of whatever the tallies were divided by.
+    ``ended`` counts requests that the caller did not give up.
 
     With ``shadow``, only requests count that both releases were asked, for either of them: ``errors_alone``, ``refusals_alone`` and
     ``malformed_alone`` are units in whose first pair with one event that was this release's; ``agreed`` counts mirrored answers that were
@@ -231,7 +228,6 @@ class ArmTally(Value):
     version: int
     release: Digest
     shadow: bool
-    segment: str = ""
     units: int
     requests: int
     errors: int = 0
@@ -293,29 +289,17 @@ class GuardFinding(Value):
 
 class GuardReport(Value):
     """What the counts say now, and what follows from it. ``mirrored`` is the share of the requests of shadow steps that both releases were
-    asked (None: no such request yet); ``too_few_mirrored``: at the present step it is too small."""
+    asked (None: no such request yet); ``too_few_mirrored``: at the present step it is too small. ``every_step_passed``: the last one
+    has passed, too."""
 
     action: RolloutAction | None
     reason: str
     requests: int
     incumbent_requests: int
     sample_ratio_broken: bool
+    every_step_passed: bool = False
     too_few_mirrored: bool = False
     mirrored: float | None = None
     guards: tuple[GuardFinding, ...]
     agreement: float | None = None
     live: tuple[LiveFinding, ...] = ()
-
-
-class SegmentFinding(Value):
-    """One guard within one segment; ``reversed`` where it is surely the other way round than in the whole."""
-
-    by: Literal["channel", "language", "length"]
-    segment: str
-    guard: GuardName
-    incumbent: float | None
-    candidate: float | None
-    low: float | None
-    high: float | None
-    units: int
-    reversed: bool

@@ -18,11 +18,13 @@ WORKED = timedelta(seconds=3)
 
 class RunState(StrEnum):
     """Where a run stands. Workers take up ``PLANNING`` runs as far as the plan, and ``ACTIVE`` ones to the end; a ``PLANNED`` one spends
-    nothing until somebody adapts. A run that is ``DONE`` has led to a release; one that was finished without is ``NO_RELEASE``."""
+    nothing until somebody adapts. A run that is ``DONE`` has led to a release; one that was finished without is ``NO_RELEASE``.
+    A ``WAITING`` one goes on once somebody has allowed its next rung."""
 
     PLANNING = "planning"
     PLANNED = "planned"
     ACTIVE = "active"
+    WAITING = "waiting"
     DONE = "done"
     NO_RELEASE = "no_release"
     FAILED = "failed"
@@ -32,6 +34,15 @@ class RunState(StrEnum):
     def word(self) -> str:
         """As people read it: ``no release``."""
         return self.value.replace("_", " ")
+
+
+#: Names of steps. Those of rungs, and of looks after the first, are made by ``usecases/runs/transitions.py``.
+SNAPSHOT, PLAN, FLOOR, CHOOSE, TEST, CONCLUDE = "snapshot", "plan", "floor", "choose", "test", "conclude"
+
+
+def step_folder(step: str) -> str:
+    """The name of the folder with the working files of the step called ``step``."""
+    return step.replace(" ", "-")
 
 
 #: States of a run whose steps are all finished: nothing is left to do.
@@ -57,7 +68,7 @@ class Run(Value):
     created_by: Name
     created_at: datetime
     state: RunState = RunState.ACTIVE
-    source: Digest | None = None
+    source: Digest
     inputs: Digest | None = None
 
 
@@ -191,10 +202,8 @@ class TrainingReport(Value):
     """What a finished training run leaves beside its weights. ``best_step`` is the checkpoint that was kept.
 
     ``flops`` is the estimate actually spent. ``stopped_early`` is the step at which the held-out loss had risen beyond its interval twice
-    in a row, in the second half of the run. ``halved_at`` are the steps before which passes were halved for want of memory, ``recomputed``
-    says whether activations were computed again too; neither changes what is learned. ``grown_memory_gb`` is what the process
-    grew by, from before the model was read to its highest (GiB). ``thread_seconds`` is the processor time of the thread that ran the loop;
-    ``loaded`` tells that other processes wanted the cores meanwhile. ``plateau`` is None where the run learned from the start.
+    in a row, in the second half of the run. ``grown_memory_gb`` is what the process
+    grew by, from before the model was read to its highest (GiB). ``plateau`` is None where the run learned from the start.
     ``process_memory_gb`` is the highest resident set (GiB) of any process that ran the training: several may have.
     """
 
@@ -214,11 +223,7 @@ class TrainingReport(Value):
     flops: float
     environment: dict[str, str]
     stopped_early: int | None = None
-    halved_at: tuple[int, ...] = ()
-    recomputed: bool = False
     grown_memory_gb: float = 0.0
-    thread_seconds: float = 0.0
-    loaded: bool = False
     plateau: TrainingPlateau | None = None
     process_memory_gb: float = 0.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.evidence import Breakdown, Confusion, ItemResult, Slice
@@ -40,38 +40,26 @@ def _confusions(items: Sequence[ItemResult]) -> Iterator[Confusion]:
 
 def _slices(rows: Sequence[Row], items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Slice]:
     by_item = {item.item: item for item in items}
-    for segment, parts in _segments(rows, spec).items():
-        if len(parts) > 1:
-            found = [_slice(segment, name, [by_item[row.id] for row in part], spec) for name, part in parts.items()]
-            yield from sorted(found, key=lambda one: (one.high, one.name))[:_SLICES]
-
-
-def _segments(rows: Sequence[Row], spec: MeasureSpec) -> dict[str, dict[str, list[Row]]]:
-    """The rows, cut in each of the ways they can be."""
-    bounds = _quarters([len(row.text) for row in rows])
+    # The rows, cut in each of the ways they can be.
+    ordered = sorted(len(row.text) for row in rows)
+    bounds = [ordered[len(ordered) * quarter // 4] for quarter in (1, 2, 3)]
     cuts: dict[str, dict[str, list[Row]]] = {"label": {}, "length": {}, "source": {}}
     for row in rows:
         if spec.task is TaskKind.CLASSIFY:
             cuts["label"].setdefault(row.answer, []).append(row)
         cuts["length"].setdefault(_length(len(row.text), bounds), []).append(row)
         cuts["source"].setdefault(row.provenance.file, []).append(row)
-    return cuts
+    for segment, parts in cuts.items():
+        if len(parts) > 1:
+            found = [_slice(segment, name, [by_item[row.id] for row in part], spec) for name, part in parts.items()]
+            yield from sorted(found, key=lambda one: (one.high, one.name))[:_SLICES]
 
 
-def _quarters(lengths: Sequence[int]) -> tuple[int, int, int]:
-    ordered = sorted(lengths)
-    first, half, third = (ordered[len(ordered) * quarter // 4] for quarter in (1, 2, 3))
-    return first, half, third
-
-
-def _length(length: int, bounds: tuple[int, int, int]) -> str:
-    first, half, third = bounds
-    names: Mapping[str, bool] = {
-        f"up to {first} characters": length <= first,
-        f"{first + 1} to {half} characters": length <= half,
-        f"{half + 1} to {third} characters": length <= third,
-    }
-    return next((name for name, holds in names.items() if holds), f"over {third} characters")
+def _length(length: int, bounds: Sequence[int]) -> str:
+    for place, bound in enumerate(bounds):
+        if length <= bound:
+            return f"{bounds[place - 1] + 1} to {bound} characters" if place else f"up to {bound} characters"
+    return f"over {bounds[-1]} characters"
 
 
 def _slice(segment: str, name: str, items: Sequence[ItemResult], spec: MeasureSpec) -> Slice:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.domain.evidence import Bin, ItemResult, Metric, Referred
-from tailorbird.evaluation.measure_spec import MeasureSpec, average, bootstrapped, proportion
+from tailorbird.evaluation.measure_spec import MeasureSpec, bootstrapped, proportion
 from tailorbird.stats.intervals import Floats, Statistic, clustered_wilson, score_interval
 from tailorbird.stats.label_sums import sums_by
 
@@ -20,15 +20,6 @@ from tailorbird.stats.label_sums import sums_by
 _FEWEST, _MOST_BINS = 20, 15
 #: Items below which the calibration error is undefined: two bins.
 LEAST_ITEMS = 2 * _FEWEST
-
-
-def calibration_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
-    """``brier`` and ``ece`` where every item has probabilities; ``ece`` only where two bins can be filled."""
-    briers = [item.scores["brier"] for item in items if "brier" in item.scores]
-    if len(briers) == len(items) > 1:
-        yield average("brier", briers, [item.group for item in items], spec)
-    if len(items) >= LEAST_ITEMS and all(item.confidence is not None for item in items):
-        yield _ece(items, spec)
 
 
 def reliability(items: Sequence[ItemResult]) -> tuple[Bin, ...]:
@@ -43,15 +34,19 @@ def reliability(items: Sequence[ItemResult]) -> tuple[Bin, ...]:
     )
 
 
-def _ece(items: Sequence[ItemResult], spec: MeasureSpec) -> Metric:
-    """Expected calibration error over bins of equal mass (Nguyen & O'Connor 2015): the mean distance between what the model said and what
-    came true. Sampling alone makes it larger than it is, never smaller, so that an upper bound on it errs on the safe side."""
+def ece_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
+    """``ece``, where every item has a probability and two bins can be filled: the expected calibration error over bins of equal mass
+    (Nguyen & O'Connor 2015), the mean distance between what the model said and what came true. Sampling alone makes it larger than it is,
+    never smaller, so that an upper bound on it errs on the safe side."""
+    if len(items) < LEAST_ITEMS or any(item.confidence is None for item in items):
+        return
     groups = [item.group for item in items]
     metric = bootstrapped("ece", ece_over(items), groups, spec)
     if metric.low < metric.high:
-        return metric
-    low, high = score_interval(metric.value, len(set(groups)), metric.confidence)
-    return metric.model_copy(update={"low": low, "high": high, "method": "wilson"})
+        yield metric
+    else:
+        low, high = score_interval(metric.value, len(set(groups)), metric.confidence)
+        yield metric.model_copy(update={"low": low, "high": high, "method": "wilson"})
 
 
 def ece_over(items: Sequence[ItemResult]) -> Statistic:
@@ -115,9 +110,9 @@ def abstention_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterat
         return
     given = answered(items, spec.refer_below)
     kept = {item.item for item in given}
-    yield proportion("coverage", items, [item.item in kept for item in items], spec)
+    yield proportion("coverage", [item.item in kept for item in items], [item.group for item in items], spec)
     if given:
-        yield proportion("selective_risk", given, [not item.correct for item in given], spec)
+        yield proportion("selective_risk", [not item.correct for item in given], [item.group for item in given], spec)
 
 
 def _point(threshold: float, given: Sequence[ItemResult], n: int, confidence: float) -> Referred:

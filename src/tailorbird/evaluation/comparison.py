@@ -9,32 +9,30 @@ two candidates which never differ (``never_differing``), so that what was not se
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, ItemResult, Metric, Standing
 from tailorbird.domain.value import Digest
-from tailorbird.evaluation.metrics import MetricReading, corpus_metric_of, labels_in
+from tailorbird.evaluation.metrics import (
+    CATALOGUE,
+    AnswerKinds,
+    MetricReading,
+    MetricSpec,
+    Pairing,
+    base_of,
+    corpus_metric_of,
+    label_of,
+    labels_in,
+    lower_is_better,
+)
 from tailorbird.stats.intervals import Interval, observed, resample, student_interval
-from tailorbird.stats.metric_direction import MEASURES, MetricDirection, Pairing, base_of, label_of, lower_is_better
-from tailorbird.stats.paired_tests import items_needed_for_difference, mcnemar_exact, never_differing, paired_interval, unpaired_interval
+from tailorbird.stats.paired_tests import items_needed_for_difference, mcnemar_exact, never_differing, paired_interval
 from tailorbird.text.label_rules import join, split
-from tailorbird.text.text_metrics import token_f1
 
 #: The largest share of resamples that may be undefined.
 MOST_UNDEFINED = 0.05
-#: Metrics of sets of labels alone, and of some of the items: a query to which nothing is relevant has no score, nor has the reference that
-#: refers to nobody, or is no object.
-_OF_SETS = frozenset({"micro_f1", "f1"})
-_OF_SOME = frozenset({"ndcg@10", "mrr@10", "recall@10", "recall@100", "referral_recall", "tool_call_accuracy", "field_score"})
-
-_SCORES: dict[str, Callable[[ItemResult], float | None]] = {
-    "accuracy": lambda item: float(item.correct),
-    "exact_match": lambda item: float(item.correct),
-    "token_f1": lambda item: item.scores.get("token_f1", token_f1(item.prediction, item.target)),
-    "log_loss": lambda item: item.log_loss,
-}
 
 
 @dataclass(frozen=True)
@@ -61,28 +59,15 @@ class ComparisonRule:
         return MetricReading(self.many, upper), MetricReading(self.many, lower)
 
     @property
-    def measure(self) -> MetricDirection:
-        """Raises InvalidInput (``metric_unpaired``) for what two candidates cannot be compared in."""
-        base = base_of(self.metric)
-        measure = MEASURES.get(base)
-        if measure is None or (base in _OF_SETS and not self.many):
+    def measure(self) -> MetricSpec:
+        """Raises InvalidInput for what two candidates cannot be compared in."""
+        measure = CATALOGUE.get(base_of(self.metric))
+        if measure is None or not measure.compared or (measure.answers == (AnswerKinds.LABELS,) and not self.many):
             raise InvalidInput(
                 f"{self.metric} is not measured on items, so two candidates have no paired difference in it",
-                f"compare by one of: {', '.join(sorted(MEASURES))}",
-                code="metric_unpaired",
+                f"compare by one of: {', '.join(sorted(name for name, each in CATALOGUE.items() if each.compared))}",
             )
         return measure
-
-
-@dataclass(frozen=True)
-class UnpairedComparison:
-    """A difference of two shares that were not measured on the same items."""
-
-    difference: float
-    low: float
-    high: float
-    standing: Standing
-    items_needed: int | None
 
 
 Pairs = list[tuple[ItemResult, ItemResult]]
@@ -116,7 +101,9 @@ def compare(
     gains = [-change if less else change for change in found.changes]
     wins, losses = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
     standing = Standing.NOT_PROVEN if found.open_because else _standing(found.interval, rule.margin, less)
-    still_open = standing is Standing.NOT_PROVEN and not found.open_because and not _is_loss(found.interval, less)
+    still_open = (
+        standing is Standing.NOT_PROVEN and not found.open_because and not (found.interval[0] > 0 if less else found.interval[1] < 0)
+    )
     return Comparison(
         upper=upper,
         lower=lower,
@@ -139,18 +126,6 @@ def compare(
     )
 
 
-def compare_shares(upper: tuple[int, int], lower: tuple[int, int], rule: ComparisonRule) -> UnpairedComparison:
-    """``upper`` minus ``lower``, each (hits, items), where the items are not the same or not known. Raises InvalidInput on impossible
-    counts."""
-    interval = unpaired_interval(upper, lower, rule.confidence)
-    difference = upper[0] / upper[1] - lower[0] / lower[1]
-    standing = _standing(interval, rule.margin, lower_is_better(rule.metric))
-    fewest = min(upper[1], lower[1])
-    still_open = standing is Standing.NOT_PROVEN and not _is_loss(interval, lower_is_better(rule.metric))
-    needed = items_needed_for_difference(difference, interval, fewest, rule.margin) if still_open else None
-    return UnpairedComparison(difference, *interval, standing, needed)
-
-
 def differing_items(upper_items: Sequence[ItemResult], lower_items: Sequence[ItemResult], rule: ComparisonRule) -> frozenset[Digest]:
     """The items on which the two differ in the metric; in a metric of all items together, those that only one of them got right. None
     where an item has no score. Raises as ``compare``."""
@@ -161,7 +136,7 @@ def differing_items(upper_items: Sequence[ItemResult], lower_items: Sequence[Ite
     return frozenset(item for item, mine, theirs in scored if mine != theirs)
 
 
-def _difference(pairs: Pairs, rule: ComparisonRule, measure: MetricDirection) -> _Difference:
+def _difference(pairs: Pairs, rule: ComparisonRule, measure: MetricSpec) -> _Difference:
     if measure.pairing is Pairing.WHOLE:
         return _of_whole(pairs, rule, measure)
     kept = [(one, _scores(one, other, rule)) for one, other in pairs if _counts(one, other, rule)]
@@ -173,10 +148,7 @@ def _difference(pairs: Pairs, rule: ComparisonRule, measure: MetricDirection) ->
         side, count = ("upper", missing[0]) if missing[0] else ("lower", missing[1])
         return _unknown(measure, f"{rule.metric} is missing on {count:,} of {len(kept):,} items of the {side} one")
     changes = [float(mine) - float(theirs) for _, (mine, theirs) in kept if mine is not None and theirs is not None]
-    return _of_items(changes, [one.group for one, _ in kept], rule, measure)
-
-
-def _of_items(changes: Sequence[float], groups: Sequence[str], rule: ComparisonRule, measure: MetricDirection) -> _Difference:
+    groups = [one.group for one, _ in kept]
     value = math.fsum(changes) / len(changes)
     if (bound := measure.bound) is not None:
         low, high = (bound * end for end in paired_interval([change / bound for change in changes], groups, rule.confidence))
@@ -186,7 +158,7 @@ def _of_items(changes: Sequence[float], groups: Sequence[str], rule: ComparisonR
     return _Difference(value, _widened(value, (low, high), smallest, measure), changes, smallest)
 
 
-def _of_whole(pairs: Pairs, rule: ComparisonRule, measure: MetricDirection) -> _Difference:
+def _of_whole(pairs: Pairs, rule: ComparisonRule, measure: MetricSpec) -> _Difference:
     if not pairs:
         return _unknown(measure, "no item bears a label that is compared")
     sides = [[pair[side] for pair in pairs] for side in (0, 1)]
@@ -211,13 +183,13 @@ def _never_differing(size: float, groups: Sequence[str], confidence: float) -> f
     return never_differing(size, confidence, count if count < len(groups) else None)
 
 
-def _widened(value: float, interval: Interval, smallest: float, measure: MetricDirection) -> Interval:
+def _widened(value: float, interval: Interval, smallest: float, measure: MetricSpec) -> Interval:
     """``interval`` with ``value`` in it, and no narrower than that of two that never differ."""
     low, high = min(interval[0], value - smallest), max(interval[1], value + smallest)
     return max(-measure.highest, low), min(measure.highest, high)
 
 
-def _unknown(measure: MetricDirection, why: str) -> _Difference:
+def _unknown(measure: MetricSpec, why: str) -> _Difference:
     return _Difference(0.0, (-measure.highest, measure.highest), (), None, why)
 
 
@@ -226,7 +198,7 @@ def _counts(one: ItemResult, other: ItemResult, rule: ComparisonRule) -> bool:
     label = label_of(rule.metric)
     if label is not None:
         return label in labels_in(one.target, rule.readings[0])
-    return rule.metric not in _OF_SOME or rule.metric in one.scores or rule.metric in other.scores
+    return not rule.measure.sparse or rule.metric in one.scores or rule.metric in other.scores
 
 
 def _scores(one: ItemResult, other: ItemResult, rule: ComparisonRule) -> tuple[float | None, float | None]:
@@ -242,7 +214,7 @@ def _score(item: ItemResult, metric: str, reading: MetricReading) -> float | Non
         if reading.refer_below is None:
             return None
         return float(item.confidence is not None and item.confidence >= reading.refer_below)
-    return _SCORES[metric](item) if metric in _SCORES else item.scores.get(metric)
+    return CATALOGUE[metric].of_item(item)
 
 
 def _right(item: ItemResult, rule: ComparisonRule) -> bool:
@@ -259,7 +231,6 @@ def _paired(upper: Sequence[ItemResult], lower: Sequence[ItemResult]) -> Pairs:
         raise InvalidInput(
             f"the candidates were not measured on the same items ({len(upper)} and {len(lower)} results)",
             "measure both on the same split of the same snapshot",
-            code="items_differ",
         )
     return [(one[item], other[item]) for item in sorted(one)]
 
@@ -277,11 +248,6 @@ def _of_labels(pairs: Pairs, rule: ComparisonRule) -> Pairs:
         return item.model_copy(update={"target": target, "prediction": prediction, "correct": target == prediction})
 
     return [(within(one), within(other)) for one, other in pairs]
-
-
-def _is_loss(interval: Interval, less_is_better: bool) -> bool:
-    """That the upper one is not better is settled, and how much worse it is decides nothing."""
-    return interval[0] > 0 if less_is_better else interval[1] < 0
 
 
 def _standing(interval: Interval, margin: float, less_is_better: bool) -> Standing:

@@ -36,12 +36,12 @@ class MeasureSpec:
     order: tuple[str, ...] = ()
 
 
-def proportion(name: str, items: Sequence[ItemResult], outcomes: Sequence[bool], spec: MeasureSpec) -> Metric:
-    """The share of true ``outcomes`` (one per item) with Wilson's interval, clustered where groups repeat.
+def proportion(name: str, outcomes: Sequence[float], groups: Sequence[str], spec: MeasureSpec) -> Metric:
+    """The share of ``outcomes`` above zero with Wilson's interval, clustered where groups repeat.
 
     ``hits`` is given only where no group repeats: an interval recomputed from bare counts would forget the clusters.
     """
-    return share(name, outcomes, [item.group for item in items], spec.confidence)
+    return share(name, [outcome > 0 for outcome in outcomes], groups, spec.confidence)
 
 
 def share(name: str, outcomes: Sequence[bool], groups: Sequence[str], confidence: float) -> Metric:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tailorbird.chat.conversations import fold_answer, last_user_turn, unfold_turns
+from tailorbird.chat.prompts import messages_for_row
 from tailorbird.domain.dataset import EVERYONE, Row
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput
@@ -14,9 +16,7 @@ from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Entry, Message, PromptSpec, Sampling
 from tailorbird.ports.engine import Engine, Generation, LabelScores
-from tailorbird.text.conversations import fold_answer, last_user_turn, unfold_turns
 from tailorbird.text.label_rules import answered_label, decide_label, scope_scores, without_priors
-from tailorbird.text.prompt_rendering import messages_for_row
 from tailorbird.text.search_index import SAMPLING, query_of, query_prompt
 
 #: Rows that are asked as single requests, and rows at a time of those after them. 80 timed rows bound a 95th percentile at 95 % confidence.
@@ -42,35 +42,25 @@ class PredictionRequest:
 
 
 def engine_predictions(request: PredictionRequest) -> list[Prediction]:
-    """Predicts every row: by label scores for classify, by generation for generate.
+    """Predicts every row: by label scores for classify, by generation for generate; for rank, the documents that anybody may read.
 
-    Raises InvalidInput for a task that is neither, or without labels to choose
-    from, and what the engine raises.
+    Raises InvalidInput for a classify task without labels to choose from, and what the engine raises.
     """
-    answer = _answerer(request)
+    servable = request.servable
+    if servable.task is TaskKind.CLASSIFY:
+        answer = _named if servable.hosted is not None else _classify
+    else:
+        answer = _generate if servable.task is TaskKind.GENERATE else _ranked
+    if answer is _classify and not servable.prompt.answers:
+        raise InvalidInput(
+            "a classify task without labels cannot be predicted",
+            "predict a classify task whose prompt carries labels, or a generate task",
+        )
     predictions: list[Prediction] = []
     for rows, timed in _chunks(request):
-        predictions += answer(rows, timed)
+        predictions += answer(request, rows, timed)
         request.progress(len(predictions), len(request.rows))
     return predictions
-
-
-Answerer = Callable[[Sequence[Row], bool], list[Prediction]]
-
-
-def _answerer(request: PredictionRequest) -> Answerer:
-    kind = request.servable.task
-    if kind is TaskKind.CLASSIFY and request.servable.hosted is not None:
-        return lambda rows, timed: _named(request, rows, timed)
-    if kind is TaskKind.CLASSIFY and request.servable.prompt.answers:
-        return lambda rows, timed: _classify(request, rows, timed)
-    if kind is TaskKind.GENERATE:
-        return lambda rows, timed: _generate(request, rows, timed)
-    raise InvalidInput(
-        f"a {kind.value} task {'without labels ' if kind is TaskKind.CLASSIFY else ''}cannot be predicted",
-        "predict a classify task whose prompt carries labels, or a generate task",
-        code="task_unsupported",
-    )
 
 
 def _chunks(request: PredictionRequest) -> Iterator[tuple[Sequence[Row], bool]]:
@@ -177,22 +167,11 @@ def _milliseconds_since(started: float) -> float:
 MOST = 100
 
 
-def ranked_predictions(request: PredictionRequest) -> list[Prediction]:
-    """Ranks every row's documents, of those that anybody may read. The first rows are asked
-    ``concurrency`` at a time, and carry ``request_ms``: none has its answer before all have theirs."""
-    predictions: list[Prediction] = []
-    served, batched = request.rows[: request.timed], request.rows[request.timed :]
-    for rows, size, timed in ((served, request.concurrency, True), (batched, request.chunk, False)):
-        for start in range(0, len(rows), size):
-            predictions += _ranked(request, rows[start : start + size], timed)
-            request.progress(len(predictions), len(request.rows))
-    return predictions
-
-
 def _ranked(request: PredictionRequest, rows: Sequence[Row], timed: bool) -> list[Prediction]:
+    """None of those that are asked at once has its answer before all have theirs."""
     started = time.perf_counter()
     found = request.engine.retrieve(request.servable.id, [row.text for row in rows], frozenset({EVERYONE}), MOST)
-    elapsed = (time.perf_counter() - started) * 1000
+    elapsed = _milliseconds_since(started)
     rankings = [tuple(one.entry.id for one in each) for each in found]
     return [
         Prediction(

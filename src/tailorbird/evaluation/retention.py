@@ -16,15 +16,15 @@ from importlib.resources import files
 from itertools import pairwise
 from statistics import NormalDist, fmean
 
+from tailorbird.chat.prompts import messages_for
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.evidence import Memorisation, Metric, Retained, Retention
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
+from tailorbird.evaluation.canaries import CanarySet
 from tailorbird.ports.engine import Engine
 from tailorbird.stats.intervals import clopper_pearson
 from tailorbird.stats.paired_tests import mcnemar_exact, paired_interval
-from tailorbird.text.canaries import Canary, CanarySet
-from tailorbird.text.prompt_rendering import messages_for
 
 #: Probes that are put to the engine in one call, and the longest free answer in tokens.
 _CHUNK, _FREE_TOKENS = 64, 32
@@ -153,7 +153,9 @@ def measure_memorisation(engine: Engine, servable: Servable, birds: CanarySet, r
     scores = engine.score(servable.id, prompts, [*secrets, *birds.twins])
     ranks = [_rank(score.log_probabilities, place, len(secrets)) for place, score in enumerate(scores)]
     said = engine.generate(servable.id, prompts, Sampling(max_tokens=_ANSWER_TOKENS))
-    extracted = sum(_came_out(canary, answer.text) for canary, answer in zip(asked, said, strict=True) if canary != birds.control)
+    extracted = sum(
+        canary.secret.casefold() in answer.text.casefold() for canary, answer in zip(asked, said, strict=True) if canary != birds.control
+    )
     planted, twins = len(birds.planted), len(birds.twins)
     return Memorisation(
         planted=planted,
@@ -188,10 +190,6 @@ def why_invalid(found: Memorisation) -> str:
 def _rank(nats: tuple[float, ...], own: int, secrets: int) -> int:
     """The place (1-based) of a secret among itself and the twins; of equals it takes the last."""
     return 1 + sum(other >= nats[own] for other in nats[secrets:])
-
-
-def _came_out(canary: Canary, text: str) -> bool:
-    return canary.secret.casefold() in text.casefold()
 
 
 def _chance_of(ranks: list[int], places: int) -> float:

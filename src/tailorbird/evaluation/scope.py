@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tailorbird.domain.dataset import Row
-from tailorbird.domain.evidence import Metric, Prediction
-from tailorbird.domain.scope import ScopePoint, ScopeRule, ScopeScorer, ScopeTrial
+from tailorbird.domain.evidence import Metric, Prediction, ScopePoint, ScopeRule, ScopeScorer, ScopeTrial
 from tailorbird.evaluation.measure_spec import share
 from tailorbird.stats.roc import ScoredRows, auroc, auroc_interval, compare_scorers, refusal_threshold
 from tailorbird.text.label_rules import is_outside, left_out_labels

@@ -27,16 +27,14 @@ class Timing:
     tokens: tuple[int, int] = (0, 0)
 
 
-def _timing(item: ItemResult) -> Timing:
-    return Timing(item.request_ms or 0.0, item.latency_ms, (item.prompt_tokens, item.completion_tokens))
-
-
 def serving_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
     """Latency where enough requests were timed to bound its 95th percentile; cost where any time was measured."""
     latency = latency_of([item.request_ms for item in items if item.request_ms is not None], spec)
     # Items batched for speed cost less than requests do, so timed ones go first.
     timed = [item for item in items if item.request_ms is not None]
-    cost = cost_of([_timing(item) for item in timed or items], spec)
+    cost = cost_of(
+        [Timing(item.request_ms or 0.0, item.latency_ms, (item.prompt_tokens, item.completion_tokens)) for item in timed or items], spec
+    )
     yield from (metric for metric in (latency, cost) if metric is not None)
     tokens = [float(item.prompt_tokens + item.completion_tokens) for item in items]
     if len(items) > 1 and max(tokens) > 0:

@@ -5,14 +5,11 @@ from.
 
     engine > admission (registry, text) > jobs > model_runner (scheduling) > forward | native
                                                  ^ worker: one compute thread per set of weights
-    engine > baselines > embedding_batcher, retrieval: floors, encoders and index lookups, without a language model
+    engine > floors, retrieval: floors, encoders and index lookups, without a language model
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
-from tailorbird.inference.devices import thread_pool
 from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.forward.weights import Precision
 from tailorbird.inference.forward_factory import Kernels
@@ -22,8 +19,7 @@ from tailorbird.inference.worker import KV_MB
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import LocalEngine
 from tailorbird.ports.model_reader import ModelReader
-from tailorbird.system.primitive_cache import limit_primitive_cache
-from tailorbird.system.threads import watch_barriers
+from tailorbird.system.process import limit_primitive_cache
 
 __all__ = ["open_encoder", "open_engine", "open_model_reader"]
 
@@ -42,18 +38,16 @@ def open_engine(
     of weights.
     """
     limit_primitive_cache()
-    watch_barriers(thread_pool())
     return TorchEngine(precision, kernels, memory_mb=memory_mb, kv_mb=kv_mb)
 
 
 def open_encoder() -> Encoder:
     """An encoder with nothing read yet."""
     limit_primitive_cache()
-    watch_barriers(thread_pool())
     return TorchEncoder()
 
 
-def open_model_reader(precision: Literal["fp32", "bf16"] = "fp32") -> ModelReader:
-    """A reader that keeps converted weights in ``precision``."""
+def open_model_reader() -> ModelReader:
+    """A reader that keeps converted weights of decoders in fp32."""
     limit_primitive_cache()
-    return TransformersReader(precision)
+    return TransformersReader()

@@ -8,18 +8,17 @@ from typing import Any, NamedTuple
 
 import torch
 
+from tailorbird.chat.tool_calls import offered_tools
 from tailorbird.domain.errors import InvalidInput, TailorbirdError
 from tailorbird.domain.prompt import REASONING_TOKENS, Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.inference.forward_factory import Forward
-from tailorbird.inference.jobs import GenerationFormat, GenerationJob, LabelScoring, TextScoring, WeightLease
-from tailorbird.inference.model_runner import EngineJob
+from tailorbird.inference.jobs import EngineJob, GenerationFormat, GenerationJob, LabelScoring, TextScoring, WeightLease
 from tailorbird.inference.registry import Loaded, Registry
 from tailorbird.inference.scheduling import TokenSequence
 from tailorbird.inference.text.decoding import Constraint, RowSampler
 from tailorbird.inference.worker import EngineWorker
 from tailorbird.ports.engine import LabelScores, Told
-from tailorbird.text.tool_calls import offered_tools
 
 Conversation = Sequence[Message]
 #: Is told everything of a request; False: nobody wants more.
@@ -42,14 +41,6 @@ class ProbedBy(NamedTuple):
 
     bare: bool
     name: str
-
-
-class _AskedConversation(NamedTuple):
-    """A conversation, and whether its answer follows at once, as one that is scored does, also where the servable reasons."""
-
-    prompt: Conversation
-    at_once: bool = False
-    probed: ProbedBy | None = None
 
 
 class _Given(NamedTuple):
@@ -81,9 +72,21 @@ class RequestAdmission:
             tree = given.loaded.trees.of(labels)
             _check_length(len(given.tokens), tree.depth, given.loaded)
             sequence = given.sequence(given.tokens, leaves=len(tree.tokens))
-            return LabelScoring(sequence, given.holding, tree, lambda *found: tell(_scores(found, sequence, given.started)))
 
-        return self._begin(servable, _AskedConversation(prompt, at_once=True), make, tell, asker)
+            def scored(nats: tuple[float, ...], energy: float) -> None:
+                tell(
+                    LabelScores(
+                        log_probabilities=nats,
+                        energy=energy,
+                        prompt_tokens=sequence.prompt,
+                        latency_ms=(time.perf_counter() - given.started) * 1000,
+                        cached_tokens=sequence.cached,
+                    )
+                )
+
+            return LabelScoring(sequence, given.holding, tree, scored)
+
+        return self._begin(servable, prompt, make, tell, asker=asker, at_once=True)
 
     def follow(
         self,
@@ -104,7 +107,7 @@ class RequestAdmission:
             forward: Forward = given.loaded.decoder.content
             return TextScoring(sequence, given.holding, lambda hidden: tell(Followed(tuple(tokens), hidden, forward.logits)))
 
-        return self._begin(servable, _AskedConversation(prompt, at_once=True, probed=probed), make, tell, None)
+        return self._begin(servable, prompt, make, tell, at_once=True, probed=probed)
 
     def answer(self, servable: Digest, prompt: Conversation, drawn: tuple[Sampling, int], tell: Tell, *, asker: Asker = None) -> Cancel:
         """An answer to ``prompt``; ``drawn`` says how, and the prompt's place in its call."""
@@ -114,7 +117,22 @@ class RequestAdmission:
 
         def make(given: _Given) -> EngineJob:
             loaded = given.loaded
-            constraint = _constraint(loaded, offered_tools(prompt), sampling)
+            # What the form of the answer, or a call that must come, allows.
+            tools = offered_tools(prompt)
+            if sampling.json_schema is not None:
+                constraint: Constraint | None = loaded.grammars.constraint(sampling.json_schema)
+            elif not tools or sampling.tool_choice == "auto":
+                constraint = None
+            else:
+                grammar = loaded.chat.tools.grammar(tools, sampling.tool_choice)
+                if grammar is None:
+                    raise InvalidInput(
+                        "this model's chat template writes calls in a form that no grammar here holds it to",
+                        "leave tool_choice out: the model then calls a function where it sees fit",
+                        code="tools_unsupported",
+                        param="tool_choice",
+                    )
+                constraint = loaded.grammars.call_constraint(grammar)
             # Whether a model reasons is told by what it writes: too late for a grammar, which is about the answer from its first token.
             tokens = [*given.tokens, *loaded.chat.reasoning_begun()] if constraint is not None else given.tokens
             _check_length(len(tokens), 1, loaded)
@@ -123,19 +141,23 @@ class RequestAdmission:
             writing = GenerationFormat(loaded.chat, RowSampler(sampling, place, constraint), room, offered_tools(prompt))
             return GenerationJob(given.sequence(tokens, room=room), writing, given.holding, tell)
 
-        return self._begin(servable, _AskedConversation(prompt), make, tell, asker)
+        return self._begin(servable, prompt, make, tell, asker=asker)
 
     def _begin(
         self,
         servable: Digest,
-        question: _AskedConversation,
+        prompt: Conversation,
         make: Callable[[_Given], EngineJob],
         tell: Callable[[Any], object],
-        asker: Asker,
+        *,
+        asker: Asker = None,
+        at_once: bool = False,
+        probed: ProbedBy | None = None,
     ) -> Cancel:
+        """``at_once``: the answer follows without reasoning, as one that is scored does."""
         started = time.perf_counter()
-        if not question.prompt:
-            raise InvalidInput("a conversation has no messages", "send at least one message", code="prompt_empty")
+        if not prompt:
+            raise InvalidInput("a conversation has no messages", "send at least one message")
         loaded = self._registry.hold(servable)
         begun: list[EngineJob] = []
 
@@ -144,51 +166,23 @@ class RequestAdmission:
                 self._worker.drop(job)
             self._registry.release(loaded)
 
-        probed = question.probed
         holding = WeightLease(loaded, over, tell, bare=probed is not None and probed.bare)
         # What is remembered of a prompt is that of one model: a probe shares it with nobody, not even with the same probe before.
         groups = frozenset({probed.name}) if probed is not None else asker or frozenset()
         try:
-            read = loaded.chat.prompts_without_reasoning if question.at_once else loaded.chat.prompts
-            [tokens] = read([question.prompt])
+            read = loaded.chat.prompts_without_reasoning if at_once else loaded.chat.prompts
+            [tokens] = read([prompt])
             job = make(_Given(loaded, tokens, holding, started, groups))
             begun.append(job)
             self._worker.add(loaded, job, bounded=asker is not None)
         except BaseException:
             holding.end()
             raise
-        return lambda: _end_quietly(holding)
 
+        def cancel() -> None:
+            holding.end()
 
-def _constraint(loaded: Loaded, tools: str, sampling: Sampling) -> Constraint | None:
-    """What the form of the answer, or a call that must come, allows."""
-    if sampling.json_schema is not None:
-        return loaded.grammars.constraint(sampling.json_schema)
-    if not tools or sampling.tool_choice == "auto":
-        return None
-    grammar = loaded.chat.tools.grammar(tools, sampling.tool_choice)
-    if grammar is None:
-        raise InvalidInput(
-            "this model's chat template writes calls in a form that no grammar here holds it to",
-            "leave tool_choice out: the model then calls a function where it sees fit",
-            code="tool_choice_unsupported",
-            param="tool_choice",
-        )
-    return loaded.grammars.call_constraint(grammar)
-
-
-def _end_quietly(holding: WeightLease) -> None:
-    holding.end()
-
-
-def _scores(found: tuple[tuple[float, ...], float], sequence: TokenSequence, started: float) -> LabelScores:
-    return LabelScores(
-        log_probabilities=found[0],
-        energy=found[1],
-        prompt_tokens=sequence.prompt,
-        latency_ms=(time.perf_counter() - started) * 1000,
-        cached_tokens=sequence.cached,
-    )
+        return cancel
 
 
 def _check_length(prompt: int, answer: int, loaded: Loaded) -> None:

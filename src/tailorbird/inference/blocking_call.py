@@ -49,17 +49,16 @@ class BlockingCall(Generic[T]):
                 while self._missing and self._error is None:
                     self._changed.wait()
             if self._error is not None:
-                raise self._error if not isinstance(self._error, TailorbirdError) else _again(self._error)
+                raise (
+                    self._error
+                    if not isinstance(self._error, TailorbirdError)
+                    else type(self._error)(self._error.message, self._error.hint, code=self._error.error_code)
+                )
         except BaseException:
             for cancel in begun:
                 cancel()
             raise
         return [found for found in self._found if found is not None]
-
-
-def _again(error: TailorbirdError) -> TailorbirdError:
-    """The same error, raised where it is waited for."""
-    return type(error)(error.message, error.hint, code=error.error_code)
 
 
 def defect(error: BaseException) -> Internal:

@@ -8,15 +8,12 @@ from typing import Any
 import torch
 
 from tailorbird.system.machine import memory_limit
-from tailorbird.system.threads import ThreadPool
 
 #: Instructions that multiply bf16 matrices at more than the rate of fp32 ones.
 _FAST_BF16 = ("avx512_bf16", "amx_bf16")
 #: The share of the memory that weights may take, unless the settings say otherwise: of a GPU, which holds nothing but weights, keys and
 #: values and what is computed; of a machine, where other programs run.
 _GPU_SHARE, _CPU_SHARE = 0.75, 0.5
-#: Numbers that are many enough to be shared among threads.
-_SHARED = 2**20
 
 
 def pick_device() -> torch.device:
@@ -27,11 +24,6 @@ def pick_device() -> torch.device:
 def is_gpu(device: torch.device) -> bool:
     """True where memory is the device's own."""
     return device.type == "cuda"
-
-
-def thread_pool() -> ThreadPool:
-    """The threads with which torch computes."""
-    return ThreadPool(torch.get_num_threads, lambda: torch.zeros(_SHARED).add_(1), waits=is_gpu(pick_device()))
 
 
 def is_bf16_fast(device: torch.device) -> bool:

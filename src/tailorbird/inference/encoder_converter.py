@@ -1,7 +1,8 @@
 """Converter of sentence encoders: any model of which transformers reads hidden states, with the files of sentence-transformers beside it.
 
-How texts become vectors is read once, here, in the process that is confined, and written as one description (``text/encoder_vectors.py``):
-pooling, linear layers and normalisation of ``modules.json``, prefixes of ``config_sentence_transformers.json``, tokens of
+How texts become vectors is read once, here, in the process that is confined, and written as one description
+(``base_models/encoder_vectors.py``):
+pooling and normalisation of ``modules.json``, prefixes of ``config_sentence_transformers.json``, tokens of
 ``sentence_bert_config.json``. What these files leave open is as the catalogue states it, else as sentence-transformers has it.
 """
 
@@ -11,16 +12,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel
 
+from tailorbird.base_models.encoder_vectors import ENCODER_FILE, most_tokens, read_encoder
+from tailorbird.decoders import is_decoder, largest_list
 from tailorbird.domain.base_model import EncoderDescription, EncoderFile, EncoderPrefixes
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference.forward.model_folder import check_fit
-from tailorbird.inference.model_description import is_decoder, read_config
-from tailorbird.text.encoder_vectors import DENSE_FILE, ENCODER_FILE, encoder_json, most_tokens, read_encoder
+from tailorbird.inference.model_description import read_config
 
 _MODULES, _PROMPTS, _TOKENS = "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"
 #: Settings of a pooling module of sentence-transformers to the rules that are known here.
@@ -55,7 +55,7 @@ def read_model(source: Path) -> Any:
         raise ModelInvalid(
             f"{source.name} ({config.model_type}) is neither a decoder nor a sentence encoder",
             "use an instruct model, or for vectors a model that sentence-transformers reads",
-            code="model_not_an_encoder",
+            code="model_unsupported",
         )
     kind: Any = AutoModel
     model, told = kind.from_pretrained(source, dtype="auto", use_safetensors=True, trust_remote_code=False, output_loading_info=True)
@@ -66,8 +66,8 @@ def read_model(source: Path) -> Any:
 
 
 def describe_encoder(source: Path, model: Any, tokenizer: Any, stated: EncoderDescription | None) -> EncoderFile:
-    """How the encoder in ``source`` makes its vectors, and its shape. Raises ModelInvalid (``encoder_pooling``: in a way that is not known
-    here; ``encoder_prefix``)."""
+    """How the encoder in ``source`` makes its vectors, and its shape. Raises ModelInvalid
+    (``model_unsupported``)."""
     hidden = int(model.config.hidden_size)
     if (source / ENCODER_FILE).is_file():
         stated = read_encoder(source).description
@@ -76,13 +76,15 @@ def describe_encoder(source: Path, model: Any, tokenizer: Any, stated: EncoderDe
         found |= _modules(source)
     found["prefixes"] = _prefixes(source) or found.get("prefixes", EncoderPrefixes())
     found["max_tokens"] = _tokens(source, tokenizer, stated, model)
-    found["width"] = _width(source, found) or hidden
-    linear = _linear_shapes(model)
+    found["width"] = hidden
+    # Linear layers of a block, by their path in it.
+    named = ((path, layer) for block in largest_list(model) for path, layer in block.named_modules())
+    linear = {path: (layer.in_features, layer.out_features) for path, layer in named if isinstance(layer, nn.Linear) and path}
     widest = max((max(sides) for sides in linear.values()), default=hidden)
     return EncoderFile(
         description=EncoderDescription.model_validate(found),
         hidden=hidden,
-        layers=len(_blocks(model)),
+        layers=len(largest_list(model)),
         vocabulary=model.get_input_embeddings().weight.shape[0],
         context=most_tokens(model, _UNBOUNDED),
         intermediate=int(getattr(model.config, "intermediate_size", None) or widest),
@@ -90,37 +92,17 @@ def describe_encoder(source: Path, model: Any, tokenizer: Any, stated: EncoderDe
     )
 
 
-def write_encoder_files(source: Path, target: Path, described: EncoderFile) -> None:
-    """Writes the description into ``target``, and the linear layers behind pooling."""
-    tensors = {
-        f"{place}.{name}": tensor.float()
-        for place, folder in enumerate(_dense_folders(source))
-        for name, tensor in _dense_weights(source / folder).items()
-    }
-    if (source / DENSE_FILE).is_file() and described.description.dense:
-        tensors = load_file(source / DENSE_FILE)
-    if tensors:
-        save_file(tensors, target / DENSE_FILE, metadata={"format": "pt"})
-    (target / ENCODER_FILE).write_text(encoder_json(described), encoding="utf-8")
-
-
-def _blocks(model: Any) -> nn.ModuleList:
-    """The encoder's layers: the list of modules that holds most of its weights."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return max(lists, key=lambda blocks: sum(parameter.numel() for parameter in blocks.parameters()), default=nn.ModuleList())
-
-
-def _linear_shapes(model: Any) -> dict[str, tuple[int, int]]:
-    """Linear layers of a block, by their path in it, to inputs and outputs."""
-    named = ((path, layer) for block in _blocks(model) for path, layer in block.named_modules())
-    return {path: (layer.in_features, layer.out_features) for path, layer in named if isinstance(layer, nn.Linear) and path}
-
-
 def _modules(source: Path) -> dict[str, Any]:
     """What ``modules.json`` says. Without a module that normalises, vectors are compared by their direction all the same, unless the model
     says that it compares products."""
-    kinds = _kinds(source)
-    if odd := [kind for kind, _ in kinds if kind not in ("Transformer", "Pooling", "Dense", "Normalize")]:
+    # Kind and folder of each module; a folder outside the model is none.
+    listed = _read(source / _MODULES, [])
+    modules = [module for module in (listed if isinstance(listed, list) else [listed]) if isinstance(module, dict)]
+    found = [(str(module.get("type", "")).rpartition(".")[2], str(module.get("path", ""))) for module in modules]
+    if any("/" in path or path.startswith(".") for _, path in found):
+        raise _unknown(source, "a module outside its folder")
+    kinds = found
+    if odd := [kind for kind, _ in kinds if kind not in ("Transformer", "Pooling", "Normalize")]:
         raise _unknown(source, f"a module {odd[0][:40]}")
     if [kind for kind, _ in kinds][:1] != ["Transformer"] or kinds[0][1] or sum(kind == "Pooling" for kind, _ in kinds) != 1:
         raise _unknown(source, "modules in another order than a model, its pooling, and what follows")
@@ -130,23 +112,8 @@ def _modules(source: Path) -> dict[str, Any]:
         raise _unknown(source, f"vectors compared by {similarity[:40]}")
     return {
         "pooling": _rule(source, _read(source / pooling / "config.json")),
-        "dense": [_activation(source, path) for path in _dense_folders(source)],
         "normalised": similarity == "cosine" or kinds[-1][0] == "Normalize",
     }
-
-
-def _kinds(source: Path) -> list[tuple[str, str]]:
-    """Kind and folder of each module; a folder outside the model is none."""
-    listed = _read(source / _MODULES, [])
-    modules = [module for module in (listed if isinstance(listed, list) else [listed]) if isinstance(module, dict)]
-    found = [(str(module.get("type", "")).rpartition(".")[2], str(module.get("path", ""))) for module in modules]
-    if any("/" in path or path.startswith(".") for _, path in found):
-        raise _unknown(source, "a module outside its folder")
-    return found
-
-
-def _dense_folders(source: Path) -> list[str]:
-    return [path for kind, path in _kinds(source) if kind == "Dense"] if (source / _MODULES).is_file() else []
 
 
 def _rule(source: Path, settings: dict[str, Any]) -> str:
@@ -157,34 +124,6 @@ def _rule(source: Path, settings: dict[str, Any]) -> str:
     if settings.get("include_prompt") is False:
         raise _unknown(source, "pooling that leaves the prefix out")
     return str(named[0])
-
-
-def _activation(source: Path, folder: str) -> str:
-    named = str(_read(source / folder / "config.json").get("activation_function", "Tanh")).rpartition(".")[2]
-    if named not in ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid"):
-        raise _unknown(source, f"the activation {named[:40]}")
-    return named
-
-
-def _dense_weights(folder: Path) -> dict[str, torch.Tensor]:
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise ModelInvalid(
-            f"the linear layer in {folder.parent.name}/{folder.name} has no model.safetensors",
-            "save the model anew with a newer sentence-transformers, which writes safetensors",
-            code="model_pickled",
-        )
-    return {name.removeprefix("linear."): tensor for name, tensor in load_file(path).items()}
-
-
-def _width(source: Path, found: dict[str, Any]) -> int:
-    """The outputs of the last linear layer behind pooling; 0 without one."""
-    folders = _dense_folders(source)
-    if folders:
-        return int(_dense_weights(source / folders[-1])["weight"].shape[0])
-    if found.get("dense"):
-        return int(load_file(source / DENSE_FILE)[f"{len(found['dense']) - 1}.weight"].shape[0])
-    return 0
 
 
 def _prefixes(source: Path) -> EncoderPrefixes | None:
@@ -200,7 +139,7 @@ def _prefixes(source: Path) -> EncoderPrefixes | None:
         raise ModelInvalid(
             f"a prompt of {source.name} has more than 1,000 characters",
             "use another encoder, or shorten the prompt",
-            code="encoder_prefix",
+            code="model_unsupported",
         )
     return EncoderPrefixes(**found)
 
@@ -226,6 +165,6 @@ def _read(path: Path, absent: Any = None) -> Any:
 def _unknown(source: Path, what: str) -> ModelInvalid:
     return ModelInvalid(
         f"the encoder in {source.name} makes its vectors by {what}, which is not known here",
-        "use an encoder that pools its tokens' mean, maximum, first or last, with linear layers and normalisation behind that at most",
-        code="encoder_pooling",
+        "use an encoder that pools its tokens' mean, maximum, first or last, with normalisation behind that at most",
+        code="model_unsupported",
     )

@@ -24,7 +24,7 @@ _APART = "tailorbird-apart"
 
 class PackedLinear(torch.nn.Module):
     """A linear layer in fp32 whose weights lie as oneDNN reads them: torch itself asks MKL for such products, which takes twice as long on
-    a processor that is not Intel's (docs/decisions/0124). Raises RuntimeError, AttributeError where this torch has no such product."""
+    a processor that is not Intel's. Raises RuntimeError, AttributeError where this torch has no such product."""
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()

@@ -13,15 +13,15 @@ from uuid import uuid4
 import torch
 
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import NotFound
+from tailorbird.domain.evidence import TokenChances
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, RetrievedEntry, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.inference.admission import Followed, ProbedBy, RequestAdmission, Tell
-from tailorbird.inference.baselines import Baselines
 from tailorbird.inference.blocking_call import BlockingCall
 from tailorbird.inference.devices import memory_budget
+from tailorbird.inference.floors import Floors
 from tailorbird.inference.forward.weights import Precision, fingerprint
 from tailorbird.inference.forward_factory import Kernels, choose_pass, pass_name, reader_of_adapters, reader_of_decoders
 from tailorbird.inference.jobs import chances_after, likelihood_of
@@ -69,9 +69,9 @@ class TorchEngine:
             memory_budget(memory_mb),
             freed=lambda loaded: self._worker.forget(loaded.salt),
             put_out=lambda gone: self._worker.drop_lane(gone),
-            beside=lambda: self._lookups.nbytes + self._floors.nbytes,
+            beside=lambda: self._lookups.nbytes,
         )
-        self._floors = Baselines(TorchEncoder(), self._registry)
+        self._floors = Floors(self._registry, TorchEncoder)
         self._worker = EngineWorker(self._registry, kv_mb)
         self._intake = RequestAdmission(self._registry, self._worker)
 
@@ -142,7 +142,7 @@ class TorchEngine:
         answering = {one.release for one in told.releases}
         # Not under the lock of lookups, which is held while texts are embedded: this must not wait.
         looking = tuple(one for one in self._lookups.residencies() if one.release not in answering)
-        return told.model_copy(update={"releases": told.releases + looking + self._floors.residencies()})
+        return told.model_copy(update={"releases": told.releases + looking, "loaded": self.loaded()})
 
     def overdue(self) -> bool:
         """As ``LiveEngine.overdue``."""
@@ -205,7 +205,7 @@ class TorchEngine:
 
     def _check_loaded(self, servable: Digest) -> None:
         if servable not in self.loaded():
-            raise NotFound("this servable is not loaded", "load it before asking it", code="servable_not_loaded")
+            raise NotFound("this servable is not loaded", "load it before asking it")
 
     def _followed(self, servable: Digest, pairs: Sequence[tuple[Conversation, str]]) -> list[Followed]:
         call = BlockingCall[Followed](len(pairs))

@@ -78,25 +78,26 @@ def choose_pass(precision: Precision, kernels: Kernels) -> tuple[Placement, str]
 def computed_by(placement: Placement, asked: Kernels = "auto") -> str:
     """``native`` or ``plain``, as ``asked``; ``auto`` takes the native pass where it can be had.
 
-    Raises InvalidInput for another word, or where the native pass is asked for and cannot be had.
+    Raises InvalidInput for another word, or where the native pass is asked for (or int8, which it alone computes) and cannot be had.
     """
     if asked not in get_args(Kernels):
         raise InvalidInput(f"there are no kernels {asked!r}", "set engine_kernels to native, plain or auto", code="kernels")
-    why_not = None
     if placement.precision not in ("bf16", "int8") or is_gpu(placement.device):
-        why_not = f"they compute bf16 and int8 on the processor, not {placement.precision} on {placement.device.type}"
-    if asked == "plain" or (why_not and asked == "auto"):
-        return "plain"
-    why_not = why_not or library.why_not()
-    if why_not and asked == "native":
-        raise InvalidInput(f"the native kernels cannot be used: {why_not}", "set engine_kernels to auto", code="kernels")
-    return "plain" if why_not else "native"
+        why_not: str | None = f"they compute bf16 and int8 on the processor, not {placement.precision} on {placement.device.type}"
+    else:
+        why_not = "engine_kernels is plain" if asked == "plain" else library.why_not()
+    if why_not is None:
+        return "native"
+    if asked == "native" or placement.eight_bits:
+        hint = "set engine_precision to auto, bf16 or fp32" if placement.eight_bits else "set engine_kernels to auto"
+        raise InvalidInput(f"the native kernels cannot be used: {why_not}", hint, code="kernels")
+    return "plain"
 
 
 def pass_name(kernels: str, placement: Placement) -> str:
     """``kernels`` as a fingerprint names them: the native pass with its form, where that computes with other numbers than the one of
-    AVX-512 (the portable one, decision 0121; with matrix registers, which multiply bf16 alone, decision 0146), and with the format in
-    which it holds adapters (decision 0144)."""
+    AVX-512 (the portable one; with matrix registers, which multiply bf16 alone), and with the format in
+    which it holds adapters."""
     if kernels != "native":
         return kernels
     form = {"portable": "native-portable", "amx": "native" if placement.eight_bits else "native-amx"}.get(library.form_name(), "native")
@@ -106,23 +107,19 @@ def pass_name(kernels: str, placement: Placement) -> str:
 def forward_of(model: Any, kernels: str, placement: Placement) -> Forward:
     """The pass that computes ``model`` as ``placement`` says: written out where that was seen to equal transformers' pass on this
     architecture, by ``kernels`` if they can. Raises ModelInvalid: it can be computed by none."""
-    verdict = compare(model)
-    if not verdict.why_not and kernels == "native" and can_compute(model, eight_bits=placement.eight_bits):
+    why_not = compare(model)
+    if not why_not and kernels == "native" and can_compute(model, eight_bits=placement.eight_bits):
         return NativeForward(model, torch.get_num_threads(), eight_bits=placement.eight_bits)
-    if verdict.why_not:
-        _log.info("computed by transformers' own pass: %s", verdict.why_not)
-        return _by_transformers(model, placement)
-    return TorchForward(model, eight_bits=placement.eight_bits)
-
-
-def _by_transformers(model: Any, placement: Placement) -> Forward:
     if placement.eight_bits:
         raise ModelInvalid(
-            f"weights in int8 cannot be had for {model.config.model_type}",
+            f"weights in int8 cannot be had for {model.config.model_type}, which the native kernels do not compute",
             "set engine_precision to auto, bf16 or fp32",
             code="precision",
         )
-    return TransformersForward(model)
+    if why_not:
+        _log.info("computed by transformers' own pass: %s", why_not)
+        return TransformersForward(model)
+    return TorchForward(model)
 
 
 def reader_of_decoders(placement: Placement, kernels: str) -> Callable[[Path], Forward]:

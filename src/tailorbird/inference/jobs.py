@@ -8,18 +8,17 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from tailorbird.domain.effect import TOLD, TokenChances
+from tailorbird.chat.tokenizer import ChatTokenizer, TokenBytes
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.evidence import TOLD, TokenChances
 from tailorbird.domain.prompt import REASONING_TOKENS
 from tailorbird.inference.registry import Loaded
 from tailorbird.inference.scheduling import TokenSequence
-from tailorbird.inference.text.decoding import RowSampler, SampledToken, TextStream, not_finite
+from tailorbird.inference.text.decoding import ReasoningFilter, RowSampler, SampledToken, TextStream, ToolCallFilter, not_finite
 from tailorbird.inference.text.label_tree import LabelTrie
-from tailorbird.inference.text.reasoning_filter import ReasoningFilter
-from tailorbird.inference.text.tool_call_filter import ToolCallFilter
 from tailorbird.ports.engine import Chunk, Likelihood, TokenChance, TokenLogprob
-from tailorbird.text.chat_tokenizer import ChatTokenizer
-from tailorbird.text.token_reader import TokenBytes
+
+Logits = Callable[[torch.Tensor], torch.Tensor]
 
 
 class WeightLease:
@@ -53,11 +52,15 @@ class WeightLease:
             self._failed(error)
 
 
-class LeasedJob:
-    """Base of all jobs, which live as long as their lease."""
+class EngineJob:
+    """Job of a sequence, which lives as long as its lease. ``tree`` is a label trie below the last token; ``drawer`` samples its next
+    tokens (None: they are scored)."""
 
-    def __init__(self, holding: WeightLease) -> None:
-        self._holding = holding
+    tree: LabelTrie | None = None
+    drawer: RowSampler | None = None
+
+    def __init__(self, sequence: TokenSequence, holding: WeightLease) -> None:
+        self.sequence, self._holding = sequence, holding
 
     @property
     def live(self) -> bool:
@@ -65,13 +68,21 @@ class LeasedJob:
         return self._holding.live
 
     @property
-    def adapter(self) -> object:
-        """Adapter of the job."""
+    def adapter(self) -> Any:
+        """Adapter of the job; None: bare weights."""
         return self._holding.adapter
 
     def fail(self, error: TailorbirdError) -> None:
         """Ends it with an error."""
         self._holding.fail(error)
+
+    def choose(self, choice: SampledToken) -> None:
+        """Takes the next token. May end the job."""
+        raise NotImplementedError
+
+    def weigh(self, logits: Logits, hidden_RE: torch.Tensor, first: int) -> None:
+        """Takes the hidden states of its wanted tokens, the first of which has index ``first``. May end the job."""
+        raise NotImplementedError
 
 
 #: Tokens between two pieces of an answer that is read as a whole: each piece takes from what is computed on the machine, and whoever leaves
@@ -90,15 +101,12 @@ class GenerationFormat(NamedTuple):
     tools: str = ""
 
 
-class GenerationJob(LeasedJob):
+class GenerationJob(EngineJob):
     """One answer in the making."""
 
-    tree = None
-
     def __init__(self, sequence: TokenSequence, writing: GenerationFormat, holding: WeightLease, tell: TellChunk) -> None:
-        super().__init__(holding)
-        self.sequence = sequence
-        self.drawer: RowSampler | None = writing.drawer
+        super().__init__(sequence, holding)
+        self.drawer = writing.drawer
         self._chat, self._room, self._wanted = writing.chat, writing.room, writing.drawer.sampling.max_tokens
         self._logprobs = writing.drawer.sampling.logprobs is not None
         self._whole = writing.drawer.sampling.whole
@@ -106,7 +114,14 @@ class GenerationJob(LeasedJob):
         if marks and writing.drawer.constraint is not None:
             marks = marks.begun()
         reasoning = ReasoningFilter(writing.chat.tokenizer, marks) if marks else None
-        self._stream = TextStream(writing.chat.tokenizer, writing.drawer.sampling.stop, reasoning, _filter(writing))
+        # What takes calls out of an answer, where functions are on offer and the template's calls can be told from the text.
+        parser = writing.chat.tools.parser(writing.tools) if writing.tools else None
+        self._stream = TextStream(
+            writing.chat.tokenizer,
+            writing.drawer.sampling.stop,
+            reasoning,
+            (None if parser is None else ToolCallFilter(parser, writing.chat.tools.call_marks, one=writing.drawer.sampling.one_call)),
+        )
         writing.drawer.waits = self._stream.waits
         self._tell = tell
         self._untold = ""
@@ -120,7 +135,15 @@ class GenerationJob(LeasedJob):
             self._unsaid.append(self._explained(choice))
         if choice.token in self._chat.stops:
             return self._end(self._stream.finish(), "stop")
-        self._untold += self._feed(choice.token)
+        # The text of the answer that ``token`` gives; of reasoning nothing is said.
+        waited = self._stream.waits
+        text = self._stream.feed(choice.token)
+        if waited and self._stream.reasoned:
+            self._unsaid.clear()
+            self._reasoned = self._made
+        if waited and self.drawer is not None:
+            self.drawer.waits = self._stream.waits
+        self._untold += text
         if self._stream.stopped:
             return self._end("", "stop")
         if self._is_full():
@@ -136,27 +159,12 @@ class GenerationJob(LeasedJob):
         text, self._untold = self._untold, ""
         return Chunk(text=text, logprobs=self._said() if text else (), completion_tokens=self._made if self._whole else 0)
 
-    def _feed(self, token: int) -> str:
-        """The text of the answer that ``token`` gives; of reasoning nothing is said."""
-        waited = self._stream.waits
-        text = self._stream.feed(token)
-        if waited and self._stream.reasoned:
-            self._unsaid.clear()
-            self._reasoned = self._made
-        if waited and self.drawer is not None:
-            self.drawer.waits = self._stream.waits
-        return text
-
     def _is_full(self) -> bool:
         """True where there is no room for another token, of reasoning or of the answer."""
         if self._made >= self._room:
             return True
         most = REASONING_TOKENS if self._stream.waits else self._wanted + self._reasoned
         return self._made >= most
-
-    def weigh(self, logits: Callable[[torch.Tensor], torch.Tensor], hidden_RE: torch.Tensor, first: int) -> None:
-        """An answer is chosen, not weighed."""
-        raise NotImplementedError
 
     def _end(self, text: str, reason: Literal["stop", "length"]) -> None:
         # Made before the job is over: if that fails, somebody can still be told.
@@ -189,34 +197,11 @@ class GenerationJob(LeasedJob):
         return TokenChance(token=raw.decode("utf-8", errors="replace"), bytes=tuple(raw), logprob=nats)
 
 
-def _filter(writing: GenerationFormat) -> ToolCallFilter | None:
-    """What takes calls out of an answer, where functions are on offer and the template's calls can be told from the text."""
-    parser = writing.chat.tools.parser(writing.tools) if writing.tools else None
-    return None if parser is None else ToolCallFilter(parser, writing.chat.tools.call_marks, one=writing.drawer.sampling.one_call)
-
-
 #: Rows of logits (one vocabulary each) held at once: few enough that they stay in the processor's cache.
 _LOGIT_ROWS = 64
 
-Logits = Callable[[torch.Tensor], torch.Tensor]
 
-
-class ScoringJob(LeasedJob):
-    """Base of scoring jobs, whose tokens are scored and not sampled."""
-
-    drawer = None
-
-    def __init__(self, sequence: TokenSequence, holding: WeightLease) -> None:
-        super().__init__(holding)
-        self.sequence = sequence
-        self.tree: LabelTrie | None = None
-
-    def choose(self, choice: SampledToken) -> None:
-        """Nothing is chosen."""
-        raise NotImplementedError
-
-
-class LabelScoring(ScoringJob):
+class LabelScoring(EngineJob):
     """Every label of a tree. ``tell`` is told their log-probabilities, normalised over the labels, and by how much (nats)."""
 
     def __init__(
@@ -230,7 +215,18 @@ class LabelScoring(ScoringJob):
     def weigh(self, logits: Logits, hidden_RE: torch.Tensor, first: int) -> None:
         """The sources of the tree, the prompt's last token first."""
         del first
-        edges = edge_scores(logits, hidden_RE, self._edges.edge_sources, self._edges.edge_tokens)
+        # Log-probability (nats, fp32) of each token at its source. Sources ascend.
+        at, wanted = (
+            torch.tensor(self._edges.edge_sources, device=hidden_RE.device),
+            torch.tensor(self._edges.edge_tokens, device=hidden_RE.device),
+        )
+        parts = []
+        for start in range(0, len(hidden_RE), _LOGIT_ROWS):
+            logits_RV = logits(hidden_RE[start : start + _LOGIT_ROWS])
+            here = (at >= start) & (at < start + len(logits_RV))
+            rows = at[here] - start
+            parts.append(logits_RV[rows, wanted[here]] - logits_RV.logsumexp(dim=1)[rows])
+        edges = torch.cat(parts)
         # One more edge, worth nothing, fills up the shorter paths.
         padded = torch.cat([edges, edges.new_zeros(1)])
         nats_L = padded[self._edges.path_LE].sum(dim=1)
@@ -241,7 +237,7 @@ class LabelScoring(ScoringJob):
             self._tell(tuple(found.tolist()), float(nats_L.logsumexp(dim=0)))
 
 
-class TextScoring(ScoringJob):
+class TextScoring(EngineJob):
     """One text at the end of the sequence. ``tell`` is told the hidden states (RE) from which each of its tokens is predicted."""
 
     def __init__(self, sequence: TokenSequence, holding: WeightLease, tell: Callable[[torch.Tensor], object]) -> None:
@@ -257,20 +253,8 @@ class TextScoring(ScoringJob):
             self._tell(torch.cat(self._parts))
 
 
-def edge_scores(logits: Logits, hidden_RE: torch.Tensor, sources: Sequence[int], tokens: Sequence[int]) -> torch.Tensor:
-    """Log-probability (nats, fp32) of each token at its source. Sources ascend."""
-    at, wanted = torch.tensor(sources, device=hidden_RE.device), torch.tensor(tokens, device=hidden_RE.device)
-    parts = []
-    for start in range(0, len(hidden_RE), _LOGIT_ROWS):
-        logits_RV = logits(hidden_RE[start : start + _LOGIT_ROWS])
-        here = (at >= start) & (at < start + len(logits_RV))
-        rows = at[here] - start
-        parts.append(logits_RV[rows, wanted[here]] - logits_RV.logsumexp(dim=1)[rows])
-    return torch.cat(parts)
-
-
 #: Hidden states (RE) and what makes logits (RV) of them.
-Side = tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]
+Side = tuple[torch.Tensor, Logits]
 
 
 def likelihood_of(tokens: Sequence[int], said: Side, other: Side | None) -> Likelihood:
@@ -290,7 +274,7 @@ def likelihood_of(tokens: Sequence[int], said: Side, other: Side | None) -> Like
 def chances_after(chat: ChatTokenizer, hidden_RE: torch.Tensor, logits: Logits) -> list[TokenChances]:
     """The likeliest tokens after each of some hidden states, with their log-probabilities: all at once, since steps wait meanwhile.
 
-    Raises Internal (``output_not_finite``).
+    Raises Internal.
     """
     nats_RV = logits(hidden_RE).float().log_softmax(dim=1)
     values, places = nats_RV.topk(min(TOLD, nats_RV.shape[1]))

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from gguf import GGUFReader
@@ -14,36 +14,34 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
+from tailorbird.base_models.encoder_vectors import ENCODER_FILE, encoder_json
+from tailorbird.chat.templates import DEFAULT, TEMPLATES, render
+from tailorbird.chat.tokenizer import special_tokens
+from tailorbird.decoders import model_class
 from tailorbird.domain.base_model import EncoderDescription, ModelShape
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.inference.encoder_converter import describe_encoder, is_encoder, read_model, write_encoder_files
+from tailorbird.domain.prompt import Message
+from tailorbird.inference.encoder_converter import describe_encoder, is_encoder, read_model
 from tailorbird.inference.forward.model_folder import check_fit
-from tailorbird.inference.gguf_export.adapter_file import write_adapter
-from tailorbird.inference.gguf_export.model_file import write_model
-from tailorbird.inference.model_description import describe, model_class, read_config
+from tailorbird.inference.gguf_export import write_model
+from tailorbird.inference.model_description import describe, read_config
 from tailorbird.inference.text.tokenizer_check import check_tokenizer
 from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.ports.model_reader import GgufFile, GgufJob
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, stream
-from tailorbird.text.known_templates import DEFAULT, TEMPLATES
 
 _log = logging.getLogger("tailorbird.models")
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 #: The weights stay in one file, whatever their size.
 _ONE_FILE = "1000GB"
 
 
 class TransformersReader:
-    """A ``ModelReader`` on transformers. ``precision`` is the one in which weights are kept."""
-
-    def __init__(self, precision: Literal["fp32", "bf16"]) -> None:
-        self._dtype = _DTYPES[precision]
+    """A ``ModelReader`` on transformers. Weights of decoders are kept in fp32."""
 
     def convert(self, source: Path, target: Path, stated: EncoderDescription | None = None) -> None:
         """As ``ModelReader.convert``, by a confined process: weights, tokenizer and template come from somebody else."""
-        precision = next(name for name, dtype in _DTYPES.items() if dtype == self._dtype)
-        given = {"precision": precision, "source": str(source.absolute()), "target": str(target.absolute())}
+        given = {"source": str(source.absolute()), "target": str(target.absolute())}
         given["stated"] = stated.model_dump_json() if stated else ""
         limits = _limits(source)
         for _ in stream(
@@ -52,6 +50,9 @@ class TransformersReader:
             )
         ):
             pass
+        if (template := target / "chat_template.jinja").is_file():
+            talk = [Message(role="user", content="?"), Message(role="assistant", content="!")]
+            render(template.read_text(encoding="utf-8"), talk, special_tokens(target))
 
     def describe(self, source: Path) -> ModelShape:
         """As ``ModelReader.describe``."""
@@ -59,7 +60,7 @@ class TransformersReader:
 
     def write_gguf(self, job: GgufJob) -> GgufFile:
         """As ``ModelReader.write_gguf``."""
-        return write_model(job) if job.adapter is None else write_adapter(job)
+        return write_model(job)
 
     def convert_here(self, source: Path, target: Path, stated: EncoderDescription | None = None) -> None:
         """As ``convert``, in this process."""
@@ -75,13 +76,18 @@ class TransformersReader:
                 ) from error
             beyond = tokens_beyond(tokenizer, model, source.name)
             if encodes:
-                write_encoder_files(source, target, describe_encoder(source, model, tokenizer, stated))
+                (target / ENCODER_FILE).write_text(encoder_json(describe_encoder(source, model, tokenizer, stated)), encoding="utf-8")
             elif not tokenizer.chat_template:
                 tokenizer.chat_template = TEMPLATES[DEFAULT]
             model.save_pretrained(target, max_shard_size=_ONE_FILE)
             tokenizer.save_pretrained(target)
             _leave_out(beyond, target / "tokenizer.json")
-            _forget_how_it_was_read(target / "tokenizer_config.json")
+            # Takes out what transformers notes about this machine, so that the same model has the same digest everywhere.
+            path = target / "tokenizer_config.json"
+            config = json.loads(path.read_text(encoding="utf-8"))
+            for key in ("is_local", "local_files_only", "name_or_path"):
+                config.pop(key, None)
+            path.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
 
     @staticmethod
     def _read_encoder(source: Path) -> tuple[Any, PreTrainedModel]:
@@ -98,31 +104,38 @@ class TransformersReader:
         kind = model_class(config, source.name)
         tokenizer = _own_tokenizer(source)
         model, told = kind.from_pretrained(
-            source, dtype=self._dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
         check_fit(source, told)
         return tokenizer, model
 
     def _read_gguf(self, source: Path) -> tuple[Any, PreTrainedModel]:
-        _refuse_gguf_encoder(source)
+        # A file for llama.cpp that makes vectors says how it pools, or that it does not attend causally. Raises ModelInvalid.
+        fields = GGUFReader(source).fields.items()
+        if any(name.endswith(".pooling_type") or (name.endswith(".attention.causal") and not field.contents()) for name, field in fields):
+            raise ModelInvalid(
+                f"{source.name} holds an encoder, of which transformers reads no GGUF file",
+                "give the folder of safetensors that the file was made from, or its name on the hub",
+                code="model_unsupported",
+            )
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-        loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=self._dtype)
+        loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
         config = loaded.config
         # transformers marks the model as quantised, although its weights no longer are; a marked model can be neither saved nor trained.
         if hasattr(config, "quantization_config"):
             del config.quantization_config
         fresh: Any = AutoModelForCausalLM
-        model: PreTrainedModel = fresh.from_config(config, dtype=self._dtype)
+        model: PreTrainedModel = fresh.from_config(config, dtype=torch.float32)
         model.load_state_dict(loaded.state_dict())
         model.tie_weights()
         return tokenizer, model
 
 
 def convert(given: dict[str, Any]) -> Iterator[Any]:
-    """In a confined process: converts the model at ``source``, and uses its tokenizer and template once. Raises ModelInvalid."""
+    """In a confined process: converts the model at ``source``, and reads texts with its tokenizer. Raises ModelInvalid."""
     target = Path(given["target"])
     stated = EncoderDescription.model_validate_json(given["stated"]) if given["stated"] else None
-    TransformersReader(given["precision"]).convert_here(Path(given["source"]), target, stated)
+    TransformersReader().convert_here(Path(given["source"]), target, stated)
     check_tokenizer(target)
     yield True
 
@@ -139,7 +152,7 @@ def tokens_beyond(tokenizer: Any, model: Any, name: str) -> set[str]:
         raise ModelInvalid(
             f"the tokenizer of {name} gives ids up to {max(beyond.values()):,}, and the model embeds {rows:,} tokens",
             "fetch model and tokenizer from one place: these do not belong together",
-            code="model_tokenizer",
+            code="model_unreadable",
         )
     return set(beyond)
 
@@ -169,17 +182,6 @@ def _own_tokenizer(source: Path, *, ends: bool = False) -> Any:
 def _ids(tokenizer: Any, text: str, ends: bool) -> list[int]:
     ids: list[int] = tokenizer.encode(text, add_special_tokens=ends).ids
     return ids
-
-
-def _refuse_gguf_encoder(source: Path) -> None:
-    """A file for llama.cpp that makes vectors says how it pools, or that it does not attend causally. Raises ModelInvalid."""
-    fields = GGUFReader(source).fields.items()
-    if any(name.endswith(".pooling_type") or (name.endswith(".attention.causal") and not field.contents()) for name, field in fields):
-        raise ModelInvalid(
-            f"{source.name} holds an encoder, of which transformers reads no GGUF file",
-            "give the folder of safetensors that the file was made from, or its name on the hub",
-            code="encoder_gguf",
-        )
 
 
 def _leave_out(tokens: set[str], tokenizer: Path) -> None:
@@ -214,11 +216,3 @@ def _limits(source: Path) -> SandboxLimits:
     return SandboxLimits(
         memory=(6 << 30) + 24 * size, processor=processor, wait=2.0 * processor, output=1 << 20, written=(1 << 30) + 16 * size
     )
-
-
-def _forget_how_it_was_read(path: Path) -> None:
-    """Takes out what transformers notes about this machine, so that the same model has the same digest everywhere."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    for key in ("is_local", "local_files_only", "name_or_path"):
-        config.pop(key, None)
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import CONFIG_MAPPING, AutoConfig
 
 from tailorbird.crypto.canonical_json import plain_json
+from tailorbird.decoders import ACTIVE, EXPERTS, blocks, first_size, model_class, peft_targets
 from tailorbird.domain.base_model import ExpertWeights, LinearGroup, ModelAnatomy, ModelShape
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference.output_head import has_own_logits
 from tailorbird.inference.saved_activations import count_saved
 from tailorbird.inference.transformers_verbosity import quiet
-from tailorbird.system.model_load import model_load
+from tailorbird.system.process import model_load
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
 
 #: Torch and transformers take a gigabyte and some seconds; a model of 200 layers on the meta device a few seconds more.
@@ -55,10 +54,8 @@ def describe_here(source: Path) -> ModelShape:
             "fetch the model again: its config.json is incomplete or contradicts itself",
             code="model_config",
         ) from error
-    if not source.is_file():
-        _check_weights(model, source)
     shape = shape_of(model)
-    saved = count_saved(model, decoder_blocks(model), set(shape.linear_shapes))
+    saved = count_saved(model, blocks(model), set(shape.linear_shapes))
     return shape.model_copy(update={"anatomy": shape.anatomy.model_copy(update={"saved": saved})})
 
 
@@ -74,20 +71,29 @@ def read_config(folder: Path) -> Any:
         raise _broken(folder.name, "cannot be read") from error
     if "auto_map" in plain:
         raise ModelInvalid(
-            f"the model in {folder.name} asks to run code of its own", "use a model that transformers knows", code="model_remote_code"
+            f"the model in {folder.name} asks to run code of its own", "use a model that transformers knows", code="model_unsafe"
         )
     if model_type not in CONFIG_MAPPING:
         raise ModelInvalid(
             f"the installed transformers knows no model type {str(model_type)[:60]!r}",
             "use a model whose architecture transformers has, or a newer transformers",
-            code="model_type_unknown",
+            code="model_unsupported",
         )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         config.get_text_config(decoder=True)
     except Exception as error:  # validation of configs raises errors of many libraries
         raise _broken(folder.name, f"is no config of {model_type} ({type(error).__name__})") from error
-    check_unquantised(config, folder.name)
+    # Raises ModelInvalid where the checkpoint is quantised: neither an adapter's training nor a merge is exact there.
+    name = folder.name
+    quantisation = getattr(config, "quantization_config", None)
+    if quantisation:
+        kind = quantisation.get("quant_method", "") if isinstance(quantisation, dict) else getattr(quantisation, "quant_method", "")
+        raise ModelInvalid(
+            f"the weights of {name} are quantised ({str(kind)[:30] or 'unnamed method'}), and cannot be trained as they are",
+            "use the checkpoint in 16 bits that it was made from; qlora quantises it for the training alone",
+            code="model_unsupported",
+        )
     return _within_sizes(config, folder.name)
 
 
@@ -108,101 +114,16 @@ def _within_sizes(config: Any, name: str) -> Any:
     return config
 
 
-def check_unquantised(config: Any, name: str) -> None:
-    """Raises ModelInvalid where the checkpoint is quantised: neither an adapter's training nor a merge is exact there."""
-    quantisation = getattr(config, "quantization_config", None)
-    if quantisation:
-        kind = quantisation.get("quant_method", "") if isinstance(quantisation, dict) else getattr(quantisation, "quant_method", "")
-        raise ModelInvalid(
-            f"the weights of {name} are quantised ({str(kind)[:30] or 'unnamed method'}), and cannot be trained as they are",
-            "use the checkpoint in 16 bits that it was made from; qlora quantises it for the training alone",
-            code="model_quantised",
-        )
-
-
-def model_class(config: Any, name: str) -> Any:
-    """The class that reads ``config``: a decoder, or the multimodal model around one. Raises ModelInvalid where it is neither."""
-    text = config.get_text_config(decoder=True)
-    if kinds := _decoder_classes(config):
-        # Some configs are read as the text part alone or as the whole: as it was saved, for names of tensors differ.
-        saved = (config.architectures or [""])[0]
-        return min(kinds, key=lambda kind: _mapped(kind, config) != saved)
-    raise ModelInvalid(
-        f"{name} ({text.model_type}) is no decoder: it does not write text token by token",
-        "use an instruct model; an encoder is for `kind: rank`, and for `encoder: {model}`",
-        code="model_not_a_decoder",
-    )
-
-
-def is_decoder(config: Any) -> bool:
-    """True for a model that writes text token by token."""
-    return bool(_decoder_classes(config))
-
-
-def _decoder_classes(config: Any) -> list[Any]:
-    if getattr(config, "is_encoder_decoder", False) or _reads_both_ways(config):
-        return []
-    return [kind for kind in (AutoModelForCausalLM, AutoModelForImageTextToText) if type(config) in kind._model_mapping]
-
-
-def _mapped(kind: Any, config: Any) -> str:
-    """The name of the class that ``kind`` makes of ``config``."""
-    found = kind._model_mapping[type(config)]
-    return str((found[0] if isinstance(found, tuple) else found).__name__)
-
-
-def _reads_both_ways(config: Any) -> bool:
-    """True for encoders that transformers would also run as decoders, were they trained so (bert, xlm-roberta)."""
-    return getattr(config, "is_decoder", None) is False and any(kind.endswith("ForMaskedLM") for kind in _trained_as(config))
-
-
-def _trained_as(config: Any) -> list[str]:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
-
-    return [*(config.architectures or []), MASKED.get(config.model_type, "")]
-
-
 def _broken(name: str, why: str) -> ModelInvalid:
     return ModelInvalid(f"the config of {name} {why}", "fetch the model again", code="model_config")
-
-
-def _check_weights(model: Any, folder: Path) -> None:
-    """Compares the headers of the weights with the model that the config describes. Raises ModelInvalid."""
-    told = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    held = dict(_headers(folder))
-    other = next((name for name, sides in held.items() if told.get(name, sides) != sides), None)
-    if other is not None:
-        raise _lies(folder, f"{other} has the shape {held[other]}, and the config says {told[other]}")
-    needed = sum(parameter.numel() for parameter in model.parameters())
-    numbers = sum(map(math.prod, held.values()))
-    if numbers < needed:
-        raise _lies(folder, f"they hold {numbers:,} numbers, and the config describes {needed:,}")
-    if set(held) <= set(told) | set(model._tied_weights_keys or ()):
-        return
-    if numbers > 2 * needed:
-        raise _lies(folder, f"they hold {numbers:,} numbers, and the config describes {needed:,}")
-
-
-def _headers(folder: Path) -> Iterator[tuple[str, list[int]]]:
-    try:
-        for path in sorted(folder.glob("*.safetensors")):
-            with safe_open(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118 - no mapping
-                    yield name, list(file.get_slice(name).get_shape())
-    except (OSError, SafetensorError) as error:
-        raise ModelInvalid(f"{folder.name} has no readable weights", "pull the model again", code="model_weights") from error
-
-
-def _lies(folder: Path, what: str) -> ModelInvalid:
-    return ModelInvalid(
-        f"the config of {folder.name} does not belong to its weights: {what}", "fetch the model again, whole", code="model_shapes"
-    )
 
 
 def shape_of(model: Any) -> ModelShape:
     """The shape of ``model``, of its text part where it is more."""
     config = model.config.get_text_config(decoder=True)
-    linear = decoder_linears(model)
+    # Linear layers of the decoder's blocks, by their path in ``model``.
+    inside = {id(module) for module in blocks(model).modules()}
+    linear = {path: layer for path, layer in model.named_modules() if isinstance(layer, nn.Linear) and id(layer) in inside}
     groups = Counter((path.rpartition(".")[2], layer.in_features, layer.out_features) for path, layer in linear.items())
     wide = {name for name, inputs, outputs in groups if min(inputs, outputs) * _GATE >= config.hidden_size}
     adapted = peft_targets(model, wide)
@@ -215,10 +136,14 @@ def shape_of(model: Any) -> ModelShape:
     head_width = int(getattr(config, "head_dim", None) or config.hidden_size // heads) if heads else 0
     wrapped = model.config.model_type != config.model_type
     widest = max((outputs for _, outputs in shapes.values()), default=0)
-    intermediate = getattr(config, "intermediate_size", None) or widest or _widest(model)
+    intermediate = (
+        getattr(config, "intermediate_size", None)
+        or widest
+        or max((max(parameter.shape) for parameter in blocks(model).parameters() if parameter.ndim == 2), default=0)
+    )
     return ModelShape(
         hidden=config.hidden_size,
-        layers=len(decoder_blocks(model)),
+        layers=len(blocks(model)),
         vocabulary=model.get_input_embeddings().weight.shape[0],
         context=int(getattr(config, "max_position_embeddings", None) or 1 << 20),
         intermediate=int(intermediate if isinstance(intermediate, int) else max(intermediate)),
@@ -242,72 +167,26 @@ def shape_of(model: Any) -> ModelShape:
     )
 
 
-def _widest(model: Any) -> int:
-    """The widest side of a matrix of the decoder's blocks."""
-    return max((max(parameter.shape) for parameter in decoder_blocks(model).parameters() if parameter.ndim == 2), default=0)
-
-
-def peft_targets(model: Any, names: Iterable[str]) -> set[str]:
-    """Those of ``names`` on whose layers PEFT places adapters. Of a mixture it takes the names of some shared layers for those of experts,
-    which are one tensor in transformers 5; and fused kernels of state-space blocks go past some layers."""
-    from peft import LoraConfig
-    from peft.tuners.tuners_utils import _check_lora_target_modules_mamba as check
-    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers as convert
-
-    asked = LoraConfig(target_modules=sorted(names))
-    try:
-        convert(asked, model, None)
-    except ValueError:
-        return set()
-    return {name for name in asked.target_modules or () if not _raises(check, asked, model, name)}
-
-
-def _raises(check: Callable[..., object], *given: Any) -> bool:
-    try:
-        check(*given)
-    except ValueError:
-        return True
-    return False
-
-
 def _name(path: str) -> str:
     return path.rpartition(".")[2]
 
 
-def decoder_blocks(model: Any) -> nn.ModuleList:
-    """The decoder's blocks: the list of modules that holds most of its weights."""
-    lists = [module for module in model.get_decoder().modules() if isinstance(module, nn.ModuleList)]
-    return max(lists, key=lambda blocks: sum(parameter.numel() for parameter in blocks.parameters()))
-
-
-def decoder_linears(model: Any) -> dict[str, nn.Linear]:
-    """Linear layers of the decoder's blocks, by their path in ``model``."""
-    inside = {id(module) for module in decoder_blocks(model).modules()}
-    return {path: layer for path, layer in model.named_modules() if isinstance(layer, nn.Linear) and id(layer) in inside}
-
-
 def _normalised(model: Any, head_width: int, heads: int) -> int:
     """Numbers of a token that the norms of all blocks read. A norm of a head's width reads half of the query and key heads."""
-    norms = [module for module in decoder_blocks(model).modules() if "norm" in type(module).__name__.lower()]
+    norms = [module for module in blocks(model).modules() if "norm" in type(module).__name__.lower()]
     widths = [weight.numel() for norm in norms for name, weight in norm.named_parameters(recurse=False) if name == "weight"]
     return sum(width * heads // 2 if width == head_width else width for width in widths)
 
 
 def _attends(model: Any) -> bool:
-    return any("attention" in type(module).__name__.lower() for module in decoder_blocks(model).modules())
+    return any("attention" in type(module).__name__.lower() for module in blocks(model).modules())
 
 
 def _experts(model: Any, config: Any) -> ExpertWeights | None:
     """Experts are the leading axis of tensors of three dimensions: the largest of these."""
-    tensors = [parameter for parameter in decoder_blocks(model).parameters() if parameter.ndim == 3 and parameter.shape[0] > 1]
-    count = next((int(found) for name in _EXPERTS if (found := getattr(config, name, None))), 0)
+    tensors = [parameter for parameter in blocks(model).parameters() if parameter.ndim == 3 and parameter.shape[0] > 1]
+    count, active = first_size(config, EXPERTS), first_size(config, ACTIVE) or 1
     held = [parameter for parameter in tensors if parameter.shape[0] == count]
     if not held:
         return None
-    active = next((int(found) for name in _ACTIVE if (found := getattr(config, name, None))), 1)
     return ExpertWeights(experts=count, active=min(active, count), parameters=sum(parameter.numel() for parameter in held))
-
-
-#: Names that configs have for the number of experts in a layer, and for that of a token.
-_EXPERTS = ("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
-_ACTIVE = ("num_experts_per_tok", "top_k_experts", "moe_topk", "num_experts_per_token")

@@ -3,62 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 
-from tailorbird.domain.errors import TailorbirdError
 from tailorbird.inference.blocking_call import told
 from tailorbird.inference.forward.batch import Part, build_batch
 from tailorbird.inference.forward_factory import Forward
-from tailorbird.inference.scheduling import BLOCK, BlockPool, ScheduledSlice, Scheduler, SchedulerLimits, TokenSequence
-from tailorbird.inference.text.decoding import RowSampler, SampledToken, choose, likeliest
-from tailorbird.inference.text.label_tree import LabelTrie
+from tailorbird.inference.jobs import EngineJob
+from tailorbird.inference.scheduling import BLOCK, BlockPool, ScheduledSlice, Scheduler, SchedulerLimits
+from tailorbird.inference.text.decoding import RowSampler, choose, likeliest
 
 _log = logging.getLogger("tailorbird.engine")
-
-
-class EngineJob(Protocol):
-    """Job of a sequence. ``drawer`` is set where its next tokens are sampled."""
-
-    @property
-    def sequence(self) -> TokenSequence:
-        """Its tokens."""
-        ...
-
-    @property
-    def tree(self) -> LabelTrie | None:
-        """Label trie below the last token."""
-        ...
-
-    @property
-    def drawer(self) -> RowSampler | None:
-        """Sampler of its tokens; None where they are scored."""
-        ...
-
-    @property
-    def live(self) -> bool:
-        """True until it has ended."""
-        ...
-
-    @property
-    def adapter(self) -> Any:
-        """Adapter of the job; None: bare weights."""
-        ...
-
-    def choose(self, choice: SampledToken) -> None:
-        """Takes the next token. May end the job."""
-        ...
-
-    def weigh(self, logits: Callable[[torch.Tensor], torch.Tensor], hidden_RE: torch.Tensor, first: int) -> None:
-        """Takes the hidden states of its wanted tokens, the first of which has index ``first``. May end the job."""
-        ...
-
-    def fail(self, error: TailorbirdError) -> None:
-        """Ends the job."""
-        ...
 
 
 class Planned(NamedTuple):
@@ -128,16 +86,15 @@ class ModelRunner:
                 if job.drawer is not None:
                     choosing.append((at + wanted - 1, job, job.drawer))
                 else:
-                    self._weigh(job, hidden_ME[at : at + wanted], max(part.start, part.sequence.watched))
+                    hidden_RE = hidden_ME[at : at + wanted]
+                    first = max(part.start, part.sequence.watched)
+                    try:
+                        job.weigh(self.forward.logits, hidden_RE, first)
+                    except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this job alone
+                        fail(job, error)
             at += wanted
         if choosing:
             self._choose(choosing, hidden_ME)
-
-    def _weigh(self, job: EngineJob, hidden_RE: torch.Tensor, first: int) -> None:
-        try:
-            job.weigh(self.forward.logits, hidden_RE, first)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this job alone
-            fail(job, error)
 
     def _choose(self, choosing: Sequence[tuple[int, EngineJob, RowSampler]], hidden_ME: torch.Tensor) -> None:
         try:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tailorbird.crypto.sealed_stream import FolderSeals
+from tailorbird.chat.tokenizer import ChatTokenizer
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Corrupt, ModelInvalid, NotFound
 from tailorbird.domain.value import Digest
@@ -19,8 +20,8 @@ from tailorbird.inference.scheduling import salt_of
 from tailorbird.inference.text.decoding import Grammars
 from tailorbird.inference.text.label_tree import LabelTrees
 from tailorbird.ports.engine import Residency
+from tailorbird.system.files import digest_folder
 from tailorbird.system.threads import stand_back
-from tailorbird.text.chat_tokenizer import ChatTokenizer
 
 
 @dataclass(eq=False)
@@ -34,7 +35,7 @@ class Weights:
     patient: bool = False
     small: bool = False
     content: Any = None
-    seal: bytes | None = None
+    digest: Digest | None = None
     users: int = 0
     holders: int = 0
     used_at: float = 0.0
@@ -117,24 +118,39 @@ class Registry:
         self._apart: dict[Digest, Held] = {}
         self._weights: dict[str, Weights] = {}
         self._chats: dict[tuple[str, bool], ChatTokenizer] = {}
-        self._seals = FolderSeals()
         self.lock = threading.RLock()
         self._loading = threading.RLock()
+        #: Loads under way, by servable. Guarded by ``lock``.
+        self._arriving = Counter[Digest]()
 
     def load(self, servable: Servable, *, pinned: bool = False) -> None:
         """Reads what a servable needs. Raises ModelInvalid."""
-        with self._loading:
+        with self.lock:
+            self._arriving[servable.id] += 1
+        try:
+            with self._loading:
+                with self.lock:
+                    known = self._servables.get(servable.id)
+                    if known is not None:
+                        known.pinned = pinned
+                        return
+                loaded = self._described(servable, pinned)
+                with self._kept(loaded, lambda: self._needed(servable)):
+                    # Raises ModelInvalid where the tokenizer has tokens that the embedding lacks.
+                    highest, rows = loaded.chat.highest_token, loaded.decoder.content.vocabulary
+                    if highest >= rows:
+                        raise ModelInvalid(
+                            f"the tokenizer of {Path(loaded.servable.base).name} gives ids up to {highest:,}, "
+                            f"and the model embeds {rows:,} tokens",
+                            "fetch model and tokenizer from one place: these do not belong together",
+                            code="model_unreadable",
+                        )
+                with self.lock:
+                    loaded.context = loaded.decoder.content.context
+                    self._servables[servable.id] = loaded
+        finally:
             with self.lock:
-                known = self._servables.get(servable.id)
-                if known is not None:
-                    known.pinned = pinned
-                    return
-            loaded = self._described(servable, pinned)
-            with self._kept(loaded, lambda: self._needed(servable)):
-                _check_vocabulary(loaded)
-            with self.lock:
-                loaded.context = loaded.decoder.content.context
-                self._servables[servable.id] = loaded
+                self._arriving[servable.id] -= 1
 
     def keep(self, held: Held, needed: Callable[[], list[Weights]]) -> None:
         """Reads what is asked elsewhere and shares the budget; ``needed`` asks ``shared`` for its weights. Raises ModelInvalid."""
@@ -143,7 +159,7 @@ class Registry:
 
     def leave(self, held: Held) -> None:
         """As ``unload`` for what was kept."""
-        with self._loading, self.lock:
+        with self.lock:
             if self._apart.pop(held.id, None) is not None:
                 held.leaving = True
                 self._free_if_idle(held)
@@ -190,8 +206,10 @@ class Registry:
                     self._let_go(loaded)
 
     def unload(self, servable: Digest) -> None:
-        """Takes a servable out of service at once; frees it now or when its last job ends."""
-        with self._loading, self.lock:
+        """Takes a servable out of service at once; frees it now or when its last job ends. Waits for no load but its own."""
+        with self.lock:
+            arriving = self._arriving[servable]
+        with self._loading if arriving else nullcontext(), self.lock:
             loaded = self._servables.pop(servable, None)
             if loaded is not None:
                 loaded.leaving = True
@@ -202,7 +220,7 @@ class Registry:
         with self.lock:
             loaded = self._servables.get(servable)
             if loaded is None:
-                raise NotFound("this servable is not loaded", "load it before asking it", code="servable_not_loaded")
+                raise NotFound("this servable is not loaded", "load it before asking it")
             self.use(loaded)
             return loaded
 
@@ -274,22 +292,18 @@ class Registry:
             return self._weights.setdefault(folder, Weights(Path(folder), read, patient, small))
 
     def _read(self, weights: Weights) -> None:
-        """Reads weights; for the first time, while they are sealed."""
+        """Reads weights, and beside that their digest: what is read again must be what was read the first time."""
         if weights.small:
-            fresh = self._seals.seal(weights.folder) if weights.seal is None else b""
-            if weights.seal is not None and not self._seals.holds(weights.folder, weights.seal):
-                raise _changed(weights.folder)
-            weights.content, weights.seal = weights.read(weights.folder), weights.seal or fresh
-            return
-        # Threads of their own: the priority of this one could not be raised again.
-        first = stand_back if weights.patient else None
-        with ThreadPoolExecutor(2, thread_name_prefix="engine-read", initializer=first) as apart:
-            if weights.seal is not None and not apart.submit(self._seals.holds, weights.folder, weights.seal).result():
-                raise _changed(weights.folder)
-            sealing = apart.submit(self._seals.seal, weights.folder) if weights.seal is None else None
-            content = apart.submit(weights.read, weights.folder).result()
-            weights.seal = sealing.result() if sealing else weights.seal
-            weights.content = content
+            digest, content = digest_folder(weights.folder), weights.read(weights.folder)
+        else:
+            # Threads of their own: the priority of this one could not be raised again.
+            first = stand_back if weights.patient else None
+            with ThreadPoolExecutor(2, thread_name_prefix="engine-read", initializer=first) as apart:
+                reading, digesting = apart.submit(weights.read, weights.folder), apart.submit(digest_folder, weights.folder)
+                content, digest = reading.result(), digesting.result()
+        if weights.digest not in (None, digest):
+            raise _changed(weights.folder)
+        weights.content, weights.digest = content, digest
 
     def make_room(self) -> None:
         """Evicts unused servables where the budget no longer holds, since something beside the weights has grown."""
@@ -338,17 +352,6 @@ def _changed(folder: Path) -> Corrupt:
         "restore the artifact, and load the release again",
         code="weights_changed",
     )
-
-
-def _check_vocabulary(loaded: Loaded) -> None:
-    """Raises ModelInvalid where the tokenizer has tokens that the embedding lacks."""
-    highest, rows = loaded.chat.highest_token, loaded.decoder.content.vocabulary
-    if highest >= rows:
-        raise ModelInvalid(
-            f"the tokenizer of {Path(loaded.servable.base).name} gives ids up to {highest:,}, and the model embeds {rows:,} tokens",
-            "fetch model and tokenizer from one place: these do not belong together",
-            code="model_tokenizer",
-        )
 
 
 def _residency(loaded: Held) -> Residency:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
-from tailorbird.domain.base_model import EncoderDescription, Purpose
+from tailorbird.base_models.adapter_format import CONFIG_FILE, check_fit, refused_adapter
+from tailorbird.base_models.encoder_vectors import padding_position, pooled, prefixed, read_encoder
+from tailorbird.domain.base_model import Purpose
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
 from tailorbird.domain.prompt import Entry, RetrievedEntry
 from tailorbird.domain.value import Digest
 from tailorbird.inference.encoder_layers import texts_of
+from tailorbird.inference.forward.adapter_files import read_changes
+from tailorbird.inference.forward.module_adapter import linear_sizes
 from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.ports.encoder import Encoder, Vectors
 from tailorbird.ports.engine import Embeddings, Ranked, Residency
-from tailorbird.text.encoder_vectors import DENSE_FILE, padding_position, pooled, prefixed, read_encoder
 from tailorbird.text.search_index import SearchIndex
 
 #: Texts, and tokens of them as if each were as long as the longest, that are read at once.
 _BATCH, _BATCH_TOKENS = 32, 8192
-_HEAD, _ADAPTER = "head.safetensors", "adapter_config.json"
+_HEAD = "head.safetensors"
 
 
 class TorchEncoder:
@@ -37,12 +39,11 @@ class TorchEncoder:
 
     def __init__(self) -> None:
         self._read: dict[tuple[str, str | None], EncoderModel] = {}
-        self._nbytes = 0
 
     @property
     def nbytes(self) -> int:
         """As ``Encoder.nbytes``."""
-        return self._nbytes
+        return sum(model.nbytes for model in list(self._read.values()))
 
     def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None, purpose: Purpose = "text") -> Vectors:
         """As ``Encoder.embed``."""
@@ -72,13 +73,12 @@ class TorchEncoder:
     def forget(self, folder: Path) -> None:
         """As ``Encoder.forget``."""
         for key in [key for key in list(self._read) if key[0] == str(folder)]:
-            self._nbytes -= self._read.pop(key).nbytes
+            del self._read[key]
 
     def _model(self, folder: Path, tuned: Path | None) -> EncoderModel:
         key = (str(folder), str(tuned) if tuned else None)
         if key not in self._read:
             self._read[key] = EncoderModel(folder, tuned)
-            self._nbytes += self._read[key].nbytes
         return self._read[key]
 
 
@@ -87,7 +87,7 @@ class EncoderModel:
     take the place of the encoder's."""
 
     def __init__(self, folder: Path, tuned: Path | None) -> None:
-        whole = tuned if tuned is not None and not (tuned / _ADAPTER).is_file() else folder
+        whole = tuned if tuned is not None and not (tuned / CONFIG_FILE).is_file() else folder
         self.described = read_encoder(folder).description
         try:
             with quiet():
@@ -95,7 +95,6 @@ class EncoderModel:
                 loaded: Any = AutoModel.from_pretrained(
                     whole, use_safetensors=True, local_files_only=True, trust_remote_code=False, dtype=torch.float32
                 )
-                self._dense = _dense_layers(folder, self.described)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelInvalid(
                 f"the encoder in {whole.name} cannot be read ({type(error).__name__})",
@@ -118,7 +117,8 @@ class EncoderModel:
         parts = list(zip(*texts, strict=True))
         encoded = self._tokenizer(*map(list, parts), padding=True, truncation="longest_first", max_length=self.most, return_tensors="pt")
         given = {name: tensor for name, tensor in encoded.items() if name in self._taken}
-        return self._vectors_of(self.model(**given).last_hidden_state, encoded["attention_mask"])
+        vectors_BW: torch.Tensor = pooled(self.model(**given).last_hidden_state, encoded["attention_mask"], self.described.pooling)
+        return vectors_BW
 
     @property
     def words(self) -> list[int]:
@@ -154,45 +154,27 @@ class EncoderModel:
         mask_BT = torch.arange(int(lengths_B.max())) < lengths_B[:, None]
         hidden_BTH = hidden_NH.new_zeros(*mask_BT.shape, hidden_NH.shape[-1])
         hidden_BTH[mask_BT] = hidden_NH
-        return self._vectors_of(hidden_BTH, mask_BT.long())
-
-    def _vectors_of(self, hidden_BTH: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-        vectors_BW: torch.Tensor = pooled(hidden_BTH, mask_BT, self.described, self._dense)
+        vectors_BW: torch.Tensor = pooled(hidden_BTH, mask_BT.long(), self.described.pooling)
         return vectors_BW
-
-
-def _dense_layers(folder: Path, described: EncoderDescription) -> list[Callable[[torch.Tensor], torch.Tensor]]:
-    """The linear layers behind pooling, each with its activation. Raises as ``load_file``, KeyError."""
-    tensors = load_file(folder / DENSE_FILE) if described.dense else {}
-    return [_dense(tensors, place, getattr(torch.nn, activation)()) for place, activation in enumerate(described.dense)]
-
-
-def _dense(tensors: dict[str, torch.Tensor], place: int, activation: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    weight_OI, bias_O = tensors[f"{place}.weight"], tensors.get(f"{place}.bias")
-    return lambda x_BI: activation(torch.nn.functional.linear(x_BI, weight_OI, bias_O))
 
 
 @torch.no_grad()
 def merge_adapter(model: Any, folder: Path) -> None:
     """Adds the adapter in ``folder`` (PEFT format) to the weights of ``model``. Raises ModelInvalid where it does not fit."""
-    config = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))
-    tensors = load_file(folder / "adapter_model.safetensors")
-    for name, a_RI in tensors.items():
-        if ".lora_A." not in name:
-            continue
-        path = name.removeprefix("base_model.model.").partition(".lora_A.")[0]
-        b_OR = tensors[name.replace(".lora_A.", ".lora_B.")]
-        try:
-            model.get_submodule(path).weight += config["lora_alpha"] / config["r"] * (b_OR @ a_RI)
-        except (AttributeError, RuntimeError) as error:
-            raise ModelInvalid(f"the adapter does not fit the encoder at {path}", "adapt again", code="adapter_mismatch") from error
+    layers = dict(model.named_modules())
+    for path, change in read_changes(folder).items():
+        sizes = linear_sizes(layers.get(path))
+        if sizes is None:
+            raise refused_adapter(folder, f"the encoder has no linear layer {path}")
+        check_fit(folder, path, change, sizes)
+        layers[path].weight += change.scaling * (change.up_OR @ change.down_RI)
 
 
 def _head(folder: Path) -> dict[str, torch.Tensor]:
     path = folder / _HEAD
     if not path.is_file():
         raise ModelInvalid(
-            f"the encoder in {folder.name} has no head that scores pairs", "adapt again with cross-encoder", code="encoder_head"
+            f"the encoder in {folder.name} has no head that scores pairs", "adapt again with cross-encoder", code="model_unsupported"
         )
     return load_file(path)
 
@@ -217,12 +199,11 @@ class Lookups:
         self._servables: dict[Digest, LocalRetrieval] = {}
         self._residencies: dict[Digest, Residency] = {}
         self._indexes: dict[str, SearchIndex] = {}
-        self._index_nbytes = 0
 
     @property
     def nbytes(self) -> int:
         """Memory of indexes and encoders. May be asked by any thread."""
-        return self._index_nbytes + self._encoder.nbytes
+        return sum(index.nbytes for index in list(self._indexes.values())) + self._encoder.nbytes
 
     def load(self, servable: Servable, *, pinned: bool) -> None:
         """Reads the index of ``servable``, where it has one. Raises ModelInvalid."""
@@ -231,9 +212,10 @@ class Lookups:
             return
         if servable.id not in self._servables:
             if local.index not in self._indexes:
-                self._indexes[local.index] = SearchIndex(Path(local.index))
+                index = SearchIndex(Path(local.index))
+                _ = index.nbytes  # counted here, and not while the registry's lock is held
+                self._indexes[local.index] = index
             self._servables[servable.id] = local
-            self._count()
         self._residencies[servable.id] = Residency(release=servable.id, tenant=servable.tenant, resident=True, pinned=pinned, loads=1)
 
     def unload(self, servable: Digest) -> None:
@@ -242,14 +224,10 @@ class Lookups:
         self._residencies.pop(servable, None)
         if gone is not None and all(local.index != gone.index for local in self._servables.values()):
             self._indexes.pop(gone.index, None)
-            self._count()
 
     def residencies(self) -> tuple[Residency, ...]:
         """Every servable that looks something up: its index is never put out."""
         return tuple(self._residencies.values())
-
-    def _count(self) -> None:
-        self._index_nbytes = sum(index.nbytes for index in self._indexes.values())
 
     def ids(self) -> tuple[Digest, ...]:
         """Servables that look something up."""

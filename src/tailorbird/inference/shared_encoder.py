@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -23,9 +22,7 @@ import torch
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference.encoder_layers import attend_apart, attend_by, pack_linear_layers
-from tailorbird.inference.forward.adapter_files import refused_adapter
-from tailorbird.inference.forward.module_adapter import ModuleAdapter, linear_sizes, read_module_adapter
-from tailorbird.inference.forward.weights import LowRank
+from tailorbird.inference.forward.module_adapter import AdapterHooks, LowRank, ModuleAdapter, RowRange, linear_sizes, read_module_adapter
 from tailorbird.inference.openmp_threads import at_most_threads
 from tailorbird.inference.retrieval import EncoderModel
 from tailorbird.ports.encoder import Vectors
@@ -45,15 +42,15 @@ _TRIED, _OFF = (5, 2, 512, 40), 1e-5
 
 @dataclass(frozen=True, eq=False)
 class EncoderAdapter:
-    """What a release has of its own: the adapter of the encoder, and the head that reads the vectors."""
+    """What a release has of its own: the adapter of the encoder (None: the encoder is its own), and the head that reads the vectors."""
 
-    layers: ModuleAdapter
+    layers: ModuleAdapter | None
     head: LinearText
 
     @cached_property
     def nbytes(self) -> int:
         """Bytes held; counted once: the budget's sum over hundreds of adapters is made for each that is read."""
-        return self.layers.nbytes + self.head.nbytes
+        return (self.layers.nbytes if self.layers else 0) + self.head.nbytes
 
 
 class _TokenizedText(NamedTuple):
@@ -69,7 +66,7 @@ class SharedEncoder:
 
     def __init__(self, folder: Path) -> None:
         self._encoder = EncoderModel(folder, None)
-        self._changes = _Changes(self._encoder.model)
+        self._changes = AdapterHooks(self._encoder.model)
         self._computing = threading.Lock()
         sizes = [linear_sizes(layer) for layer in self._encoder.model.modules()]
         self._products = sum(each[0] * each[1] for each in sizes if each)
@@ -85,16 +82,12 @@ class SharedEncoder:
             raise ModelInvalid(
                 f"the head in {folder.name} reads {head.width} numbers of a vector, and its encoder gives {self.width}",
                 "restore the artifact, or adapt again",
-                code="floor_invalid",
             )
-        layers = read_module_adapter(folder / ADAPTER, self._encoder.model, torch.float32)
-        if layers.experts:
-            raise refused_adapter(folder, "it changes experts, which no shared encoder has")
-        return EncoderAdapter(layers, head)
+        return EncoderAdapter(read_module_adapter(folder / ADAPTER, self._encoder.model, torch.float32), head)
 
     def embed(self, texts: Sequence[str], adapters: Sequence[EncoderAdapter]) -> Vectors:
         """A vector of length 1 a text, (texts, width), each by its own of ``adapters``; texts beyond the encoder's context are cut."""
-        layers = [adapter.layers for adapter in adapters]
+        layers = [adapter.layers for adapter in adapters if adapter.layers]
         with self._computing:
             read = zip(self._encoder.tokens(texts), layers, strict=True)
             return self._embedded([_TokenizedText(place, *each) for place, each in enumerate(read)], self.together)
@@ -115,7 +108,7 @@ class SharedEncoder:
         tokens = sum(len(text.tokens) for text in texts)
         filled = -tokens % _STEP if self.together or len(texts) > 1 else 0
         threads = max(1, round((tokens + filled) * self._products / _PRODUCTS_EACH))
-        with at_most_threads(threads), self._changes.applied(_ranges(texts), tokens + filled):
+        with at_most_threads(threads), self._changes.applied(_ranges(texts), tokens + filled, 1):
             return self._encoder.vectors([text.tokens for text in texts], filled)
 
     def _is_equal_together(self) -> bool:
@@ -155,7 +148,7 @@ def _random_adapter(model: Any, seed: int) -> ModuleAdapter:
         if id(layer) in inside and (sizes := linear_sizes(layer)) is not None:
             down_RI = torch.randn(1, sizes[0], generator=draw) / sizes[0] ** 0.5
             changes[path] = LowRank(down_RI, torch.randn(sizes[1], 1, generator=draw) / 10)
-    return ModuleAdapter(changes, {})
+    return ModuleAdapter(changes)
 
 
 def _parts(texts: list[_TokenizedText], together: int) -> Iterator[list[_TokenizedText]]:
@@ -171,69 +164,11 @@ def _parts(texts: list[_TokenizedText], together: int) -> Iterator[list[_Tokeniz
         yield part
 
 
-class _Range(NamedTuple):
-    """Neighbouring tokens of one adapter."""
-
-    start: int
-    stop: int
-    adapter: ModuleAdapter
-
-
-def _ranges(texts: Sequence[_TokenizedText]) -> list[_Range]:
-    found, start = list[_Range](), 0
+def _ranges(texts: Sequence[_TokenizedText]) -> list[RowRange]:
+    found, start = list[RowRange](), 0
     for _, own in groupby(texts, key=lambda text: id(text.adapter)):
         first, *others = own
         stop = start + sum(len(text.tokens) for text in (first, *others))
-        found.append(_Range(start, stop, first.adapter))
+        found.append(RowRange(start, stop, first.adapter))
         start = stop
     return found
-
-
-class _Changes:
-    """Hooks on linear layers of ``model``, which add to what the layer gives of some tokens the change of their adapter."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._hooked = dict[str, Any]()
-        self._ranges: Sequence[_Range] = ()
-        self._tokens = 0
-
-    def cover(self, adapter: ModuleAdapter) -> None:
-        """Every layer that ``adapter`` changes has a hook."""
-        for path in adapter.deltas.keys() - self._hooked:
-            self._hooked[path] = self._model.get_submodule(path).register_forward_hook(self._hook(path))
-
-    def forget(self) -> None:
-        """No layer has a hook any more: others may come in their place."""
-        for hook in self._hooked.values():
-            hook.remove()
-        self._hooked.clear()
-
-    @contextmanager
-    def applied(self, ranges: Sequence[_Range], tokens: int) -> Iterator[None]:
-        """Inside, so many ``tokens`` are computed, those of ``ranges`` each with its adapter."""
-        self._ranges, self._tokens = ranges, tokens
-        try:
-            yield
-        finally:
-            self._ranges = ()
-
-    def _hook(self, path: str) -> Any:
-        def add(_: Any, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
-            if not self._ranges:
-                return out
-            x_NI, y_NO = given[0].flatten(0, -2), out.flatten(0, -2)
-            for start, stop, adapter in self._rows(path, len(x_NI)):
-                if (delta := adapter.deltas.get(path)) is not None:
-                    y_NO[start:stop].addmm_(x_NI[start:stop] @ delta.down_RI.T, delta.up_OR.T)
-            return y_NO.view_as(out)
-
-        return add
-
-    def _rows(self, path: str, count: int) -> Sequence[_Range]:
-        """The ranges among ``count`` rows that the layer at ``path`` reads: tokens, or what one text has beside them, as distances."""
-        if count == self._tokens:
-            return self._ranges
-        if len(self._ranges) > 1:
-            raise ValueError(f"{path} reads something else than the tokens of the texts")
-        return [self._ranges[0]._replace(start=0, stop=count)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_verbosity
 
-from tailorbird.system.model_load import model_load
+from tailorbird.system.process import model_load
 
 #: transformers leaves some of these functions untyped.
 _logging: Any = transformers_verbosity

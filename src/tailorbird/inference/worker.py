@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,12 +13,13 @@ import torch
 from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.inference.blocking_call import WAITING, WAITING_EACH, defect
 from tailorbird.inference.forward_factory import Forward
-from tailorbird.inference.model_runner import EngineJob, ModelRunner, Planned, fail
+from tailorbird.inference.jobs import EngineJob
+from tailorbird.inference.model_runner import ModelRunner, Planned, fail
 from tailorbird.inference.openmp_threads import release_threads
 from tailorbird.inference.registry import Loaded, Registry
-from tailorbird.inference.scheduling import BLOCK, SchedulerLimits
+from tailorbird.inference.scheduling import BLOCK, SchedulerLimits, is_full
 from tailorbird.ports.engine import EngineState
-from tailorbird.system.exit_order import LAST_STEP, end_before_exit
+from tailorbird.system.process import LAST_STEP, end_before_exit
 
 #: Seconds that a step may take while none has ended yet, and that any may take.
 _FIRST, _ANY = 300.0, 30.0
@@ -83,9 +85,13 @@ class EngineWorker:
         release_threads()
         with self._changed:
             if self._closed:
-                raise Unavailable("the engine is closed", "start it again", code="engine_closed")
+                raise Unavailable("the engine is closed", "start it again", code="engine_unavailable")
             if bounded:
-                self._check_queue(loaded, job)
+                lane, owner = self._lanes.get(id(loaded.decoder.content)), job.sequence.owner
+                # Tenants whose weights are being read must not fill the queue of everybody.
+                full = is_full(Counter(other.sequence.owner for _, other in self._parked), owner, WAITING, WAITING_EACH)
+                if full or (lane is not None and lane.scheduler.is_full_for(owner)):
+                    raise Exhausted("too many requests wait for this model", "try again in a second", code="engine_busy")
             if loaded.is_resident:
                 self._let_in(loaded, job)
                 self._wake()
@@ -138,7 +144,7 @@ class EngineWorker:
             self._changed.notify_all()
         self._readers.shutdown(wait=False, cancel_futures=True)
         for job in jobs:
-            fail(job, Unavailable("the engine is being closed", "try again in a few seconds", code="engine_closed"))
+            fail(job, Unavailable("the engine is being closed", "try again in a few seconds", code="engine_unavailable"))
 
     def end(self) -> None:
         """As ``close``, and waits until the step that is computed now is over."""
@@ -146,17 +152,6 @@ class EngineWorker:
         self.close()
         if thread is not None:
             thread.join(LAST_STEP)
-
-    def _lane(self, loaded: Loaded) -> ModelRunner:
-        forward: Forward = loaded.decoder.content
-        if id(forward) not in self._lanes:
-            self._lanes[id(forward)] = ModelRunner(forward, self._kv_bytes, self._limits)
-        return self._lanes[id(forward)]
-
-    def _check_queue(self, loaded: Loaded, job: EngineJob) -> None:
-        lane = self._lanes.get(id(loaded.decoder.content))
-        if len(self._parked) >= WAITING or (lane is not None and lane.scheduler.is_full_for(job.sequence.owner)):
-            raise Exhausted("too many requests wait for this model", "try again in a second", code="engine_busy")
 
     def _bring(self, loaded: Loaded) -> None:
         """Reads a servable's weights, in the readers' thread, and lets its jobs go on."""
@@ -188,7 +183,10 @@ class EngineWorker:
         return failures
 
     def _let_in(self, loaded: Loaded, job: EngineJob) -> None:
-        lane = self._lane(loaded)
+        forward: Forward = loaded.decoder.content
+        if id(forward) not in self._lanes:
+            self._lanes[id(forward)] = ModelRunner(forward, self._kv_bytes, self._limits)
+        lane = self._lanes[id(forward)]
         if not lane.scheduler.fits(job.sequence):
             raise InvalidInput(
                 f"{job.sequence.longest} tokens are more than the engine's memory for keys and values holds",

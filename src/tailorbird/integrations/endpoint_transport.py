@@ -38,7 +38,12 @@ class CheckedTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends the request to the checked address. Raises Forbidden, OSError, httpx.TransportError."""
         host, port = request.url.raw_host.decode("ascii"), request.url.port or (443 if request.url.scheme == "https" else 80)
-        address = await self._address_of(host, port)
+        looking = self._lookups.get((host, port))
+        if looking is None:
+            look = partial(endpoint_address_of, host, port, private=self._private)
+            looking = self._lookups[host, port] = asyncio.get_running_loop().run_in_executor(_LOOKUPS, look)
+            looking.add_done_callback(lambda found: self._looked(host, port, found))
+        address = await asyncio.shield(looking)
         request.extensions = {**request.extensions, "sni_hostname": host}
         request.url = request.url.copy_with(host=address)
         if (trace := request.extensions.get("trace")) is not None:
@@ -52,14 +57,6 @@ class CheckedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._plain.aclose()
-
-    async def _address_of(self, host: str, port: int) -> str:
-        looking = self._lookups.get((host, port))
-        if looking is None:
-            look = partial(endpoint_address_of, host, port, private=self._private)
-            looking = self._lookups[host, port] = asyncio.get_running_loop().run_in_executor(_LOOKUPS, look)
-            looking.add_done_callback(lambda found: self._looked(host, port, found))
-        return await asyncio.shield(looking)
 
     def _looked(self, host: str, port: int, found: asyncio.Future[str]) -> None:
         del self._lookups[host, port]

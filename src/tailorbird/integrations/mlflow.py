@@ -23,9 +23,7 @@ _TAG = "tailorbird.training"
 def open_tracker(place: str, secret: str) -> Tracker:
     """A tracker for the server at ``place``; ``secret`` is sent as bearer token. Raises InvalidInput unless that is an http(s) URL."""
     if not place.startswith(("http://", "https://")):
-        raise InvalidInput(
-            "MLflow's address is no http or https URL", "set tracking to a value such as mlflow:http://localhost:5000", code="tracker_url"
-        )
+        raise InvalidInput("MLflow's address is no http or https URL", "set tracking to a value such as mlflow:http://localhost:5000")
     return MlflowTracker(place, secret)
 
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import httpx
 
-from tailorbird.domain.effect import TOLD, TokenChances
-from tailorbird.domain.errors import Exhausted, InvalidInput, NotFound, TailorbirdError, Unavailable
+from tailorbird.chat.tokenizer import TokenBytes
+from tailorbird.domain.errors import Conflict, Exhausted, InvalidInput, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.evidence import TOLD, TokenChances
 from tailorbird.domain.prompt import Sampling
-from tailorbird.ports.engine import Chunk
-from tailorbird.text.token_reader import TokenBytes
 
 #: Seconds: to connect, for an answer.
 _CONNECT, _ANSWER = 2.0, 300.0
@@ -37,13 +36,13 @@ Names = Callable[[], TokenBytes]
 _ID = re.compile(r"token_id:([0-9]+)")
 
 
-def client_for(url: str, key: str, kept: int = 64) -> httpx.AsyncClient:
-    """A client of the server at ``url``, with so many connections ``kept`` for later; proxies of the environment are not used."""
+def client_for(url: str, key: str) -> httpx.AsyncClient:
+    """A client of the server at ``url``; proxies of the environment are not used."""
     return httpx.AsyncClient(
         base_url=url.rstrip("/"),
         headers={"authorization": f"Bearer {key}"} if key else {},
         timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=kept, keepalive_expiry=_KEPT_IDLE),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEPT_IDLE),
         trust_env=False,
     )
 
@@ -63,7 +62,11 @@ def completion_body(model: str, messages: list[dict[str, Any]], sampling: Sampli
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if sampling.json_schema is not None:
-        body["response_format"] = answer_format(sampling.json_schema)
+        # What asks for answers that fit a JSON schema (as text; ``{}``: any object).
+        wanted = json.loads(sampling.json_schema)
+        body["response_format"] = (
+            {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted}} if wanted else {"type": "json_object"}
+        )
     return body
 
 
@@ -101,9 +104,9 @@ def refusal(status: int, body: bytes) -> TailorbirdError:
     if status in (400, 422) and any(sign in body.lower() for sign in TOO_LONG):
         return InvalidInput("the prompt is longer than the model's context", "shorten the text", code="prompt_too_long")
     if status in (400, 422):
-        return InvalidInput("the engine cannot follow this request", "ask with fewer settings", code="engine_refused")
+        return InvalidInput("the engine cannot follow this request", "ask with fewer settings")
     if status == 404:
-        return NotFound("the engine lacks this model", "load it before asking it", code="servable_not_loaded")
+        return NotFound("the engine lacks this model", "load it before asking it")
     return Unavailable(f"the engine answered with status {status}", "look at its log", code="engine_unavailable")
 
 
@@ -119,30 +122,25 @@ def event_of(line: str) -> dict[str, Any] | None:
 
 
 async def begun(client: httpx.AsyncClient, asked: dict[str, Any], names: Names | None = None) -> TokenChances:
-    """How the answer to one request begins: where the server tells of no log-probabilities, or not of so many, by the token that it
-    chooses. ``names`` are the tokens of a server that tells of ids. Raises what the server refuses with, and Unavailable
+    """The likeliest first tokens of the answer to one request. ``names`` are the tokens of a server that tells of ids. Raises Conflict
+    (``driver_unable``: it tells no log-probabilities, or not of so many), what the server refuses with, and Unavailable
     (``engine_defect``)."""
     plain = {name: value for name, value in asked.items() if name not in ("stream", "stream_options")}
     with reached():
         response = await client.post(CHAT, json=plain | {"logprobs": True, "top_logprobs": TOLD})
-        if response.status_code in (400, 422):
-            response = await client.post(CHAT, json=plain)
-    if response.is_error:
+    if response.is_error and response.status_code not in (400, 422):
         raise refusal(response.status_code, response.content)
     with understood():
-        return await asyncio.to_thread(_chances, response.json(), names)
-
-
-def _chances(told: Any, names: Names | None) -> TokenChances:
-    """The likeliest first tokens that an answer tells of; the chosen one without a number where it tells of none."""
-    choice = told["choices"][0]
-    told_of = ((choice.get("logprobs") or {}).get("content") or [{}])[0].get("top_logprobs") or []
-    top = sorted(told_of, key=lambda one: -float(one["logprob"]))
-    if top:
-        return TokenChances(tokens=tuple(_name(one, names) for one in top), nats=tuple(float(one["logprob"]) for one in top))
-    ids = choice.get("token_ids")
-    written = names().of(ids[0]) if names is not None and ids else str((choice.get("message") or {}).get("content") or "").encode()
-    return TokenChances(tokens=(written.hex(),), nats=())
+        content = [] if response.is_error else (response.json()["choices"][0].get("logprobs") or {}).get("content") or [{}]
+        if not (told := content and content[0].get("top_logprobs")):
+            raise Conflict(
+                f"the server does not tell the log-probabilities of the {TOLD} likeliest tokens, by which a release is recognised",
+                f"start it with --max-logprobs {TOLD}",
+                code="driver_unable",
+            )
+        top = sorted(told, key=lambda one: -float(one["logprob"]))
+        tokens = await asyncio.to_thread(lambda: tuple(_name(one, names) for one in top))
+        return TokenChances(tokens=tokens, nats=tuple(float(one["logprob"]) for one in top))
 
 
 def _name(told: dict[str, Any], names: Names | None) -> str:
@@ -151,24 +149,3 @@ def _name(told: dict[str, Any], names: Names | None) -> str:
     if names is not None and (numbered := _ID.fullmatch(str(told["token"]))):
         return names().of(int(numbered[1])).hex()
     return bytes(told["bytes"]).hex() if told.get("bytes") else str(told["token"]).encode().hex()
-
-
-def closing_of(last: dict[str, Any]) -> Chunk:
-    """The last chunk, from the reason and the usage that a stream ended with. Raises Unavailable where it broke off."""
-    usage = last.get("usage") or {}
-    if last.get("reason") is None:
-        raise Unavailable("the engine broke off the answer", "try again", code="engine_unavailable")
-    return Chunk(
-        text="",
-        finish_reason="length" if last["reason"] == "length" else "stop",
-        prompt_tokens=usage.get("prompt_tokens", 0),
-        completion_tokens=usage.get("completion_tokens", 0),
-        cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
-        reasoning_tokens=(usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0,
-    )
-
-
-def answer_format(schema: str) -> dict[str, Any]:
-    """What asks for answers that fit a JSON schema (as text; ``{}``: any object)."""
-    wanted = json.loads(schema)
-    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted}} if wanted else {"type": "json_object"}

@@ -65,7 +65,7 @@ class RayTask:
         except exceptions.RayError as error:
             # The words of an error that is not ours may hold a row's text.
             hint = "see the logs of Ray on the node (/tmp/ray/session_latest/logs), then adapt again"
-            raise Internal(f"Ray ended the step with {type(error).__name__}", hint, code="compute_failed") from None
+            raise Internal(f"Ray ended the step with {type(error).__name__}", hint) from None
 
     def cancel(self) -> None:
         """Raises KeyboardInterrupt in the process that does it. Raises Unavailable (``compute_unreachable``)."""

@@ -53,7 +53,6 @@ class VaultTransit:
             raise Forbidden(
                 "the tenants' keys were wrapped by another kind of key service",
                 "set the setting encryption to what it was, or restore the settings of the workspace",
-                code="workspace_key_wrong",
             )
         told = self._ask("decrypt", {"ciphertext": wrapped, "associated_data": _base64(context.encode())}).get("plaintext")
         try:
@@ -92,9 +91,9 @@ class VaultTransit:
     def _refused(self, status: int) -> TailorbirdError:
         if status in (401, 403):
             hint = "give a token whose policy allows encrypt and decrypt with this key: key_service_token, or VAULT_TOKEN"
-            return Forbidden(f"{self.name} refuses this token", hint, code="key_service_forbidden")
+            return Forbidden(f"{self.name} refuses this token", hint)
         if status == 404:
-            return NotFound(f"{self.name} is not there", "check its address, the mount and the key's name", code="key_service_missing")
+            return NotFound(f"{self.name} is not there", "check its address, the mount and the key's name")
         if status == 400:
             hint = "it was wrapped by another key, or for another tenant: restore the record, or name the key that was used"
             return Corrupt(f"{self.name} cannot open a wrapped key", hint, code="data_key_corrupt")

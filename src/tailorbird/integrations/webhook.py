@@ -14,7 +14,7 @@ from contextlib import closing
 import httpx
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
-from tailorbird.ports.signals import Notifier
+from tailorbird.ports.tracker import Notifier
 from tailorbird.system.outward_access import is_this_machine, usable_environment
 
 #: Header with the signature, ``t=<unix seconds>,v1=<hex>``: HMAC-SHA256 of ``<t>.<body>`` under the shared secret.
@@ -97,7 +97,6 @@ def _checked(url: str) -> httpx.URL:
         raise InvalidInput(
             "the webhook's address is no http or https URL, or names a user",
             "give a URL such as https://example.com/hook; a shared secret goes into the setting for it",
-            code="webhook_url",
         )
     return parsed
 
@@ -113,4 +112,4 @@ def _body(message: Mapping[str, object]) -> bytes:
     try:
         return json.dumps(dict(message), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError) as error:
-        raise InvalidInput("the message is not JSON", "give strings, numbers, lists and dictionaries", code="webhook_message") from error
+        raise InvalidInput("the message is not JSON", "give strings, numbers, lists and dictionaries") from error

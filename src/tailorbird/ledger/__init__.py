@@ -8,6 +8,6 @@ them.
 """
 
 from tailorbird.ledger.artifacts import open_artifacts
-from tailorbird.ledger.unit_of_work import open_ledger
+from tailorbird.ledger.unit_of_work import Ledger, SystemWork, UnitOfWork, open_ledger
 
-__all__ = ["open_artifacts", "open_ledger"]
+__all__ = ["Ledger", "SystemWork", "UnitOfWork", "open_artifacts", "open_ledger"]

@@ -6,101 +6,209 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, NamedTuple
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import TypeAdapter, ValidationError
 
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, short
-from tailorbird.crypto.sealed_stream import FileSeals, reader_of
-from tailorbird.domain.data_key import DataKey
-from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
+from tailorbird.crypto.sealed_stream import reader_of
+from tailorbird.domain.errors import Conflict, Corrupt, Exhausted, InvalidInput, NotFound, Unavailable
+from tailorbird.domain.identity import DataKey, Storage
 from tailorbird.domain.value import Digest
-from tailorbird.ledger.blobs import Blobs, LocalBlobs, RemoteBlobs, storage_errors, unfinished
-from tailorbird.ledger.sealed_blobs import SealedBlobs
-from tailorbird.ports.artifacts import ArtifactStore, ErasableStore, SealableStore
-from tailorbird.system.files import OWNER_READS, copy_hashed, copy_rest, digest_file, private_folder, remove_folder
+from tailorbird.ledger.blobs import Blobs, LocalBlobs, RemoteBlobs, SealedBlobs, storage_errors, unfinished
+from tailorbird.ledger.unit_of_work import Ledger, UnitOfWork
+from tailorbird.system.files import OWNER_READS, copy_hashed, copy_rest, digest_file, known_digest, private_folder, remove_folder
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TREE = re.compile(r"[0-9a-f]{64}")
 _MANIFEST = TypeAdapter(dict[str, Digest])
-#: A base is read for each adapter that is loaded on it.
-_SEALS = FileSeals()
 
 
-class Artifacts:
-    """Implements ``SealableStore``. Safe to share between threads and processes. ``url`` is where the blobs are, for those that open more
-    of what lies there."""
+class _ArtifactPlace(NamedTuple):
+    """Where artifacts lie: their bytes, the folder of trees that were asked for, and further such folders, which an erasure clears too."""
+
+    blobs: Blobs
+    cache: Path
+    caches: Callable[[], Iterable[Path]]
+
+
+class StorageQuota:
+    """What one piece of work of a tenant stores, counted against its quota: ``limit`` in bytes, None where it has none; ``known`` is what
+    it had stored before."""
+
+    def __init__(self, ledger: Ledger, tenant: str, limit: int | None, known: Storage) -> None:
+        self._ledger = ledger
+        self._tenant = tenant
+        self._limit = limit
+        self._known = known
+        self._new: dict[Digest, int] = {}
+
+    def require(self, ahead: int) -> None:
+        """Raises Exhausted (``quota_storage``) where ``ahead`` bytes more would pass the quota."""
+        self._demand(self._known.all_bytes + sum(self._new.values()) + ahead)
+
+    def require_new(self, ahead: Sequence[tuple[int, Callable[[], Digest]]]) -> None:
+        """The same for artifacts by size and digest. Only where there is no room it is looked whether some are counted already."""
+        try:
+            self.require(sum(size for size, _ in ahead))
+        except Exhausted:
+            sizes = {digest(): size for size, digest in ahead}
+            with self._ledger.work(self._tenant, write=False) as work:
+                counted = work.storage.counted(sizes.keys()) | self._new.keys()
+            self.require(sum(size for digest, size in sizes.items() if digest not in counted))
+
+    def count(self, sizes: Mapping[Digest, int]) -> None:
+        """Counts artifacts that were put."""
+        self._new |= sizes
+
+    def forget(self, digest: Digest) -> bool:
+        """What is to be destroyed counts no longer. True where another tenant has stored the same bytes as its own."""
+        self._new.pop(digest, None)
+        with self._ledger.work(self._tenant) as work:
+            work.storage.forget([digest])
+        with self._ledger.system(write=False) as system:
+            return bool(system.stored.by_others(self._tenant, [digest]))
+
+    def enter(self, work: UnitOfWork, *, bounded: bool = True) -> None:
+        """Enters in the record what was put since the last time; ``entered`` once that has committed. Raises Exhausted where other work
+        of the tenant was faster, unless it is not ``bounded``."""
+        if self._new:
+            work.storage.add(self._new)
+            if bounded:
+                self._demand(work.storage.total().bytes + self._known.working_bytes)
+
+    def entered(self) -> None:
+        """What ``enter`` entered is in the record for good."""
+        self._new = {}
+
+    def enter_rest(self, *, bounded: bool) -> None:
+        """Enters the rest in a transaction of its own."""
+        if self._new:
+            with self._ledger.work(self._tenant) as work:
+                self.enter(work, bounded=bounded)
+            self.entered()
+
+    def _demand(self, after: int) -> None:
+        if self._limit is not None and after > self._limit:
+            raise Exhausted(
+                f"the storage quota of {self._tenant} would be passed: {after:,} of {self._limit:,} bytes",
+                f"ask an admin of the host for more: tailorbird tenant limit {self._tenant} --limit storage_bytes=NUMBER",
+                code="quota_storage",
+            )
+
+
+class ArtifactStore:
+    """Bytes by their digest: snapshots, adapters, weights, reports. What is put is never changed; every read checks the digest. Safe to
+    share between threads and processes. ``url`` is where the store is, for those that open more of what lies there.
+
+    A *tree* is a folder: its digest names a canonical JSON manifest ``{relative path: digest of the file}``.
+
+    Of a tenant whose work is encrypted, ``own`` opens the encrypted part on first use (None: there is none). What is put goes there, but
+    for what is public; what is read is looked for there first, and then among what lies in the clear. ``quota`` counts what is put.
+    """
 
     def __init__(self, blobs: Blobs, cache: Path, url: str = "", caches: Callable[[], Iterable[Path]] = tuple) -> None:
-        self._blobs = blobs
-        self._cache = cache
+        self._clear = _ArtifactPlace(blobs, cache, caches)
         self._url = url
-        self._caches = caches
+        self._own: Callable[[], ArtifactStore | None] = lambda: None
+        self._quota: StorageQuota | None = None
 
-    def sealed_by(self, key: DataKey, clear: Path, others: Callable[[], Iterable[Path]] = tuple) -> ErasableStore:
+    def sealed_by(self, key: DataKey, clear: Path, others: Callable[[], Iterable[Path]] = tuple) -> ArtifactStore:
         """The part of this place that ``key`` has encrypted. Trees that are asked for are decrypted to the folder ``clear``; what goes is
         removed from the folders of ``others``, too."""
-        return Artifacts(SealedBlobs(self.sealed_files(key.scope), key), clear.absolute(), caches=others)
+        return ArtifactStore(SealedBlobs(self.sealed_files(key.scope), key), clear.absolute(), caches=others)
 
     def sealed_files(self, scope: str) -> Blobs:
         """The files of one key, as they lie there."""
-        return _open_blobs(self._url, self._cache, f"sealed/{scope}", hashed=False)
+        return _open_blobs(self._url, self._clear.cache, f"sealed/{scope}", hashed=False)
+
+    def of_tenant(self, own: Callable[[], ArtifactStore | None]) -> ArtifactStore:
+        """The same store for a tenant whose encrypted part ``own`` opens."""
+        same = copy(self)
+        same._own = own
+        return same
+
+    def counted(self, quota: StorageQuota) -> ArtifactStore:
+        """The same store, where ``quota`` counts and bounds what is put."""
+        same = copy(self)
+        same._quota = quota
+        return same
 
     def put(self, *parts: bytes | memoryview) -> Digest:
-        """Stores ``parts`` as one, never joined in memory, and returns the digest of the whole. Raises Unavailable."""
-        digest = digest_bytes(*parts)
-        if self._blobs.size(_name(digest)) != sum(map(len, parts)):
-            self._blobs.add(_name(digest), reader_of(parts, 1 << 20))
+        """Stores ``parts`` as one, never joined in memory, and returns the digest of the whole. Raises Unavailable, Exhausted
+        (``quota_storage``)."""
+        if self._quota is not None:
+            self._quota.require_new([(sum(map(len, parts)), lambda: digest_bytes(*parts))])
+        return self._put(self._places()[0], parts)
+
+    def _put(self, place: _ArtifactPlace, parts: Sequence[bytes | memoryview]) -> Digest:
+        digest, size = digest_bytes(*parts), sum(map(len, parts))
+        if place.blobs.size(_name(digest)) != size:
+            place.blobs.add(_name(digest), reader_of(parts, 1 << 20))
+        if self._quota is not None:
+            self._quota.count({digest: size})
         return digest
 
     def get(self, digest: Digest) -> bytes:
         """The bytes named ``digest``. Raises NotFound, Corrupt, Unavailable."""
+        blobs = self._holder(digest).blobs
         with storage_errors("the artifact store"):
             try:
-                with self._blobs.open(_name(digest)) as stream:
+                with blobs.open(_name(digest)) as stream:
                     data = stream.read()
             except FileNotFoundError:
                 raise _missing(digest) from None
-        if not self._blobs.authenticated and digest_bytes(data) != digest:
-            raise self._changed(digest)
+        if not blobs.authenticated and digest_bytes(data) != digest:
+            raise _altered(digest, blobs)
         return data
 
     def save(self, digest: Digest, target: Path) -> None:
         """Writes the bytes named ``digest`` to the new file ``target``, piece by piece. Raises NotFound, Corrupt, Unavailable."""
+        blobs = self._holder(digest).blobs
         with storage_errors("the artifact store"):
             try:
-                source = self._blobs.open(_name(digest))
+                source = blobs.open(_name(digest))
             except FileNotFoundError:
                 raise _missing(digest) from None
-            with source, target.open("xb") as copy:
+            with source, target.open("xb") as file:
                 try:
-                    if self._copied(digest, source, copy) != digest:
-                        raise self._changed(digest)
+                    if _copied(blobs, digest, source, file) != digest:
+                        raise _altered(digest, blobs)
                 except Corrupt:
                     target.unlink()
                     raise
 
-    def put_tree(self, folder: Path, *, public: bool = False) -> Digest:  # noqa: ARG002 - all of it lies alike
-        """Stores every file below ``folder``. Raises Unavailable, and InvalidInput for a link or what else is neither file nor folder."""
+    def put_tree(self, folder: Path, *, public: bool = False) -> Digest:
+        """Stores every file below ``folder``. What is ``public`` is nobody's secret: it lies once, in the clear, for all tenants.
+
+        Raises Unavailable, Exhausted (``quota_storage``), and InvalidInput for a link or what else is neither file nor folder.
+        """
         if not folder.is_dir():
-            raise InvalidInput(f"{folder} is not a folder", "give the folder whose files are to be stored", code="artifact_folder")
+            raise InvalidInput(f"{folder} is not a folder", "give the folder whose files are to be stored")
+        place = self._clear if public else self._places()[0]
         with storage_errors(folder):
-            manifest = {path.relative_to(folder).as_posix(): self._put_file(path) for path in _below(folder)}
-        return self.put(_manifest_bytes(manifest))
+            files = {path.relative_to(folder).as_posix(): path for path in _below(folder)}
+            if self._quota is not None:
+                self._quota.require_new([(path.stat().st_size, partial(digest_file, path)) for path in files.values() if path.is_file()])
+            manifest = {name: self._put_file(place, path) for name, path in files.items()}
+        return self._put(place, [_manifest_bytes(manifest)])
 
     def get_tree(self, digest: Digest) -> Path:
         """A local folder with the tree's files, read-only, all bytes of each compared just now. Raises NotFound, Corrupt, Unavailable."""
-        manifest, folder = self.tree(digest), self._cache / _name(digest)
-        with storage_errors(self._cache):
+        manifest, cache = self.tree(digest), self._holder(digest).cache
+        folder = cache / _name(digest)
+        with storage_errors(cache):
             if folder.is_dir():
                 _check(manifest, folder, f"delete the folder {folder}: it is a copy and will be made again")
             else:
-                self._materialise(manifest, folder)
+                self._materialise(manifest, cache, folder)
         return folder
 
     def tree(self, digest: Digest) -> dict[str, Digest]:
@@ -116,32 +224,37 @@ class Artifacts:
 
     def exists(self, digest: Digest) -> bool:
         """True when something is stored under ``digest``."""
-        return self._blobs.size(_name(digest)) is not None
+        return self.size(digest) is not None
 
     def size(self, digest: Digest) -> int | None:
-        """Bytes stored under ``digest``."""
-        return self._blobs.size(_name(digest))
+        """Bytes stored under ``digest``; None when there is nothing."""
+        return self._holder(digest).blobs.size(_name(digest))
 
     def destroy(self, digest: Digest, *, shared: bool = False) -> bool:
-        """Destroys the bytes named ``digest``, unless they are ``shared``, and every cached tree with them in it. False when nothing was.
+        """Destroys the bytes named ``digest``, and every cached tree with them in it. False when nothing was destroyed.
 
-        The bytes go first: what is being read meanwhile has linked or copied them by then, and is found; what comes later finds nothing.
+        What lies in the clear stays where it is ``shared``: where others hold it, too. The bytes go first: what is being read meanwhile has
+        linked or copied them by then, and is found; what comes later finds nothing.
         """
-        if shared:
-            self.forget_copies(digest)
-            return False
-        size = self._blobs.size(_name(digest))
-        self._blobs.remove(_name(digest))
-        self._forget_copies(digest, size)
-        return size is not None
+        if self._quota is not None:
+            shared |= self._quota.forget(digest)
+        gone = False
+        for place in self._places():
+            size = place.blobs.size(_name(digest))
+            if place is not self._clear or not shared:
+                place.blobs.remove(_name(digest))
+                gone |= size is not None
+            self._forget_copies(place, digest, size)
+        return gone
 
     def forget_copies(self, digest: Digest) -> None:
-        """Removes every cached tree that is named ``digest`` or holds its bytes."""
-        self._forget_copies(digest, self._blobs.size(_name(digest)))
+        """Removes every cached tree that is named ``digest`` or holds its bytes, and nothing else: they are made again when read."""
+        for place in self._places():
+            self._forget_copies(place, digest, place.blobs.size(_name(digest)))
 
-    def _forget_copies(self, digest: Digest, size: int | None) -> None:
-        self._blobs.drop_abandoned()
-        for cache in dict.fromkeys((self._cache, *self._caches())):
+    def _forget_copies(self, place: _ArtifactPlace, digest: Digest, size: int | None) -> None:
+        place.blobs.drop_abandoned()
+        for cache in dict.fromkeys((place.cache, *place.caches())):
             with storage_errors(cache):
                 for folder in list(self._cached_with(cache, digest, size)):
                     remove_folder(folder)
@@ -153,13 +266,10 @@ class Artifacts:
             if _has_file(folder, digest, size):
                 yield folder
         for folder in _folders(cache):
-            if _TREE.fullmatch(folder.name) and self._is_of(folder, digest, size):
+            if _TREE.fullmatch(folder.name) and (
+                folder.name == _name(digest) or (self._names(folder, digest) if size is None else _has_file(folder, digest, size))
+            ):
                 yield folder
-
-    def _is_of(self, folder: Path, digest: Digest, size: int | None) -> bool:
-        if folder.name == _name(digest):
-            return True
-        return self._names(folder, digest) if size is None else _has_file(folder, digest, size)
 
     def _names(self, folder: Path, digest: Digest) -> bool:
         try:
@@ -168,86 +278,100 @@ class Artifacts:
             return True
 
     def digests(self) -> Iterator[Digest]:
-        """Names of everything that is stored, in no order. Raises Unavailable."""
-        for name in self._blobs.names():
+        """Names of everything that is stored, in no order. What is stored meanwhile may be among them. Raises Unavailable."""
+        for name in {name for place in self._places() for name in place.blobs.names()}:
             yield f"sha256:{name}"
 
     def copy(self, digest: Digest, to: ArtifactStore) -> bool:
         """Stores the bytes in another store, too, piece by piece. False when they were there. Raises NotFound, Corrupt, Unavailable."""
-        if not isinstance(to, Artifacts):
-            new = not to.exists(digest)
-            to.put(self.get(digest))
-            return new
-        name = _name(digest)
-        size = self._blobs.size(name)
+        name, blobs, target = _name(digest), self._holder(digest).blobs, to._places()[0].blobs
+        size = blobs.size(name)
         if size is None:
             raise _missing(digest)
-        if to._blobs.size(name) == size:
+        if target.size(name) == size:
             return False
         try:
-            with storage_errors("the artifact store"), self._blobs.open(name) as source:
-                to._blobs.add(name, source)
+            with storage_errors("the artifact store"), blobs.open(name) as source:
+                target.add(name, source)
         except Conflict:
-            raise self._changed(digest) from None
+            raise _altered(digest, blobs) from None
         return True
 
-    def _put_file(self, path: Path) -> Digest:
+    def _places(self) -> list[_ArtifactPlace]:
+        """Where artifacts of this store lie: what is put goes to the first."""
+        own = self._own()
+        return [self._clear] if own is None else [own._clear, self._clear]
+
+    def _holder(self, digest: Digest) -> _ArtifactPlace:
+        """The place that is asked for an artifact."""
+        *own, clear = self._places()
+        return next((place for place in own if place.blobs.size(_name(digest)) is not None), clear)
+
+    def _put_file(self, place: _ArtifactPlace, path: Path) -> Digest:
         if path.is_symlink() or not path.is_file():
-            raise InvalidInput(
-                f"{path} is neither a file nor a folder", "put a real file in its place: links are not followed", code="artifact_link"
-            )
+            raise InvalidInput(f"{path} is neither a file nor a folder", "put a real file in its place: links are not followed")
         with path.open("rb") as source:
-            digest = "sha256:" + hashlib.file_digest(source, "sha256").hexdigest()
-            if self._blobs.size(_name(digest)) != source.tell():
+            digest, size = "sha256:" + hashlib.file_digest(source, "sha256").hexdigest(), source.tell()
+            if place.blobs.size(_name(digest)) != size:
                 source.seek(0)
-                self._blobs.add(_name(digest), source)
+                place.blobs.add(_name(digest), source)
+        if self._quota is not None:
+            self._quota.count({digest: size})
         return digest
 
-    def _materialise(self, manifest: dict[str, Digest], folder: Path) -> None:
+    def _materialise(self, manifest: dict[str, Digest], cache: Path, folder: Path) -> None:
         """Builds the folder elsewhere, checks every file, and renames it: it is whole or not there, whoever is killed or builds it, too."""
-        built = unfinished(self._cache)
+        built = unfinished(cache)
         try:
             private_folder(built)
             for path, digest in manifest.items():
                 private_folder((built / path).parent)
-                if self._fetch(digest, built / path) != digest:
-                    raise self._changed(digest, f" ({path})")
-            _publish(built, folder)
+                blobs = self._holder(digest).blobs
+                if _fetch(blobs, digest, built / path) != digest:
+                    raise _altered(digest, blobs, f" ({path})")
+            try:
+                built.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # otherwise another process was first, and has checked what it made
+                    raise
         finally:
             shutil.rmtree(built, ignore_errors=True)
 
-    def _fetch(self, digest: Digest, target: Path) -> Digest | None:
-        """A link to the file, or a copy; the digest of what is there now, None for what is no plain file."""
-        stored = self._blobs.local(_name(digest))
-        try:
-            if stored is not None and _linked(stored, target):
-                return _digest_of_file(target)
-            with self._blobs.open(_name(digest)) as source, target.open("xb") as copy:
-                copied = self._copied(digest, source, copy)
-            target.chmod(OWNER_READS)
-        except FileNotFoundError:
-            raise _missing(digest) from None
-        return copied
 
-    def _copied(self, digest: Digest, source: IO[bytes], target: IO[bytes]) -> Digest:
-        """Writes what was stored under ``digest``; the digest of what was written. Raises Corrupt."""
-        if not self._blobs.authenticated:
-            return copy_hashed(source, target)
-        copy_rest(source, target)
-        return digest
-
-    def _changed(self, digest: Digest, path: str = "") -> Corrupt:
-        where = self._blobs.local(_name(digest)) or digest
-        return _changed(f"the artifact {short(digest)}{path}", f"restore {where} from a backup, or delete it and make it again")
+def _fetch(blobs: Blobs, digest: Digest, target: Path) -> Digest | None:
+    """A link to the file, or a copy; the digest of what is there now, None for what is no plain file."""
+    stored = blobs.local(_name(digest))
+    try:
+        if stored is not None and _linked(stored, target):
+            return _digest_of_file(target)
+        with blobs.open(_name(digest)) as source, target.open("xb") as file:
+            copied = _copied(blobs, digest, source, file)
+        target.chmod(OWNER_READS)
+    except FileNotFoundError:
+        raise _missing(digest) from None
+    return copied
 
 
-def open_artifacts(url: str, cache: Path) -> SealableStore:
+def _copied(blobs: Blobs, digest: Digest, source: IO[bytes], target: IO[bytes]) -> Digest:
+    """Writes what was stored under ``digest``; the digest of what was written. Raises Corrupt."""
+    if not blobs.authenticated:
+        return copy_hashed(source, target)
+    copy_rest(source, target)
+    return digest
+
+
+def _altered(digest: Digest, blobs: Blobs, path: str = "") -> Corrupt:
+    where = blobs.local(_name(digest)) or digest
+    return _changed(f"the artifact {short(digest)}{path}", f"restore {where} from a backup, or delete it and make it again")
+
+
+def open_artifacts(url: str, cache: Path) -> ArtifactStore:
     """The artifact store at ``url``: a local path, or a URL of a file system that fsspec knows (``s3://bucket/folder``).
 
     ``cache`` is the folder for the trees that are asked for. Where store and cache share a disk, a tree takes no space of its own: its
     files are hard links. Raises InvalidInput (unknown kind of URL), Unavailable (its package is not installed).
     """
-    return Artifacts(_open_blobs(url, cache.absolute()), cache.absolute(), url)
+    return ArtifactStore(_open_blobs(url, cache.absolute()), cache.absolute(), url)
 
 
 def _open_blobs(url: str, spool: Path, below: str = "", *, hashed: bool = True) -> Blobs:
@@ -257,9 +381,7 @@ def _open_blobs(url: str, spool: Path, below: str = "", *, hashed: bool = True) 
     try:
         files, root = url_to_fs(url)
     except ValueError as error:
-        raise InvalidInput(
-            f"artifacts cannot be kept at {url}", "give a folder, or a URL such as s3://bucket/folder", code="artifacts_url"
-        ) from error
+        raise InvalidInput(f"artifacts cannot be kept at {url}", "give a folder, or a URL such as s3://bucket/folder") from error
     except ImportError as error:
         hint = f"install the package that fsspec needs for {url.partition(':')[0]}:// and try again"
         raise Unavailable(f"artifacts at {url} need a package that is not installed", hint, code="package_missing") from error
@@ -273,7 +395,7 @@ def _check(manifest: dict[str, Digest], folder: Path, hint: str) -> None:
     found = {path.relative_to(folder).as_posix(): path for path in _below(folder)}
     for name in sorted(manifest.keys() | found.keys()):
         path, digest = found.get(name), manifest.get(name)
-        if path is None or digest is None or path.is_symlink() or not path.is_file() or not _SEALS.is_named(path, digest):
+        if path is None or digest is None or path.is_symlink() or not path.is_file() or known_digest(path) != digest:
             raise _changed(f"the file {name} of {folder}", hint)
 
 
@@ -307,14 +429,6 @@ def _below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _publish(built: Path, folder: Path) -> None:
-    try:
-        built.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # otherwise another process was first, and has checked what it made
-            raise
-
-
 def _linked(stored: Path, target: Path) -> bool:
     """True when ``target`` could be made a hard link; False where the disk, or its rules, do not allow one. Raises FileNotFoundError."""
     try:
@@ -330,7 +444,7 @@ def _manifest_bytes(manifest: dict[str, Digest]) -> bytes:
     try:
         return canonical_json(manifest)
     except ValueError:
-        raise InvalidInput("a file's name is not UTF-8", "rename the file", code="artifact_name") from None
+        raise InvalidInput("a file's name is not UTF-8", "rename the file") from None
 
 
 def _is_inside(path: str) -> bool:
@@ -352,11 +466,7 @@ def _name(digest: Digest) -> str:
 
 
 def _missing(digest: Digest) -> NotFound:
-    return NotFound(
-        f"no artifact {short(digest)} is stored",
-        "check the digest, and that the artifacts' place is the right one",
-        code="artifact_missing",
-    )
+    return NotFound(f"no artifact {short(digest)} is stored", "check the digest, and that the artifacts' place is the right one")
 
 
 def _changed(what: str, hint: str) -> Corrupt:
@@ -364,4 +474,4 @@ def _changed(what: str, hint: str) -> Corrupt:
 
 
 def _not_a_tree(digest: Digest) -> Corrupt:
-    return Corrupt(f"the artifact {short(digest)} is not a tree", "give the digest of a folder, not of a file", code="artifact_not_a_tree")
+    return Corrupt(f"the artifact {short(digest)} is not a tree", "give the digest of a folder, not of a file")

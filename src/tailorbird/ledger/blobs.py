@@ -23,6 +23,8 @@ from tailorbird.system.files import OWNER_READS, clear_stale, copy_rest, flush, 
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+from tailorbird.crypto.sealed_stream import SealedNames, derive, plain_size, read_label, sealing, unsealing
+from tailorbird.domain.identity import DataKey
 
 _BLOB = re.compile(r"/?(?P<first>[0-9a-f]{2})/(?P<second>[0-9a-f]{2})/(?P=first)(?P=second)[0-9a-f]{60}$")
 
@@ -218,9 +220,7 @@ class HashedReader(io.RawIOBase):
         count: int = self._source.readinto(target)  # type: ignore[attr-defined]
         self._hash.update(target[:count])
         if not count and len(target) and self._hash.hexdigest() != self._name:
-            raise Conflict(
-                "a file changed while it was being stored", "store it again when nothing writes to it any more", code="artifact_moving"
-            )
+            raise Conflict("a file changed while it was being stored", "store it again when nothing writes to it any more")
         return count
 
 
@@ -282,8 +282,54 @@ def _meaning(error: OSError, place: Path | str) -> Unavailable:
         )
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         hint = "give this user the right to read and write there, or set another place for artifacts"
-        return Unavailable(f"artifacts in {place} may not be read or written", hint, code="artifacts_forbidden")
+        return Unavailable(f"artifacts in {place} may not be read or written", hint, code="storage_forbidden")
     reason = error.strerror or type(error).__name__
-    return Unavailable(
-        f"the artifacts in {place} cannot be reached: {reason}", "check the place and try again", code="artifacts_unreachable"
-    )
+    return Unavailable(f"the artifacts in {place} cannot be reached: {reason}", "check the place and try again", code="storage_unreachable")
+
+
+class SealedBlobs:
+    """Implements ``Blobs``: names are hashes of plaintext; what is stored below is neither.
+
+    A blob is stored under a keyed hash of its name, encrypted for that very name: names cannot be compared with guesses, and a file that
+    was exchanged for another is refused. The name is the label of the file, for whoever lists them. Sizes are as they are. Only what has
+    the hash of its name is ever encrypted for it, so that what is decrypted need not be hashed again.
+    """
+
+    authenticated = True
+
+    def __init__(self, files: Blobs, key: DataKey) -> None:
+        self._files = files
+        self._names, self._key = SealedNames(key), derive(key, "files")
+
+    def size(self, name: str) -> int | None:
+        """Bytes of plaintext under ``name``; -1 where a file of that size can be none of ours."""
+        size = self._files.size(self._names.of(name))
+        return None if size is None else plain_size(size)
+
+    def open(self, name: str) -> IO[bytes]:
+        """A stream of the plaintext; reading it raises Corrupt. Raises FileNotFoundError."""
+        sealed = self._names.of(name)
+        return unsealing(self._files.open(sealed), self._key, sealed.encode())
+
+    def add(self, name: str, source: IO[bytes]) -> None:
+        """Encrypts and stores the rest of ``source``. Raises Conflict when it does not have the hash ``name``."""
+        sealed = self._names.of(name)
+        checked = cast(IO[bytes], HashedReader(source, name))
+        self._files.add(sealed, sealing(checked, self._key, sealed.encode(), bytes.fromhex(name)))
+
+    def remove(self, name: str) -> bool:
+        """Removes the file of ``name``."""
+        return self._files.remove(self._names.of(name))
+
+    def names(self) -> Iterator[str]:
+        """Every name, read from the labels. Raises Corrupt."""
+        for sealed in self._files.names():
+            with self._files.open(sealed) as stream:
+                yield read_label(stream, self._key, sealed.encode()).hex()
+
+    def local(self, _name: str) -> None:
+        """No file of this machine holds the plaintext."""
+
+    def drop_abandoned(self) -> None:
+        """Of the encrypted files below."""
+        self._files.drop_abandoned()

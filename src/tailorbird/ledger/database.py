@@ -23,11 +23,10 @@ from sqlalchemy.schema import ColumnCollectionConstraint
 
 from tailorbird.crypto.anchored_rows import EMPTY_STATE
 from tailorbird.domain.errors import InvalidInput, Unavailable
-from tailorbird.ledger.postgresql import PostgresqlDatabase
-from tailorbird.ledger.privileges import secure
+from tailorbird.ledger.postgresql import PostgresqlDatabase, secure
 from tailorbird.ledger.sqlite import SqliteFile
 from tailorbird.ledger.tables import alias_moves, log_frontier, metadata
-from tailorbird.system.build import build_name
+from tailorbird.system.process import build_name
 
 #: How long a transaction of a command or a worker waits for another writer, in seconds; a gateway, whose callers wait, asks for less.
 BUSY_SECONDS = 30.0
@@ -36,7 +35,7 @@ BUSY_SECONDS = 30.0
 class Database(Protocol):
     """Safe to share between threads; each transaction has its own connection.
 
-    A transaction that names a ``tenant`` sees that tenant's rows alone, where the database can hold it to that (``privileges.py``).
+    A transaction that names a ``tenant`` sees that tenant's rows alone, where the database can hold it to that (``postgresql.py``).
     """
 
     @property
@@ -69,10 +68,6 @@ class Database(Protocol):
         """Damages to the structure of the file, as ``Ledger.damages``. Raises Unavailable."""
         ...
 
-    def pulse(self) -> object | None:
-        """Token that changes with every commit, read without a transaction; None where only the database can tell."""
-        ...
-
     def close(self) -> None:
         """Closes the connections that no transaction uses."""
         ...
@@ -88,7 +83,7 @@ def open_database(url: str, busy_seconds: float | None = None) -> Database:
         return SqliteFile(parsed, seconds)
     if parsed.drivername in ("postgresql", "postgresql+psycopg"):
         return PostgresqlDatabase(parsed, seconds)
-    raise InvalidInput(f"a record cannot be kept in {parsed.render_as_string(hide_password=True)}", _FORMS, code="database_url")
+    raise InvalidInput(f"a record cannot be kept in {parsed.render_as_string(hide_password=True)}", _FORMS)
 
 
 def _parsed(url: str) -> URL:
@@ -102,7 +97,7 @@ def _parsed(url: str) -> URL:
     try:
         return make_url(url)
     except (ArgumentError, ValueError):
-        raise InvalidInput("the database URL cannot be read", _FORMS, code="database_url") from None
+        raise InvalidInput("the database URL cannot be read", _FORMS) from None
 
 
 _FORMS = "write it as sqlite:///path/to/file.db (no question mark in the path) or postgresql://user:password@host/database"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import disk_usage
@@ -31,29 +31,30 @@ def _meaning(error: exc.SQLAlchemyError, place: str) -> TailorbirdError:
     if isinstance(cause, TailorbirdError):
         return cause
     if isinstance(error, exc.TimeoutError):
-        return _busy(place)
+        return _fault("busy", place)
     if isinstance(error, exc.IntegrityError):
-        return Conflict(
-            "the record already holds something that this contradicts", "read its current state and try again", code="integrity"
-        )
-    for start, meaning in _SQLITE.items():
+        return Conflict("the record already holds something that this contradicts", "read its current state and try again")
+    for start, kind in _SQLITE.items():
         if getattr(cause, "sqlite_errorname", "").startswith(start):
-            return meaning(place)
+            return _fault(kind, place)
     if cause is not None and hasattr(cause, "sqlstate"):
         return _meaning_on_server(error, cause.sqlstate or "", place)
     if "no such table" in str(cause):
-        return _not_migrated(place)
+        return _fault("no tables", place)
     return _defect(error, getattr(cause, "sqlite_errorname", ""))
 
 
 def _meaning_on_server(error: exc.SQLAlchemyError, state: str, place: str) -> TailorbirdError:
-    for start, meaning in _SQLSTATES.items():
+    for start, kind in _SQLSTATES.items():
         if state.startswith(start):
-            return meaning(place)
+            return _fault(kind, place)
     if isinstance(error, exc.DataError):
-        return _not_storable(place)
+        return InvalidInput(
+            f"a value is too large for its column in {place}, or has a character that it cannot hold (NUL)",
+            "leave the character out, or make the value smaller",
+        )
     lost = isinstance(error, exc.OperationalError | exc.InterfaceError) and not state  # the driver's own: there was no answer
-    return _no_server(place) if lost else _defect(error, state)
+    return _fault("away", place) if lost else _defect(error, state)
 
 
 def _tellable(error: exc.SQLAlchemyError) -> Exception:
@@ -65,74 +66,43 @@ def _tellable(error: exc.SQLAlchemyError) -> Exception:
     return RuntimeError(f"{type(cause).__name__} (SQLSTATE {state}) in: {getattr(error, 'statement', None)}")
 
 
-def _busy(place: str) -> TailorbirdError:
-    return Unavailable(
-        f"another process kept {place} locked for too long",
-        "try again; if it stays, find the process",
-        code="database_busy",
-        retry_after=_RETRY_AFTER,
-    )
-
-
-def _unreachable(place: str) -> TailorbirdError:
-    return Unavailable(
-        f"the database {place} cannot be opened",
+#: What a fault of the database means: what is wrong with the ``{place}``, what to do, and the error's code.
+_FAULTS = {
+    "busy": ("another process kept {place} locked for too long", "try again; if it stays, find the process", "database_busy"),
+    "unopened": (
+        "the database {place} cannot be opened",
         "check that the file is there (tailorbird init makes it) and that you may read and write it and its folder",
-        code="database_unreachable",
-    )
-
-
-def _unopened_file(place: str) -> TailorbirdError:
-    """On a full disk SQLite cannot open a file either: the index of its log takes 32 KiB."""
-    file = Path(place)
-    has_room = not file.exists() or disk_usage(file.parent).free >= _LOG_INDEX_BYTES
-    return _unreachable(place) if has_room else _full(place)
-
-
-def _no_server(place: str) -> TailorbirdError:
-    return Unavailable(
-        f"the database {place} cannot be reached, or the connection was lost",
+        "database_unreachable",
+    ),
+    "away": (
+        "the database {place} cannot be reached, or the connection was lost",
         "check that the server runs, that the database was made (createdb), and the URL's user and password; then try again",
-        code="database_unreachable",
-    )
-
-
-def _forbidden(place: str) -> TailorbirdError:
-    return Unavailable(
-        f"the database {place} refuses this to its user",
+        "database_unreachable",
+    ),
+    "forbidden": (
+        "the database {place} refuses this to its user",
         "let the owner of the tables make them (tailorbird database migrate); tailorbird database roles grants gateway and worker theirs",
-        code="database_forbidden",
-    )
-
-
-def _not_migrated(place: str) -> TailorbirdError:
-    return Unavailable(f"the database {place} lacks tables", "make them: tailorbird init", code="database_not_migrated")
-
-
-def _read_only(place: str) -> TailorbirdError:
-    return Unavailable(
-        f"the database {place} may only be read here",
+        "database_unreachable",
+    ),
+    "no tables": ("the database {place} lacks tables", "make them: tailorbird init", "database_schema"),
+    "read-only": (
+        "the database {place} may only be read here",
         "make it writable: a file together with its folder",
-        code="database_read_only",
-    )
+        "database_unreachable",
+    ),
+    "full": ("the disk of {place} is full", "free some space; nothing that was acknowledged is lost", "disk_full"),
+    "damaged": ("{place} is damaged or not a database", "restore it from a backup, then run: tailorbird audit verify", "database_corrupt"),
+}
 
 
-def _full(place: str) -> TailorbirdError:
-    return Unavailable(f"the disk of {place} is full", "free some space; nothing that was acknowledged is lost", code="disk_full")
-
-
-def _damaged(place: str) -> TailorbirdError:
-    return Corrupt(
-        f"{place} is damaged or not a database", "restore it from a backup, then run: tailorbird audit verify", code="database_corrupt"
-    )
-
-
-def _not_storable(place: str) -> TailorbirdError:
-    return InvalidInput(
-        f"a value is too large for its column in {place}, or has a character that it cannot hold (NUL)",
-        "leave the character out, or make the value smaller",
-        code="value_not_storable",
-    )
+def _fault(kind: str, place: str) -> TailorbirdError:
+    if kind == "file":  # on a full disk SQLite cannot open a file either: the index of its log takes 32 KiB
+        file = Path(place)
+        kind = "unopened" if not file.exists() or disk_usage(file.parent).free >= _LOG_INDEX_BYTES else "full"
+    message, hint, code = _FAULTS[kind]
+    if kind == "damaged":
+        return Corrupt(message.format(place=place), hint, code=code)
+    return Unavailable(message.format(place=place), hint, code=code, retry_after=_RETRY_AFTER if kind == "busy" else None)
 
 
 def _defect(error: exc.SQLAlchemyError, name: str) -> TailorbirdError:
@@ -141,35 +111,35 @@ def _defect(error: exc.SQLAlchemyError, name: str) -> TailorbirdError:
 
 
 #: Beginnings of SQLite's names of result codes to what they mean.
-_SQLITE: dict[str, Callable[[str], TailorbirdError]] = {
-    "SQLITE_BUSY": _busy,
-    "SQLITE_LOCKED": _busy,
-    "SQLITE_CANTOPEN": _unopened_file,
-    "SQLITE_PERM": _unreachable,
-    "SQLITE_AUTH": _unreachable,
-    "SQLITE_IOERR": _unopened_file,
-    "SQLITE_READONLY": _read_only,
-    "SQLITE_FULL": _full,
-    "SQLITE_CORRUPT": _damaged,
-    "SQLITE_NOTADB": _damaged,
+_SQLITE = {
+    "SQLITE_BUSY": "busy",
+    "SQLITE_LOCKED": "busy",
+    "SQLITE_CANTOPEN": "file",
+    "SQLITE_PERM": "unopened",
+    "SQLITE_AUTH": "unopened",
+    "SQLITE_IOERR": "file",
+    "SQLITE_READONLY": "read-only",
+    "SQLITE_FULL": "full",
+    "SQLITE_CORRUPT": "damaged",
+    "SQLITE_NOTADB": "damaged",
 }
 
 #: Beginnings of SQLSTATEs to what they mean, the longer before the shorter. https://www.postgresql.org/docs/current/errcodes-appendix.html
-_SQLSTATES: dict[str, Callable[[str], TailorbirdError]] = {
-    "08": _no_server,  # connection exceptions
-    "25006": _read_only,
-    "25P03": _no_server,  # the session was ended because it was silent
-    "28": _no_server,  # user or password
-    "3D": _no_server,  # no such database
-    "40": _busy,  # serialisation failure, deadlock
-    "42501": _forbidden,
-    "42P01": _not_migrated,
-    "53100": _full,
-    "53": _busy,  # too many connections, no memory
-    "55P03": _busy,  # the lock was not free in time
-    "57014": _busy,  # cancelled: a statement took too long
-    "57P": _no_server,  # shutting down, starting up, database dropped
-    "58": _unreachable,  # input and output on the server
-    "XX001": _damaged,
-    "XX002": _damaged,
+_SQLSTATES = {
+    "08": "away",  # connection exceptions
+    "25006": "read-only",
+    "25P03": "away",  # the session was ended because it was silent
+    "28": "away",  # user or password
+    "3D": "away",  # no such database
+    "40": "busy",  # serialisation failure, deadlock
+    "42501": "forbidden",
+    "42P01": "no tables",
+    "53100": "full",
+    "53": "busy",  # too many connections, no memory
+    "55P03": "busy",  # the lock was not free in time
+    "57014": "busy",  # cancelled: a statement took too long
+    "57P": "away",  # shutting down, starting up, database dropped
+    "58": "unopened",  # input and output on the server
+    "XX001": "damaged",
+    "XX002": "damaged",
 }

@@ -24,8 +24,7 @@ from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.value import Value
 from tailorbird.ledger.database import SCHEMA, Database, schema_of
 from tailorbird.ledger.event_log import Events
-from tailorbird.ledger.row_mapping import CanonicalJson, UtcTime
-from tailorbird.ledger.tables import alias_moves, log_frontier, metadata
+from tailorbird.ledger.tables import CanonicalJson, UtcTime, alias_moves, log_frontier, metadata
 from tailorbird.system.files import flush, flush_path, private_folder
 
 #: How many rows are held in memory at once.
@@ -58,11 +57,17 @@ def dump(database: Database, folder: Path) -> dict[str, int]:
         _require_schema(connection)
         private_folder(folder)
         if any(folder.iterdir()):
-            raise Conflict(f"the folder {folder} is not empty", "name a new folder for the backup", code="backup_folder")
+            raise Conflict(f"the folder {folder} is not empty", "name a new folder for the backup")
         files = {table.name: _write(connection, table, folder) for table in metadata.sorted_tables}
         log = Events(connection, None)
         manifest = DumpManifest(format=1, revision=SCHEMA, log_size=log.size(), log_root=log.root(), files=files)
-        _write_manifest(folder, manifest)
+        # Appears whole or not at all.
+        unfinished = folder / "manifest.unfinished"
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(manifest.model_dump_json(indent=2) + "\n")
+            flush(file)
+        unfinished.rename(folder / "manifest.json")
+        flush_path(folder)
     return {name: file.rows for name, file in files.items()}
 
 
@@ -77,7 +82,14 @@ def restore(database: Database, folder: Path) -> dict[str, int]:
         manifest = _checked_manifest(folder)
         with database.writing() as connection:
             _require_schema(connection)
-            _require_new(connection)
+            # A new database holds two rows: an empty log, and no moves of aliases.
+            made_with = {log_frontier.name: select(log_frontier.c.size), alias_moves.name: select(alias_moves.c.count)}
+            counts = {table: made_with.get(table.name, select(func.count()).select_from(table)) for table in metadata.sorted_tables}
+            if any(connection.scalar(count) for count in counts.values()):
+                raise Conflict(
+                    "the database already holds something",
+                    "restore into a new database, which nobody has used yet",
+                )
             if manifest.files.keys() != metadata.tables.keys():
                 raise _not_as_stated("its manifest names other tables")
             for table in reversed(metadata.sorted_tables):
@@ -145,16 +157,6 @@ def _write(connection: Connection, table: Table, folder: Path) -> StatedFile:
     return StatedFile(rows=count, sha256=sha256.hexdigest())
 
 
-def _write_manifest(folder: Path, manifest: DumpManifest) -> None:
-    """Appears whole or not at all."""
-    unfinished = folder / "manifest.unfinished"
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(manifest.model_dump_json(indent=2) + "\n")
-        flush(file)
-    unfinished.rename(folder / "manifest.json")
-    flush_path(folder)
-
-
 def _checked_manifest(folder: Path) -> DumpManifest:
     """The manifest of a folder whose files are all there and unchanged. Raises Corrupt, Unavailable."""
     try:
@@ -186,17 +188,7 @@ def _sha256(file: Path) -> str:
 
 def _require_schema(connection: Connection) -> None:
     if schema_of(connection) != SCHEMA:
-        raise Unavailable("the database is not of this version", "make its tables: tailorbird init", code="database_not_migrated")
-
-
-def _require_new(connection: Connection) -> None:
-    """A new database holds two rows: an empty log, and no moves of aliases."""
-    made_with = {log_frontier.name: select(log_frontier.c.size), alias_moves.name: select(alias_moves.c.count)}
-    counts = {table: made_with.get(table.name, select(func.count()).select_from(table)) for table in metadata.sorted_tables}
-    if any(connection.scalar(count) for count in counts.values()):
-        raise Conflict(
-            "the database already holds something", "restore into a new database, which nobody has used yet", code="database_not_new"
-        )
+        raise Unavailable("the database is not of this version", "make its tables: tailorbird init", code="database_schema")
 
 
 def _file(folder: Path, table: str) -> Path:
@@ -211,7 +203,7 @@ def _file_errors(folder: Path) -> Iterator[None]:
         raise Unavailable(
             f"the backup in {folder} cannot be written or read: {error.strerror}",
             "choose a folder that you may write, on a disk with enough space",
-            code="backup_unreachable",
+            code="storage_unreachable",
         ) from error
 
 

@@ -5,23 +5,32 @@ Hashes of complete subtrees are stored, so that a proof costs a few look-ups.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row, Select, func, insert, select, text, tuple_, update
+from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, or_, select, text, tuple_, update
 
-from tailorbird.crypto.anchored_rows import EMPTY_STATE, RowChanges, update_anchors, with_changes
+from tailorbird.crypto.anchored_rows import EMPTY_STATE, AnchorUpdate, Bucket, RowChanges, bucket_of, place_of, update_anchors, with_changes
 from tailorbird.crypto.log_verification import demand_included, event_body, event_of, salted
-from tailorbird.crypto.merkle import Frontier, LeafSpan, Node, complete_subtrees, consistency_spans, fold, inclusion_spans, leaf_hash, root
+from tailorbird.crypto.merkle import (
+    HASH_BYTES,
+    Frontier,
+    LeafSpan,
+    Node,
+    complete_subtrees,
+    consistency_spans,
+    fold,
+    inclusion_spans,
+    leaf_hash,
+    root,
+)
 from tailorbird.domain.errors import Corrupt, InvalidInput
-from tailorbird.domain.event import Checkpoint, Event, LogEntry, LogHead, is_begun_digest
-from tailorbird.ledger.row_mapping import begins, next_number, own, select_fields, value_of
-from tailorbird.ledger.stored_anchors import StoredAnchors
-from tailorbird.ledger.tables import checkpoints, log_entries, log_frontier, log_nodes
-from tailorbird.ports.events import LogSealer
+from tailorbird.domain.event import AnchoredRow, Checkpoint, Event, LogEntry, LogHead, is_begun_digest
+from tailorbird.ledger.repository import ROWS_AT_ONCE, begins, next_number, own, row_of, select_fields, upsert, value_from
+from tailorbird.ledger.tables import anchor_nodes, anchored_rows, checkpoints, log_entries, log_frontier, log_nodes
 
 #: Every how many levels the hashes are kept. Fixed for good: it is what ``log_nodes`` of every database holds.
 STRIDE = 4
@@ -73,12 +82,34 @@ def _leaf_hashes(connection: Connection, leaves: Sequence[int]) -> list[tuple[in
     return [(index, hashed) for index, hashed in found]
 
 
-#: How many entries are read at once when the log is read as a stream.
-_ROWS_AT_ONCE = 2000
+class LogSealer(Protocol):
+    """Signs the head of the log with a key that is not in the database, whenever an entry is appended."""
+
+    def seal(self, head: LogHead, *, was_sealed: bool, is_new: bool) -> str:
+        """The signature (base64) over the head's statement; empty where the key is not here, and the head before ``was_sealed`` by nobody.
+
+        ``is_new``: nothing was signed of this log so far, so that a key may be made. Raises NotFound where the key is on another machine.
+        """
+        ...
+
+    def check(self, head: LogHead, seal: str) -> None:
+        """Returns where ``seal`` is this log's over a committed head, or where nothing was ever sealed from here. Raises Corrupt, NotFound.
+
+        Once a head was found sealed, one without a seal is refused from then on.
+        """
+        ...
+
+    def check_growth(self, head: LogHead) -> None:
+        """Raises Corrupt where this process has committed a log longer than the committed ``head``, or another of its size."""
+        ...
+
+    def remember(self, head: LogHead) -> None:
+        """Keeps a head whose transaction has committed, for ``check_growth``."""
+        ...
 
 
 class Events:
-    """Implements ``EventLog``; ``tenant`` None stands above tenants and sees everything.
+    """An RFC 6962 Merkle log of events; ``tenant`` None stands above tenants and sees everything.
 
     There is one log for all tenants. Opened for a tenant it takes and shows that tenant's events alone; size, roots, proofs and
     checkpoints, which tell nothing about anybody's events, are those of the whole.
@@ -121,7 +152,10 @@ class Events:
             updated = update_anchors(anchors, state, changes)
             anchors.write(updated)
             state = updated.state
-        self._write_head(before, after, state)
+        head = LogHead(size=after.size, root=after.root().hex(), state=state)
+        edge = [hashed.hex() for hashed in after.edge]
+        self._connection.execute(update(log_frontier).values(size=after.size, edge=edge, state=state, seal=self._seal(before, head)))
+        self._written = head
         return after.size
 
     def sealed_head(self) -> LogHead:
@@ -157,12 +191,6 @@ class Events:
         if self._sealer is not None and self._written is None:
             self._sealer.check_growth(stored.head())
 
-    def _write_head(self, before: _StoredHead, after: Frontier, state: str) -> None:
-        head = LogHead(size=after.size, root=after.root().hex(), state=state)
-        edge = [hashed.hex() for hashed in after.edge]
-        self._connection.execute(update(log_frontier).values(size=after.size, edge=edge, state=state, seal=self._seal(before, head)))
-        self._written = head
-
     def _seal(self, before: _StoredHead, head: LogHead) -> str:
         if self._sealer is None or not head.size:
             return ""
@@ -181,7 +209,7 @@ class Events:
         """Entries ``start`` to ``stop`` (exclusive), in order, as a stream; a tenant's log leaves out those of others. Raises Corrupt."""
         asked = self._visible().where(log_entries.c.index >= start)
         asked = asked if stop is None else asked.where(log_entries.c.index < stop)
-        with self._connection.execute(asked.execution_options(yield_per=_ROWS_AT_ONCE)) as rows:
+        with self._connection.execute(asked.execution_options(yield_per=ROWS_AT_ONCE)) as rows:
             yield from map(_entry, rows)
 
     def about(self, subject: str) -> tuple[LogEntry, ...]:
@@ -221,13 +249,17 @@ class Events:
 
     def add_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Stores a signed checkpoint."""
-        number = next_number(checkpoints.c.number)
-        self._connection.execute(insert(checkpoints).values(checkpoint.model_dump() | {"number": number}))
+        self._connection.execute(insert(checkpoints).values(row_of(checkpoints, checkpoint, number=next_number(checkpoints.c.number))))
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """All checkpoints, oldest first."""
         rows = self._connection.execute(select_fields(checkpoints, Checkpoint).order_by(checkpoints.c.number))
-        return tuple(value_of(Checkpoint, row) for row in rows)
+        return tuple(value_from(Checkpoint, row) for row in rows)
+
+    def last_checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint, None where there is none."""
+        row = self._connection.execute(select_fields(checkpoints, Checkpoint).order_by(checkpoints.c.number.desc()).limit(1)).first()
+        return value_from(Checkpoint, row) if row else None
 
     def _visible(self) -> Select[Any]:
         every = select(log_entries).order_by(log_entries.c.index)
@@ -284,7 +316,7 @@ def _entry(row: Row[Any]) -> LogEntry:
 
 
 def _outside(what: str) -> InvalidInput:
-    return InvalidInput(what, "ask for what lies within the log: tailorbird audit verify tells its size", code="log_outside")
+    return InvalidInput(what, "ask for what lies within the log: tailorbird audit verify tells its size")
 
 
 def _no_frontier() -> Corrupt:
@@ -292,3 +324,91 @@ def _no_frontier() -> Corrupt:
 
 
 _RESTORE = "somebody changed the database outside tailorbird: restore it from a backup, then run tailorbird audit verify"
+
+
+class StoredAnchors:
+    """The tables of the anchored rows: rows by bucket, and the nodes of the state tree above them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def buckets(self, numbers: Collection[int]) -> dict[int, Bucket]:
+        """The rows in these buckets."""
+        found: dict[int, Bucket] = {}
+        for some in _portions(numbers):
+            asked = f"SELECT bucket, place, digest FROM {anchored_rows.name} WHERE bucket IN ({some})"
+            for bucket, place, digest in self._connection.exec_driver_sql(asked):
+                found.setdefault(bucket, {})[_hex(place)] = f"sha256:{_hex(digest)}"
+        return found
+
+    def nodes(self, level: int, numbers: Collection[int]) -> dict[int, bytes]:
+        """The hashes of the nodes of a level with these numbers."""
+        found: dict[int, bytes] = {}
+        for some in _portions(numbers):
+            asked = f"SELECT number, hash FROM {anchor_nodes.name} WHERE level = {level:d} AND number IN ({some})"
+            found.update((number, _bytes(hashed)) for number, hashed in self._connection.exec_driver_sql(asked).all())
+        return found
+
+    def names(self, tenant: str) -> tuple[str, ...]:
+        """The names of all anchored rows of a tenant."""
+        return tuple(self._connection.scalars(select(anchored_rows.c.name).where(anchored_rows.c.scope == tenant)))
+
+    def all(self) -> Iterator[AnchoredRow]:
+        """Every anchored row."""
+        columns = (anchored_rows.c.scope, anchored_rows.c.name, anchored_rows.c.digest)
+        for scope, name, digest in self._connection.execute(select(*columns).execution_options(yield_per=ROWS_AT_ONCE)):
+            yield AnchoredRow(tenant=scope, name=name, digest=f"sha256:{_hex(digest)}")
+
+    def all_nodes(self) -> dict[Node, bytes]:
+        """The hash of every node. Raises Corrupt."""
+        columns = (anchor_nodes.c.level, anchor_nodes.c.number, anchor_nodes.c.hash)
+        rows = self._connection.execute(select(*columns).execution_options(yield_per=ROWS_AT_ONCE))
+        return {Node(level, number): _bytes(hashed) for level, number, hashed in rows}
+
+    def write(self, update: AnchorUpdate) -> None:
+        """Keeps what an append has changed."""
+        gone = [place_of(*key) for key, digest in update.rows.items() if digest is None]
+        for start in range(0, len(gone), _AT_ONCE):
+            places = [(bucket_of(place), place) for place in gone[start : start + _AT_ONCE]]
+            here = or_(*(and_(anchored_rows.c.bucket == bucket, anchored_rows.c.place == place) for bucket, place in places))
+            self._connection.execute(delete(anchored_rows).where(here))
+        rows = [
+            {"bucket": bucket_of(place), "place": place, "scope": tenant, "name": name, "digest": digest.removeprefix("sha256:")}
+            for (tenant, name), digest in update.rows.items()
+            for place in (place_of(tenant, name),)
+            if digest is not None
+        ]
+        upsert(self._connection, anchored_rows, rows, replaced=("scope", "name", "digest"))
+        nodes = [{"level": level, "number": number, "hash": hashed.hex()} for (level, number), hashed in update.nodes.items()]
+        upsert(self._connection, anchor_nodes, nodes, replaced=("hash",))
+
+
+#: Rows deleted, and numbers listed, in one statement.
+_AT_ONCE, _LISTED = 400, 4_000
+
+
+def _portions(numbers: Collection[int]) -> Iterator[str]:
+    """``numbers`` as SQL lists them, so many at once: bound one by one, thousands of whole numbers take longer than the answer."""
+    ordered = sorted(numbers)
+    yield from (",".join(f"{number:d}" for number in ordered[start : start + _LISTED]) for start in range(0, len(ordered), _LISTED))
+
+
+def _hex(text: str) -> str:
+    """``text`` where it is a hash in hexadecimal. Raises Corrupt."""
+    _bytes(text)
+    return text
+
+
+def _bytes(text: str) -> bytes:
+    """The hash that ``text`` is in hexadecimal. Raises Corrupt."""
+    try:
+        hashed = bytes.fromhex(text)
+    except (TypeError, ValueError):
+        hashed = b""
+    if len(hashed) != HASH_BYTES:
+        raise Corrupt(
+            "an anchor of a row cannot be read",
+            _RESTORE,
+            code="anchors_corrupt",
+        )
+    return hashed

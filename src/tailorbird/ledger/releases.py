@@ -1,48 +1,34 @@
-"""Repositories of releases with their decisions, of looks at sealed tests, and of split assignments."""
+"""Repositories of releases with their decisions, of label reviews, and of aliases with every version they had."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, select, type_coerce, update
 
-from tailorbird.crypto.anchored_rows import RowChanges, RowGroup, look_group, place_of_row, split_groups
-from tailorbird.crypto.canonical_json import digest_bytes, plain_json, short
+from tailorbird.crypto.anchored_rows import RowGroup, review_group
+from tailorbird.crypto.canonical_json import digest_bytes, short
+from tailorbird.domain.deployment import Alias, Stage, alias_missing, alias_path
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
-from tailorbird.domain.release import Approval, Dossier, Look, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.label_review import Judgement
+from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.rollout import OPEN
 from tailorbird.domain.value import Digest
-from tailorbird.ledger.row_mapping import (
-    begins,
-    insert_all_new,
-    insert_new,
-    next_number,
-    own,
-    portions,
-    select_fields,
-    text_of,
-    unreadable,
-    value_from,
-    value_from_text,
-    value_of,
-)
-from tailorbird.ledger.tables import approvals, looks, releases, splits
+from tailorbird.ledger.repository import Repository, begins, portions, text_of, value_from, value_from_text
+from tailorbird.ledger.tables import ReadableTime, alias_moves, aliases, approvals, judgements, releases, rollouts, unreadable
 
 
-class Releases:
-    """Implements ``ReleaseRepository``."""
-
-    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
-        self._connection = connection
-        self._tenant = tenant
-        self._changes = changes or RowChanges()
+class Releases(Repository):
+    """One tenant's releases."""
 
     def add(self, release: Release) -> None:
         """Adds a release and its approvals, unless it is there.
 
         Raises Corrupt when its digest is not that of its content, or its dossier is about another release.
         """
-        own(self._tenant, release.content.tenant)
+        self._own(release.content)
         content = text_of(release.content)
         if not digest_bytes(content.encode()) == release.digest == release.dossier.release:
             raise Corrupt(
@@ -50,16 +36,8 @@ class Releases:
                 "build the release and its dossier again from the content",
                 code="release_digest",
             )
-        row = {
-            "tenant": self._tenant,
-            "digest": release.digest,
-            "number": next_number(releases.c.number, releases.c.tenant == self._tenant),
-            "state": release.state,
-            "content": content,
-            "dossier": text_of(release.dossier),
-            "signature": plain_json(release.signature),
-        }
-        if insert_new(self._connection, releases, row):
+        texts = {"content": content, "dossier": text_of(release.dossier)}
+        if self._add(releases, release, number=self._next(releases), **texts):
             self._changes.note(None, self.get(release.digest))
             for approval in release.approvals:
                 self.approve(approval)
@@ -70,151 +48,174 @@ class Releases:
         Raises NotFound, Corrupt.
         """
         start = "sha256:" + digest.removeprefix("sha256:")
-        matches = self._all().where(begins(releases.c.digest, start)).limit(2)
-        rows = self._connection.execute(matches).all() if start != "sha256:" else []
-        if not rows:
-            raise _missing(digest, self._tenant)
-        if len(rows) > 1:
-            raise NotFound(f"more than one release begins with {digest}", "give more digits of its digest", code="release_ambiguous")
-        return self._release(rows[0])
+        found = self._made(self._rows(releases, Release, begins(releases.c.digest, start)).limit(2)) if start != "sha256:" else ()
+        if not found:
+            raise NotFound(
+                f"no release {short(digest)} in {self._tenant}", "list them with: tailorbird release list", code="release_missing"
+            )
+        if len(found) > 1:
+            raise NotFound(f"more than one release begins with {digest}", "give more digits of its digest")
+        return found[0]
 
     def all(self) -> tuple[Release, ...]:
         """All releases, newest first."""
-        return tuple(self._release(row) for row in self._connection.execute(self._newest()).all())
+        return self._made(self._newest())
 
     def latest(self, limit: int = 50, skip: int = 0) -> tuple[Release, ...]:
         """At most ``limit`` of them, newest first, leaving out the ``skip`` newest."""
-        return tuple(self._release(row) for row in self._connection.execute(self._newest().limit(limit).offset(skip)).all())
+        return self._made(self._newest().limit(limit).offset(skip))
 
     def count(self) -> int:
         """Number of releases."""
-        return int(self._connection.execute(select(func.count()).select_from(self._newest().subquery())).scalar_one())
+        return self._count(releases)
 
     def move(self, digest: Digest, before: ReleaseState, after: ReleaseState) -> None:
         """Moves a release from ``before`` to ``after``. Raises NotFound, and Conflict when it is no longer in ``before``."""
-        stood = self.get(digest)
-        if stood.state is not before:
+        current = self.get(digest)
+        if current.state is not before:
             raise Conflict(
-                f"the release {short(digest)} is {stood.state.value}, not {before.value}",
+                f"the release {short(digest)} is {current.state.value}, not {before.value}",
                 "somebody else moved it: look at it again before you decide",
                 code="release_state",
             )
-        here = and_(releases.c.tenant == self._tenant, releases.c.digest == digest)
-        self._connection.execute(update(releases).where(here).values(state=after))
-        self._changes.note(stood, self.get(digest))
+        self._run(update(releases).where(self._here(releases, releases.c.digest == digest)).values(state=after))
+        self._changes.note(current, self.get(digest))
 
     def approve(self, approval: Approval, instead: Approval | None = None) -> None:
         """Adds a decision, in place of ``instead``. Raises NotFound, and Conflict when this identity has already decided otherwise."""
-        here = (approvals.c.tenant == self._tenant, approvals.c.release == approval.release)
-        release = self._connection.execute(self._all().where(releases.c.digest == approval.release)).one_or_none()
-        if release is None:
-            raise _missing(approval.release, self._tenant)
-        stood = self._release(release)
-        if instead in stood.approvals:
-            self._connection.execute(delete(approvals).where(*here, approvals.c.identity == approval.identity))
-        row = plain_json(approval) | {"tenant": self._tenant, "number": next_number(approvals.c.number, *here)}
-        if not insert_new(self._connection, approvals, row):
+        before = self.get(approval.release)
+        of_release = approvals.c.release == approval.release
+        if instead in before.approvals:
+            self._run(delete(approvals).where(self._here(approvals, of_release, approvals.c.identity == approval.identity)))
+        if not self._add(approvals, approval, number=self._next(approvals, of_release)):
             raise Conflict(
                 f"{approval.identity} has already decided on the release {short(approval.release)}",
                 "a decision stands: somebody else who may decides, or who approved rejects it while it can be",
                 code="already_decided",
             )
-        self._changes.note(stood, self.get(approval.release))
+        self._changes.note(before, self.get(approval.release))
 
     def _newest(self) -> Select[Any]:
-        return self._all().order_by(releases.c.number.desc(), releases.c.digest)
+        return self._rows(releases, Release).order_by(releases.c.number.desc(), releases.c.digest)
 
-    def _all(self) -> Select[Any]:
-        return select_fields(releases, Release).where(releases.c.tenant == self._tenant)
+    def _made(self, query: Select[Any]) -> tuple[Release, ...]:
+        """The releases of some rows, with their approvals. Raises Corrupt when the content of one does not have its digest any more, or its
+        dossier is about another."""
+        rows = self._connection.execute(query).all()
+        decided: dict[Digest, list[Approval]] = {row.digest: [] for row in rows}
+        for some in portions(decided):
+            asked = self._rows(approvals, Approval, approvals.c.release.in_(some)).order_by(approvals.c.release, approvals.c.number)
+            for approval in self._many(Approval, asked):
+                decided[approval.release].append(approval)
+        found = []
+        for row in rows:
+            content, dossier = value_from_text(ReleaseContent, row.content), value_from_text(Dossier, row.dossier)
+            if not digest_bytes(row.content.encode()) == row.digest == dossier.release:
+                raise unreadable(Release.__name__)
+            parts = {"content": content, "dossier": dossier, "approvals": tuple(decided[row.digest])}
+            found.append(value_from(Release, dict(row._mapping) | parts))
+        return tuple(found)
 
-    def _release(self, row: Row[Any]) -> Release:
-        """Raises Corrupt when the content does not have its digest any more, or the dossier is not about it."""
-        content, dossier = value_from_text(ReleaseContent, row.content), value_from_text(Dossier, row.dossier)
-        if not digest_bytes(row.content.encode()) == row.digest == dossier.release:
-            raise unreadable(Release)
-        decided = select_fields(approvals, Approval).where(approvals.c.tenant == self._tenant, approvals.c.release == row.digest)
-        decisions = tuple(value_of(Approval, found) for found in self._connection.execute(decided.order_by(approvals.c.number)))
-        return value_from(Release, dict(row._mapping) | {"content": content, "dossier": dossier, "approvals": decisions})
 
+class Judgements(Repository):
+    """One tenant's judgements of label reviews."""
 
-class Looks:
-    """Implements ``LookRepository``."""
+    def add(self, judgement: Judgement) -> None:
+        """Adds a judgement. Raises Conflict when this reviewer has judged this item already."""
+        with self._changing(lambda: (self._group(judgement.release),)):
+            added = self._add(judgements, judgement)
+        if not added:
+            raise Conflict(f"{judgement.reviewer} has judged item {judgement.number} already", "go on with the next one")
 
-    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
-        self._connection = connection
-        self._tenant = tenant
-        self._changes = changes or RowChanges()
-
-    def add(self, objective_name: str, snapshot: Digest, candidate: Digest, question: Digest | None = None) -> int:
-        """Records a look and returns its number for this objective; the same look again returns its first number."""
-        objective = and_(looks.c.tenant == self._tenant, looks.c.objective_name == objective_name)
-        asked = {"snapshot": snapshot, "candidate": candidate, "question": question or ""}
-        look = {"tenant": self._tenant, "objective_name": objective_name} | asked
-        with self._changes.changing(self.groups):
-            insert_new(self._connection, looks, look | {"number": next_number(looks.c.number, objective)})
-        same = select(looks.c.number).where(objective, *(looks.c[name] == value for name, value in asked.items()))
-        return int(self._connection.execute(same).scalar_one())
-
-    def count(self, objective_name: str) -> int:
-        """Number of looks taken."""
-        return sum(look.objective_name == objective_name for look in self.all())
-
-    def all(self) -> tuple[Look, ...]:
-        """All looks, those of an objective in their order."""
-        asked = select_fields(looks, Look).where(looks.c.tenant == self._tenant).order_by(looks.c.objective_name, looks.c.number)
-        return tuple(value_of(Look, row) for row in self._connection.execute(asked))
+    def of(self, release: Digest) -> tuple[Judgement, ...]:
+        """All judgements of a release, in the order in which they were given."""
+        asked = self._rows(judgements, Judgement, judgements.c.release == release)
+        return self._many(Judgement, asked.order_by(judgements.c.at, judgements.c.reviewer, judgements.c.number))
 
     def groups(self) -> Iterator[RowGroup]:
-        """What is anchored."""
-        yield look_group(self._tenant, self.all())
+        """What is anchored of the label review of each release that has one."""
+        yield from map(self._group, self._texts(judgements.c.release, self._here(judgements)))
+
+    def forget_reasons(self, given: Iterable[Judgement]) -> int:
+        """Empties the reasons of these judgements, whose marks stay; how many there were."""
+        emptied = 0
+        for one in given:
+            same = (judgements.c[name] == getattr(one, name) for name in ("release", "reviewer", "number"))
+            emptied += self._run(update(judgements).where(self._here(judgements, *same, judgements.c.reason != "")).values(reason=""))
+        return emptied
+
+    def _group(self, release: Digest) -> RowGroup:
+        return review_group(self._tenant, release, self.of(release))
 
 
-class Splits:
-    """Implements ``SplitRepository``."""
-
-    def __init__(self, connection: Connection, tenant: str, changes: RowChanges | None = None) -> None:
-        self._connection = connection
-        self._tenant = tenant
-        self._changes = changes or RowChanges()
-
-    def assigned(self, objective_name: str) -> dict[Digest, tuple[str, str]]:
-        """Row id to (split, group)."""
-        return self._assigned(splits.c.objective_name == objective_name)
-
-    def _assigned(self, *which: ColumnElement[bool]) -> dict[Digest, tuple[str, str]]:
-        asked = select(splits.c.row_id, splits.c.split, splits.c.row_group).where(splits.c.tenant == self._tenant, *which)
-        return {row: (split, group) for row, split, group in self._connection.execute(asked)}
-
-    def groups(self) -> Iterator[RowGroup]:
-        """What is anchored, objective by objective."""
-        for name in self._connection.scalars(select(splits.c.objective_name).where(splits.c.tenant == self._tenant).distinct()).all():
-            yield from split_groups(self._tenant, name, self.assigned(name))
-
-    def _groups_of(self, objective_name: str, rows: Collection[Digest]) -> list[RowGroup]:
-        """The groups of these rows, read whole. Each is a range of the primary key, so that the rows of the others are not read."""
-        places, found = {place_of_row(row) for row in rows}, dict[Digest, tuple[str, str]]()
-        for place in sorted(places):
-            here = splits.c.row_id.between(f"sha256:{place}", f"sha256:{place}g")
-            found |= self._assigned(splits.c.objective_name == objective_name, here)
-        return split_groups(self._tenant, objective_name, found, places)
-
-    def remember(self, objective_name: str, assigned: dict[Digest, tuple[str, str]]) -> None:
-        """Records rows that are new; known rows are left as they are."""
-        common = {"tenant": self._tenant, "objective_name": objective_name}
-        rows = [common | {"row_id": row, "split": split, "row_group": group} for row, (split, group) in assigned.items()]
-        with self._changes.changing(lambda: self._groups_of(objective_name, assigned)):
-            insert_all_new(self._connection, splits, rows)
-
-    def forget(self, rows: Iterable[Digest]) -> None:
-        """Deletes these rows, of whatever objective."""
-        named = frozenset(rows)
-        parts = [and_(splits.c.tenant == self._tenant, splits.c.row_id.in_(some)) for some in portions(named)]
-        found = (self._connection.scalars(select(splits.c.objective_name).where(here).distinct()) for here in parts)
-        names = sorted({name for some in found for name in some})
-        with self._changes.changing(lambda: [group for name in names for group in self._groups_of(name, named)]):
-            for here in parts:
-                self._connection.execute(delete(splits).where(here))
+#: An alias, of all tenants.
+_ALIAS = (aliases.c.tenant, aliases.c.name, aliases.c.stage)
 
 
-def _missing(digest: str, tenant: str) -> NotFound:
-    return NotFound(f"no release {short(digest)} in {tenant}", "list them with: tailorbird release list", code="release_missing")
+def _newest(rows: Select[Any], *which: ColumnElement[bool]) -> Select[Any]:
+    """Of ``rows`` over all versions for which ``which`` holds those of the newest ones."""
+    newest = select(*_ALIAS, func.max(aliases.c.version).label("version")).where(*which).group_by(*_ALIAS).subquery()
+    return rows.join(newest, and_(*(aliases.c[column.name] == column for column in newest.c)))
+
+
+class Aliases(Repository):
+    """One tenant's aliases."""
+
+    def get(self, name: str, stage: Stage = "production") -> Alias:
+        """The alias as it is now. Raises NotFound."""
+        alias = self._current(name, stage)
+        if alias is None:
+            raise alias_missing(self._tenant, name, self._texts(aliases.c.name, self._here(aliases, aliases.c.stage == stage)))
+        return alias
+
+    def all(self, only: Collection[str] | None = None, stage: Stage | None = "production") -> tuple[Alias, ...]:
+        """All aliases of a stage (None: of both) as they are now, by name; only those named, where given."""
+        rows = _newest(self._rows(aliases, Alias), self._here(aliases)).order_by(aliases.c.name, aliases.c.stage)
+        rows = rows if stage is None else rows.where(aliases.c.stage == stage)
+        return self._many(Alias, rows if only is None else rows.where(aliases.c.name.in_(only)))
+
+    def put(self, alias: Alias) -> None:
+        """Writes the next version. Raises Conflict when ``alias.version`` is not one above the stored one (1 for a new alias)."""
+        self._own(alias)
+        move = self._connection.scalar(update(alias_moves).values(count=alias_moves.c.count + 1).returning(alias_moves.c.count))
+        before = self._current(alias.name, alias.stage)
+        version = before.version if before else 0
+        if alias.version != version + 1 or not self._add(aliases, alias, move=move):
+            raise Conflict(
+                f"the alias {alias.path} was moved meanwhile: version {alias.version} does not follow {version}",
+                "look where it points now, then move it again",
+                code="alias_moved",
+            )
+        self._changes.note(before, self._current(alias.name, alias.stage))
+
+    def history(self, name: str, stage: Stage = "production") -> tuple[Alias, ...]:
+        """Every version the alias had, oldest first."""
+        return self._many(Alias, self._versions(name, stage).order_by(aliases.c.version))
+
+    def _versions(self, name: str, stage: Stage) -> Select[Any]:
+        return self._rows(aliases, Alias, aliases.c.name == name, aliases.c.stage == stage)
+
+    def _current(self, name: str, stage: Stage) -> Alias | None:
+        return self._one(Alias, self._versions(name, stage).order_by(aliases.c.version.desc()).limit(1))
+
+
+class AllAliases(Repository):
+    """System repository: aliases of all tenants."""
+
+    def newest(self) -> dict[str, tuple[int, datetime | None]]:
+        """Version and time of every alias's last move, by path, of every stage; None for a time that cannot be read."""
+        moved_at = type_coerce(aliases.c.moved_at, ReadableTime())
+        rows = self._connection.execute(_newest(select(*_ALIAS, aliases.c.version, moved_at)))
+        return {alias_path(*key): (version, at) for *key, version, at in rows}
+
+    def moved_since(self, moves: int) -> frozenset[str] | None:
+        """Paths of the aliases that moved after so many moves; None where the versions do not account for every move since: a tenant was
+        removed, or the count is that of another record."""
+        rows = self._connection.execute(select(*_ALIAS).where(aliases.c.move > moves)).all()
+        if len(rows) != self._connection.execute(select(alias_moves.c.count)).scalar_one() - moves:
+            return None
+        return frozenset(alias_path(*key) for key in rows)
+
+    def rolling_out(self) -> tuple[str, ...]:
+        """Tenants that have a rollout which goes on, by name."""
+        return tuple(sorted(self._texts(rollouts.c.tenant, rollouts.c.state.in_([state.value for state in OPEN]))))

@@ -31,7 +31,12 @@ class SqliteFile:
     """
 
     def __init__(self, url: URL, busy_seconds: float) -> None:
-        self.file = _file_of(url)
+        if url.database in (None, "", ":memory:") or url.host:
+            raise InvalidInput(
+                f"a record cannot be kept in {url.render_as_string(hide_password=True)}",
+                "name a file by its path: sqlite:///path/to/file.db",
+            )
+        self.file = Path(str(url.database)).absolute()
         self._log = self.file.with_name(f"{self.file.name}-wal")
         engine = create_engine(
             _opening(self.file),
@@ -114,21 +119,17 @@ class SqliteFile:
             return (error.message,)
         return tuple(" ".join(line.split()) for line in found if line != "ok")
 
-    def pulse(self) -> tuple[int, int, int]:
-        """The state of the write-ahead log: every commit of any process writes there first."""
-        try:
-            found = self._log.stat()
-        except OSError:
-            return 0, 0, 0
-        return found.st_ino, found.st_size, found.st_mtime_ns
-
     def close(self) -> None:
         """Closes the connections that no transaction uses."""
         self._reader.dispose()
 
     def _opened(self, connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
         record.info[_FILE] = _identity(self.file)
-        _set_up(connection)
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        # What is deleted because a person asked for it is overwritten, not only unlinked.
+        connection.execute("PRAGMA secure_delete = ON")
 
     def _still_there(self, _connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
         """Has the pool open another connection when the file was moved away or replaced: what is written into the old one is lost."""
@@ -138,6 +139,8 @@ class SqliteFile:
 
 #: Bytes of the write-ahead log from which ``flush`` brings it into the file.
 _LONG_LOG = 16 * 2**20
+#: What SQLite waits for, by whether a transaction is durable.
+SYNCHRONOUS = {True: "FULL", False: "NORMAL"}
 #: Milliseconds for which the log is tried to be emptied at a time, and pause between two attempts; and how many there are.
 _SCRUB_MS, _SCRUBS = 500, 8
 #: Damages that a check names.
@@ -171,27 +174,9 @@ def _identity(file: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _file_of(url: URL) -> Path:
-    if url.database in (None, "", ":memory:") or url.host:
-        raise InvalidInput(
-            f"a record cannot be kept in {url.render_as_string(hide_password=True)}",
-            "name a file by its path: sqlite:///path/to/file.db",
-            code="database_url",
-        )
-    return Path(str(url.database)).absolute()
-
-
 def _opening(file: Path) -> URL:
     """``mode=rw`` opens the file and does not make it."""
     return URL.create("sqlite", database=file.as_uri(), query={"mode": "rw", "uri": "true"})
-
-
-def _set_up(connection: sqlite3.Connection) -> None:
-    connection.isolation_level = None  # transactions are begun below, not by the driver
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    # What is deleted because a person asked for it is overwritten, not only unlinked.
-    connection.execute("PRAGMA secure_delete = ON")
 
 
 def _begin(connection: Connection) -> None:
@@ -201,7 +186,7 @@ def _begin(connection: Connection) -> None:
     if connection.info.get(_MODE) != (write, durable):
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {1000 * options['busy']:.0f}")
         connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if write else 'ON'}")
-        connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        connection.exec_driver_sql(f"PRAGMA synchronous = {SYNCHRONOUS[durable]}")
         # Who does not wait for the disk does not bring the log into the file either: ``flush`` does.
         connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES if durable else 0}")
         connection.info[_MODE] = (write, durable)

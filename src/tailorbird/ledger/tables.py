@@ -1,452 +1,285 @@
-"""Tables in SQLAlchemy Core. ``database.py`` creates them; a test holds the two together.
+"""Tables of the record, and the column types that give back exactly what was stored. ``database.py`` creates them.
 
 Whatever belongs to a tenant has the tenant first in its primary key, and points to other rows of the same tenant only: a row of another
 tenant cannot even be referred to. Columns that have the name of a domain value's field hold that field. ``number`` counts what a tenant
-added, from 1: the order of rows, where times may tie. A default is what rows have that were written before there was the column.
+added, from 1: the order of rows, where times may tie.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
+    DateTime,
+    Dialect,
     Float,
+    ForeignKey,
     ForeignKeyConstraint,
     Index,
     Integer,
+    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
     text,
 )
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.types import TypeDecorator
 
-from tailorbird.ledger.columns import count_column, flag_column, key_column, said_column, tenant_column, text_column
-from tailorbird.ledger.columns import metadata as metadata
-from tailorbird.ledger.log_tables import anchor_nodes as anchor_nodes
-from tailorbird.ledger.log_tables import anchored_rows as anchored_rows
-from tailorbird.ledger.log_tables import checkpoints as checkpoints
-from tailorbird.ledger.log_tables import log_entries as log_entries
-from tailorbird.ledger.log_tables import log_frontier as log_frontier
-from tailorbird.ledger.log_tables import log_nodes as log_nodes
-from tailorbird.ledger.row_mapping import CanonicalJson, UtcTime
+from tailorbird.crypto.canonical_json import canonical_json, plain_json
+from tailorbird.domain.errors import Corrupt, InvalidInput
 
-
-def _used() -> list[Column[Any]]:
-    counts = [count_column(name) for name in ("requests", "input_tokens", "output_tokens")]
-    start = Column("start", UtcTime, primary_key=True)
-    return [key_column("gateway"), key_column("period"), start, *counts, Column("money", Float, nullable=False)]
-
-
-tenants = Table(
-    "tenants",
-    metadata,
-    key_column("name"),
-    Column("created_at", UtcTime, nullable=False),
-    Column("suspended_at", UtcTime),
-    Column("limits", CanonicalJson, nullable=False, server_default="{}"),
-    Column("policy", CanonicalJson, nullable=False, server_default="{}"),
-    Column("places", CanonicalJson, nullable=False, server_default="[]"),
-    Column("endpoints", CanonicalJson, nullable=False, server_default="[]"),
+#: One spelling for the names of constraints.
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
 )
 
-identities = Table(
+
+def unreadable(what: str) -> Corrupt:
+    """The error for a row or a field that no longer is what it was written as."""
+    return Corrupt(
+        f"a stored {what} cannot be read: it was changed outside tailorbird, or written by a newer version",
+        "check the log with: tailorbird audit verify; use the version that wrote it, or restore a backup",
+        code="record_corrupt",
+    )
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment, to the microsecond. Stored in UTC and read as UTC; a time without a zone is refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Any zone to UTC; SQLite, which has no zones, gets it without."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise InvalidInput("a time without a zone cannot be recorded", "give the time in UTC")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """As it was stored. Raises Corrupt for what is no moment, at which SQLite's own reading ends with an error of Python's."""
+        read = super().result_processor(dialect, coltype)
+
+        def checked(value: Any) -> Any:
+            try:
+                return read(value) if read else value
+            except (TypeError, ValueError):
+                raise unreadable("moment") from None
+
+        return checked
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Aware, in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class ReadableTime(UtcTime):
+    """As ``UtcTime``; None for what is no moment."""
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """As it was stored, or None."""
+        read = super().result_processor(dialect, coltype)
+
+        def readable(value: Any) -> Any:
+            try:
+                return read(value)
+            except Corrupt:
+                return None
+
+        return readable
+
+
+class CanonicalJson(TypeDecorator[Any]):
+    """Lists and mappings of JSON types, as canonical JSON text; what is read back gives the same digest."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> str | None:
+        """To text; a value or a set as JSON has it."""
+        return None if value is None else canonical_json(plain_json(value)).decode()
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> Any:
+        """From text. Raises Corrupt."""
+        try:
+            return None if value is None else json.loads(value)
+        except ValueError:
+            raise unreadable("list or mapping") from None
+
+
+_TYPES: dict[str, Any] = {
+    "": Text,
+    "int": Integer,
+    "big": BigInteger,
+    "real": Float,
+    "flag": Boolean,
+    "time": UtcTime,
+    "json": CanonicalJson,
+}
+
+
+def _table(name: str, columns: str, *rules: SchemaItem, of_tenant: bool = True) -> Table:
+    """A table with ``columns``: ``*`` before a name makes it part of the key, ``:`` behind it gives a type other than text, ``?`` at the
+    end lets it be empty."""
+    made: list[Column[Any]] = []
+    if of_tenant:
+        made.append(Column("tenant", String, ForeignKey("tenants.name"), primary_key=True))
+    for column in columns.split():
+        title, _, kind = column.strip("*?").partition(":")
+        made.append(Column(title, _TYPES[kind], primary_key=column[0] == "*", nullable=column[-1] == "?", autoincrement=False))
+    return Table(name, metadata, *made, *rules)
+
+
+def _points_to(column: str, table: str, key: str) -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["tenant", column], [f"{table}.tenant", f"{table}.{key}"])
+
+
+def _partial(name: str, condition: str, *columns: str) -> Index:
+    return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
+tenants = _table("tenants", "*name created_at:time suspended_at:time? limits:json policy:json places:json endpoints:json", of_tenant=False)
+identities = _table(
     "identities",
-    metadata,
-    tenant_column(),
-    key_column("name"),
-    Column("roles", CanonicalJson, nullable=False),
-    text_column("public_key"),
-    Column("created_at", UtcTime, nullable=False),
-    Column("disabled_at", UtcTime),
-    Column("former_keys", CanonicalJson, nullable=False, server_default="[]"),
-    Column("admitted_by", CanonicalJson, nullable=False, server_default="[]"),
-    flag_column("pending"),
-    Column("disabled_by", String),
+    "*name roles:json public_key created_at:time disabled_at:time? former_keys:json admitted_by:json pending:flag disabled_by?",
 )
-
-api_keys = Table(
+api_keys = _table(
     "api_keys",
-    metadata,
-    tenant_column(),
-    key_column("id"),
-    text_column("name"),
-    text_column("secret_sha256"),
-    Column("created_at", UtcTime, nullable=False),
-    Column("expires_at", UtcTime),
-    Column("revoked_at", UtcTime),
-    Column("scopes", CanonicalJson, nullable=False, server_default='["answer","feedback"]'),
-    Column("groups", CanonicalJson, nullable=False, server_default="[]"),
-    Column("limits", CanonicalJson, nullable=False, server_default="{}"),
+    "*id name secret_sha256 created_at:time expires_at:time? revoked_at:time? scopes:json groups:json limits:json",
     UniqueConstraint("id"),
 )
-
-sessions = Table(
-    "sessions",
-    metadata,
-    tenant_column(),
-    key_column("id"),
-    text_column("identity"),
-    text_column("secret_sha256"),
-    Column("created_at", UtcTime, nullable=False),
-    Column("expires_at", UtcTime, nullable=False),
-    Column("ended_at", UtcTime),
-    UniqueConstraint("id"),
-)
-
-records = Table(
-    "records",
-    metadata,
-    tenant_column(),
-    key_column("kind"),
-    key_column("digest"),
-    Column("number", Integer, nullable=False),
-    Column("body", Text, nullable=False),
-    Index(None, "tenant", "kind", "number"),
-)
-
-runs = Table(
+sessions = _table("sessions", "*id identity secret_sha256 created_at:time expires_at:time ended_at:time?", UniqueConstraint("id"))
+records = _table("records", "*kind *digest number:int body", Index(None, "tenant", "kind", "number"))
+runs = _table(
     "runs",
-    metadata,
-    tenant_column(),
-    key_column("id"),
-    Column("number", Integer, nullable=False),
-    text_column("objective_name"),
-    text_column("objective"),
-    text_column("fingerprint"),
-    text_column("folder"),
-    text_column("created_by"),
-    Column("created_at", UtcTime, nullable=False),
-    text_column("state"),
-    Column("source", String),
-    Column("inputs", String),
+    "*id number:int objective_name objective fingerprint folder created_by created_at:time state source inputs?",
     UniqueConstraint("tenant", "fingerprint"),
     Index(None, "tenant", "number"),
     Index(None, "state", "created_at"),
     Index(None, "tenant", "objective_name", "number"),
     Index(None, "tenant", "state", "number"),
 )
-
-steps = Table(
+steps = _table(
     "steps",
-    metadata,
-    tenant_column(),
-    key_column("run"),
-    key_column("name"),
-    Column("position", Integer, nullable=False),
-    text_column("state"),
-    Column("owner", String),
-    Column("lease_until", UtcTime),
-    Column("attempts", Integer, nullable=False),
-    Column("result", String),
-    Column("error", Text),
-    Column("message", Text),
-    Column("hint", Text),
-    Column("seconds", Float, nullable=False),
-    Column("progress", CanonicalJson),
-    Column("leased_at", UtcTime),
-    Column("deaths", Integer, nullable=False, server_default="0"),
-    Column("reached", Integer, nullable=False, server_default="0"),
-    Column("paid", Float, nullable=False, server_default=text("0")),
-    ForeignKeyConstraint(["tenant", "run"], ["runs.tenant", "runs.id"]),
+    "*run *name position:int state owner? lease_until:time? attempts:int result? error? message? hint? seconds:real progress:json? "
+    "leased_at:time? deaths:int reached:int paid:real",
+    _points_to("run", "runs", "id"),
     UniqueConstraint("tenant", "run", "position"),
 )
-
-releases = Table(
-    "releases",
-    metadata,
-    tenant_column(),
-    key_column("digest"),
-    Column("number", Integer, nullable=False),
-    text_column("state"),
-    Column("content", Text, nullable=False),
-    Column("dossier", Text, nullable=False),
-    Column("signature", CanonicalJson, nullable=False),
-    Index(None, "tenant", "number"),
+releases = _table("releases", "*digest number:int state content dossier signature:json", Index(None, "tenant", "number"))
+approvals = _table(
+    "approvals", "*release *identity number:int dossier role decision reason signature:json", _points_to("release", "releases", "digest")
 )
-
-approvals = Table(
-    "approvals",
-    metadata,
-    tenant_column(),
-    key_column("release"),
-    key_column("identity"),
-    Column("number", Integer, nullable=False),
-    Column("dossier", String),
-    text_column("role"),
-    text_column("decision"),
-    Column("reason", Text, nullable=False),
-    Column("signature", CanonicalJson, nullable=False),
-    ForeignKeyConstraint(["tenant", "release"], ["releases.tenant", "releases.digest"]),
+judgements = _table(
+    "judgements", "*release *reviewer *number:int mark candidate_side reason at:time", _points_to("release", "releases", "digest")
 )
+looks = _table("looks", "*objective_name *snapshot *candidate *question number:int", UniqueConstraint("tenant", "objective_name", "number"))
+splits = _table("splits", "*objective_name *row_id split row_group")
 
-judgements = Table(
-    "judgements",
-    metadata,
-    tenant_column(),
-    key_column("release"),
-    key_column("reviewer"),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    text_column("mark"),
-    text_column("candidate_side"),
-    Column("reason", Text, nullable=False),
-    Column("at", UtcTime, nullable=False),
-    ForeignKeyConstraint(["tenant", "release"], ["releases.tenant", "releases.digest"]),
-)
-
-#: ``owner`` and ``lease_until`` say who has a judge model in hand.
-model_reviews = Table(
-    "model_reviews",
-    metadata,
-    tenant_column(),
-    key_column("release"),
-    key_column("model"),
-    Column("number", Integer, nullable=False),
-    text_column("asked_by"),
-    Column("asked_at", UtcTime, nullable=False),
-    Column("bar", Float, nullable=False),
-    text_column("state"),
-    Column("base", String),
-    Column("related", Text, nullable=False),
-    text_column("engine"),
-    Column("marks", CanonicalJson, nullable=False),
-    Column("error", String),
-    Column("judged_at", UtcTime),
-    Column("attempts", Integer, nullable=False),
-    Column("owner", String),
-    Column("lease_until", UtcTime),
-    ForeignKeyConstraint(["tenant", "release"], ["releases.tenant", "releases.digest"]),
-    UniqueConstraint("tenant", "release", "number"),
-    Index(None, "state", "asked_at"),
-)
-
-looks = Table(
-    "looks",
-    metadata,
-    tenant_column(),
-    key_column("objective_name"),
-    key_column("snapshot"),
-    key_column("candidate"),
-    Column("question", String, primary_key=True, server_default=""),
-    Column("number", Integer, nullable=False),
-    UniqueConstraint("tenant", "objective_name", "number"),
-)
-
-splits = Table(
-    "splits", metadata, tenant_column(), key_column("objective_name"), key_column("row_id"), text_column("split"), text_column("row_group")
-)
-
-#: Every version an alias ever had; the one with the highest version is current. ``move``: the count of all aliases' moves that it made,
-#: 0 where a version of tailorbird wrote it that did not note it.
-aliases = Table(
+#: Every version an alias ever had; the one with the highest version is current. ``move``: the count of all aliases' moves that it made.
+aliases = _table(
     "aliases",
-    metadata,
-    tenant_column(),
-    key_column("name"),
-    key_column("stage"),
-    Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("targets", CanonicalJson, nullable=False),
-    Column("previous", CanonicalJson, nullable=False),
-    Column("moved_at", UtcTime, nullable=False),
-    text_column("moved_by"),
-    said_column("salt"),
-    Column("mirror", String),
-    Column("move", Integer, nullable=False, server_default=text("0")),
+    "*name *stage *version:int targets:json previous:json moved_at:time moved_by salt mirror? move:int",
     Index(None, "move"),
 )
-
-requests = Table(
+requests = _table(
     "requests",
-    metadata,
-    tenant_column(),
-    key_column("id"),
-    text_column("key"),
-    text_column("alias"),
-    Column("release", String),
-    text_column("arm"),
-    text_column("route"),
-    Column("status", Integer, nullable=False),
-    text_column("outcome"),
-    Column("error", String),
-    Column("prediction", Text),
-    Column("prompt_tokens", Integer, nullable=False),
-    Column("completion_tokens", Integer, nullable=False),
-    Column("latency_ms", Float, nullable=False),
-    Column("at", UtcTime, nullable=False),
-    Column("characters", Integer, nullable=False, server_default=text("0")),
-    Column("sketch", String, nullable=False, server_default=""),
-    Column("confidence", Float),
-    Column("cost", Float, nullable=False, server_default=text("0")),
-    Column("version", Integer, nullable=False, server_default=text("0")),
-    said_column("unit"),
-    flag_column("malformed"),
-    flag_column("referred"),
-    flag_column("out_of_scope"),
-    Column("agrees", Boolean),
-    said_column("channel"),
-    said_column("language"),
-    Column("endpoint", String, nullable=False, server_default=""),
-    Column("paid", Float, nullable=False, server_default=text("0")),
+    "*id key alias release? arm route status:int outcome error? prediction? prompt_tokens:int completion_tokens:int latency_ms:real "
+    "at:time characters:int sketch confidence:real? cost:real version:int unit malformed:flag referred:flag out_of_scope:flag "
+    "agrees:flag? endpoint paid:real",
     Index(None, "tenant", "at", "id"),
     Index(None, "tenant", "release", "at"),
     Index(None, "tenant", "alias", "version"),
-    Index("requests_paid", "tenant", "endpoint", "at", sqlite_where=text("endpoint <> ''"), postgresql_where=text("endpoint <> ''")),
+    _partial("requests_paid", "endpoint <> ''", "tenant", "endpoint", "at"),
 )
 
-#: What requests have used up, written in the transaction that writes their rows. ``gateway`` is one process's life.
-usage = Table("usage", metadata, tenant_column(), *_used())
-
-#: As ``usage``, of API keys that have limits of their own.
-key_usage = Table("key_usage", metadata, tenant_column(), key_column("key"), *_used())
+#: What requests have used up, written in the transaction that writes their rows: of the tenant (``key`` is empty), and of each API key.
+#: ``gateway`` is one process's life.
+usage = _table("usage", "*key *gateway *period *start:time requests:big input_tokens:big output_tokens:big money:real")
 
 #: Artifacts that a tenant's work has stored, each once. ``name`` is the digest's hexadecimal part: it counts an artifact, and keeps none.
-stored = Table("stored", metadata, tenant_column(), key_column("name"), count_column("bytes"))
+stored = _table("stored", "*name bytes:big")
 
 #: What feedback is a label: as in the index, which serves only who asks so.
 ONLY_LABELS = "kind = 'label'"
-
-feedback = Table(
+feedback = _table(
     "feedback",
-    metadata,
-    tenant_column(),
-    key_column("request"),
-    key_column("kind"),
-    key_column("source"),
-    Column("value", Text, nullable=False),
-    Column("score", Float),
-    Column("at", UtcTime, nullable=False),
-    ForeignKeyConstraint(["tenant", "request"], ["requests.tenant", "requests.id"]),
+    "*request *kind *source value score:real? at:time",
+    _points_to("request", "requests", "id"),
     Index(None, "tenant", "at"),
-    Index("feedback_labels", "tenant", "request", sqlite_where=text(ONLY_LABELS), postgresql_where=text(ONLY_LABELS)),
+    _partial("feedback_labels", ONLY_LABELS, "tenant", "request"),
 )
-
-reviews = Table(
+reviews = _table(
     "reviews",
-    metadata,
-    tenant_column(),
-    key_column("request"),
-    text_column("alias"),
-    text_column("reason"),
-    text_column("state"),
-    Column("queued_at", UtcTime, nullable=False),
-    Column("settled_at", UtcTime),
-    Column("settled_by", String),
-    Column("label", Text),
-    ForeignKeyConstraint(["tenant", "request"], ["requests.tenant", "requests.id"]),
+    "*request alias reason state queued_at:time settled_at:time? settled_by? label?",
+    _points_to("request", "requests", "id"),
     Index(None, "tenant", "state", "queued_at"),
 )
-
 #: Words of requests, redacted; only of tenants whose policy says so, and only for a while.
-contents = Table(
-    "contents",
-    metadata,
-    tenant_column(),
-    key_column("request"),
-    Column("text", Text, nullable=False),
-    Column("answer", Text, nullable=False),
-    Column("at", UtcTime, nullable=False),
-    Column("expires_at", UtcTime, nullable=False),
-    ForeignKeyConstraint(["tenant", "request"], ["requests.tenant", "requests.id"]),
-    Index(None, "tenant", "expires_at"),
+contents = _table(
+    "contents", "*request text answer at:time expires_at:time", _points_to("request", "requests", "id"), Index(None, "tenant", "expires_at")
 )
-
 #: ``body`` is the canonical JSON of the rollout; the columns beside it are those by which rollouts are found.
-rollouts = Table(
-    "rollouts",
-    metadata,
-    tenant_column(),
-    key_column("id"),
-    Column("number", Integer, nullable=False),
-    text_column("alias"),
-    text_column("state"),
-    Column("revision", Integer, nullable=False),
-    Column("body", Text, nullable=False),
-    Index(None, "tenant", "number"),
-)
-
-signals = Table(
+rollouts = _table("rollouts", "*id number:int alias state revision:int body", Index(None, "tenant", "number"))
+signals = _table(
     "signals",
-    metadata,
-    tenant_column(),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    text_column("objective"),
-    Column("release", String),
-    text_column("name"),
-    Column("value", Float, nullable=False),
-    Column("bound", Float),
-    Column("p_value", Float),
-    Column("n", Integer, nullable=False),
-    text_column("severity"),
-    Column("text", Text, nullable=False),
-    Column("at", UtcTime, nullable=False),
+    "*number:int objective release name value:real bound:real? p_value:real? n:int severity text at:time",
     Index(None, "tenant", "objective", "number"),
 )
-
-decisions = Table(
-    "decisions",
-    metadata,
-    tenant_column(),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    text_column("objective"),
-    text_column("row"),
-    text_column("action"),
-    text_column("label"),
-    text_column("by"),
-    Column("at", UtcTime, nullable=False),
-    Index(None, "tenant", "objective", "row"),
-)
-
+decisions = _table("decisions", "*number:int objective row action label by at:time", Index(None, "tenant", "objective", "row"))
 #: ``owner`` and ``lease_until`` say who carries an erasure out.
-erasures = Table(
+erasures = _table(
     "erasures",
-    metadata,
-    tenant_column(),
-    key_column("id"),
-    Column("number", Integer, nullable=False),
-    text_column("subject"),
-    text_column("by"),
-    Column("at", UtcTime, nullable=False),
-    text_column("state"),
-    Column("certificate", String),
-    Column("signature", CanonicalJson),
-    Column("owner", String),
-    Column("lease_until", UtcTime),
+    "*id number:int subject by at:time state certificate? signature:json? owner? lease_until:time?",
     UniqueConstraint("tenant", "subject"),
 )
-
 #: Secrets in hex, one a name: what pseudonyms and salts are made with.
-secrets = Table("secrets", metadata, tenant_column(), key_column("name"), text_column("value"))
+secrets = _table("secrets", "*name value")
 #: The tenant's data key, wrapped by the workspace's.
-data_keys = Table(
-    "data_keys",
-    metadata,
-    tenant_column(),
-    *map(text_column, ("scope", "wrapped", "fingerprint")),
-    Column("at", UtcTime, nullable=False),
-)
+data_keys = _table("data_keys", "scope wrapped fingerprint at:time")
 
 # Above tenants.
 
 #: Gateways that serve, when each last said so, and up to which move of any alias it answers as the record says.
-gateways = Table(
-    "gateways",
-    metadata,
-    key_column("id"),
-    Column("moves", Integer, nullable=False),
-    Column("at", UtcTime, nullable=False),
-)
-
-#: One row, once there is any: the latest time that a process has seen (``timefloor.py``).
-time_floor = Table(
-    "time_floor", metadata, Column("id", Integer, primary_key=True, autoincrement=False), Column("at", UtcTime, nullable=False)
-)
-
+gateways = _table("gateways", "*id moves:int at:time", of_tenant=False)
 #: One row: how often any alias was moved. A counter in a row, so that nobody can see move 8 before move 7 (as with a database sequence).
-alias_moves = Table(
-    "alias_moves",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("count", Integer, nullable=False),
+alias_moves = _table("alias_moves", "*id:int count:int", of_tenant=False)
+
+#: The Merkle log. ``body`` is the canonical JSON of the event, byte for byte what ``leaf_hash`` covers.
+log_entries = _table(
+    "log_entries",
+    "*index:int leaf_hash tenant subject body",
+    Index(None, "subject", "index"),
+    Index(None, "tenant", "index"),
+    of_tenant=False,
 )
+#: Hashes (in hex) of complete subtrees of the log, of 2**level leaves each, at levels 4, 8, 12 and so on (``event_log.py``).
+log_nodes = _table("log_nodes", "*level:int *number:int hash", of_tenant=False)
+#: One row: the log's size, its right edge (hashes in hex, largest subtree first), the root over the anchored rows, and
+#: the signature over the three (``crypto``'s ``LogHead``).
+log_frontier = _table("log_frontier", "*id:int size:int edge:json state seal", of_tenant=False)
+#: What the log says that each row holds, for look-ups: ``scope`` is the row's tenant, ``bucket`` and ``place`` are its place in the state
+#: tree (``crypto/anchored_rows.py``), hashes are in hex.
+anchored_rows = _table("anchored_rows", "*bucket:int *place scope name digest", Index(None, "scope"), of_tenant=False)
+#: The hashes of the state tree that are not empty.
+anchor_nodes = _table("anchor_nodes", "*level:int *number:int hash", of_tenant=False)
+checkpoints = _table("checkpoints", "*number:int origin size:int root note at:time", of_tenant=False)

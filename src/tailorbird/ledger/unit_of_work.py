@@ -2,100 +2,133 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import copy
+from functools import cache, partial
 from pathlib import Path
 
 from sqlalchemy import Connection, select
 
 from tailorbird.crypto.anchored_rows import RowChanges
-from tailorbird.domain.errors import NotFound
-from tailorbird.ledger.anchors import Anchors
-from tailorbird.ledger.data_keys import DataKeys
+from tailorbird.ledger.anchors import AnchorBook, Anchors
 from tailorbird.ledger.database import Database, migrate, open_database
-from tailorbird.ledger.deployment import Aliases, Requests, Signals
 from tailorbird.ledger.dump import dump, restore
-from tailorbird.ledger.event_log import Events
-from tailorbird.ledger.feedback import Contents, FeedbackBook, Reviews
-from tailorbird.ledger.identities import ApiKeys, Identities, Sessions
-from tailorbird.ledger.label_reviews import Judgements, ModelReviews
-from tailorbird.ledger.privileges import role_script
-from tailorbird.ledger.provenance import Decisions, Erasures, Secrets
-from tailorbird.ledger.quota import StoredArtifacts, Usages
-from tailorbird.ledger.records import Records
-from tailorbird.ledger.releases import Looks, Releases, Splits
-from tailorbird.ledger.rollouts import Rollouts
-from tailorbird.ledger.runs import Runs, Steps
-from tailorbird.ledger.system_repositories import system_over
+from tailorbird.ledger.event_log import Events, LogSealer
+from tailorbird.ledger.postgresql import role_script
+from tailorbird.ledger.releases import Aliases, AllAliases, Judgements, Releases
+from tailorbird.ledger.runs import Decisions, Looks, Queue, Records, References, Runs, Splits, Steps
 from tailorbird.ledger.tables import tenants
+from tailorbird.ledger.tenants import (
+    AllStored,
+    AllUsage,
+    ApiKeys,
+    DataKeys,
+    Erasures,
+    Gateways,
+    Identities,
+    Secrets,
+    Sessions,
+    StoredArtifacts,
+    Tenants,
+    Usages,
+    no_tenant,
+)
+from tailorbird.ledger.traffic import Contents, FeedbackBook, Requests, Reviews, Rollouts, Signals
 from tailorbird.ports.clock import Clock
-from tailorbird.ports.data_keys import DataKeyRepository
-from tailorbird.ports.deployment import AliasRepository, RequestRepository
-from tailorbird.ports.events import EventLog, LogSealer, RowAnchors
-from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
-from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository
-from tailorbird.ports.label_reviews import JudgementRepository, ModelReviewRepository
-from tailorbird.ports.ledger import Ledger, SystemWork, UnitOfWork
-from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
-from tailorbird.ports.quota import StorageRepository, UsageRepository
-from tailorbird.ports.records import RecordRepository
-from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
-from tailorbird.ports.rollout import RolloutRepository
-from tailorbird.ports.runs import RunRepository, StepRepository
-from tailorbird.ports.signals import SignalRepository
 from tailorbird.system.clock import SystemClock
 
 
-@dataclass
-class TenantWork:
-    """Implements ``UnitOfWork``."""
+class UnitOfWork:
+    """One tenant's repositories inside one transaction. Nobody calls commit: leaving the block does, an exception rolls back."""
 
-    tenant: str
-    records: RecordRepository
-    runs: RunRepository
-    steps: StepRepository
-    releases: ReleaseRepository
-    judgements: JudgementRepository
-    model_reviews: ModelReviewRepository
-    looks: LookRepository
-    splits: SplitRepository
-    aliases: AliasRepository
-    requests: RequestRepository
-    identities: IdentityRepository
-    keys: ApiKeyRepository
-    sessions: SessionRepository
-    signals: SignalRepository
-    decisions: DecisionRepository
-    erasures: ErasureRepository
-    secrets: SecretRepository
-    data_keys: DataKeyRepository
-    usage: UsageRepository
-    storage: StorageRepository
-    feedback: FeedbackRepository
-    reviews: ReviewRepository
-    contents: ContentRepository
-    rollouts: RolloutRepository
-    events: EventLog
-    anchors: RowAnchors
+    def __init__(self, connection: Connection, tenant: str, changes: RowChanges, clock: Clock, events: Events) -> None:
+        at = (connection, tenant, changes, clock)
+        self.tenant = tenant
+        self.records = Records(*at)
+        self.runs = Runs(*at)
+        self.steps = Steps(*at)
+        self.releases = Releases(*at)
+        self.judgements = Judgements(*at)
+        self.looks = Looks(*at)
+        self.splits = Splits(*at)
+        self.aliases = Aliases(*at)
+        self.requests = Requests(*at)
+        self.identities = Identities(*at)
+        self.keys = ApiKeys(*at)
+        self.sessions = Sessions(*at)
+        self.signals = Signals(*at)
+        self.decisions = Decisions(*at)
+        self.erasures = Erasures(*at)
+        self.secrets = Secrets(*at)
+        self.data_keys = DataKeys(*at)
+        self.usage = Usages(*at)
+        self.storage = StoredArtifacts(*at)
+        self.feedback = FeedbackBook(*at)
+        self.reviews = Reviews(*at)
+        self.contents = Contents(*at)
+        self.rollouts = Rollouts(*at)
+        self.events = events
+        self.anchors = Anchors(events, connection, tenant, changes)
 
 
-class SqlLedger:
-    """Implements ``Ledger`` on an SQL database. Safe to share between threads."""
+class SystemWork:
+    """The repositories that stand above tenants, inside one transaction."""
+
+    def __init__(self, connection: Connection, changes: RowChanges, clock: Clock, events: Events) -> None:
+        at = (connection, "", changes, clock)
+        self.tenants = Tenants(*at)
+        self.aliases = AllAliases(*at)
+        self.events = events
+        self.anchors = AnchorBook(events, connection)
+        self.queue = Queue(*at)
+        self.usage = AllUsage(*at)
+        self.stored = AllStored(*at)
+        self.gateways = Gateways(*at)
+        self.references = References(*at)
+        self._connection, self._changes, self._clock = connection, changes, clock
+
+    def of(self, tenant: str) -> UnitOfWork:
+        """The repositories of one tenant, in the same transaction."""
+        return UnitOfWork(self._connection, tenant, self._changes, self._clock, self.events)
+
+
+class Ledger:
+    """The record in an SQL database. Safe to share between threads.
+
+    Opens units of work. Writers come one after another. ``write=False`` promises to change nothing, sees one state, and never waits for a
+    writer; what writes all the same raises Unavailable.
+    """
 
     def __init__(self, database: Database, clock: Clock, sealer: LogSealer | None = None) -> None:
         self._database = database
         self._clock = clock
         self._sealer = sealer
+        self._key_of_words: Callable[[UnitOfWork], bytes] | None = None
+
+    def keeping(self, key_of_words: Callable[[UnitOfWork], bytes] | None) -> Ledger:
+        """The same ledger, whose units of work keep words encrypted, by the key that ``key_of_words`` gives (None: in the clear)."""
+        same = copy(self)
+        same._key_of_words = key_of_words
+        return same
 
     @contextmanager
     def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> Iterator[UnitOfWork]:
-        """A transaction over one tenant's repositories. Raises NotFound when the tenant does not exist, Unavailable."""
+        """A transaction over one tenant's repositories. Raises NotFound when the tenant does not exist, Unavailable.
+
+        What is not ``durable`` survives the end of any process from its commit on, and the end of the machine only from the next
+        ``flush`` or durable transaction on.
+        """
         with self._database.writing(tenant, durable=durable) if write else self._database.reading(tenant) as connection:
-            _require(connection, tenant)
+            if connection.scalar(select(tenants.c.name).where(tenants.c.name == tenant)) is None:
+                raise no_tenant(tenant)
             changes = RowChanges()
             events = Events(connection, tenant, changes, self._sealer)
-            yield _work_of(connection, tenant, self._clock, changes, events)
+            work = UnitOfWork(connection, tenant, changes, self._clock, events)
+            if self._key_of_words is not None:
+                # Asked once in a transaction: a key that it has made itself may be rolled back with it.
+                work.contents.key = cache(partial(self._key_of_words, work))
+            yield work
             events.anchor_rest(self._clock.now())
         events.committed()
 
@@ -105,25 +138,22 @@ class SqlLedger:
         with self._database.writing() if write else self._database.reading() as connection:
             changes = RowChanges()
             events = Events(connection, None, changes, self._sealer)
-
-            def of(tenant: str) -> UnitOfWork:
-                return _work_of(connection, tenant, self._clock, changes, events)
-
-            yield system_over(connection, self._clock, changes, events, of)
+            yield SystemWork(connection, changes, self._clock, events)
             events.anchor_rest(self._clock.now())
         events.committed()
 
     def flush(self, *, scrub: bool = False) -> None:
-        """Makes durable what was committed so far. Raises Unavailable."""
+        """Makes durable what was committed so far. No writer waits for it. Raises Unavailable.
+
+        With ``scrub``, what was deleted is taken out of the log of changes, too, where the database is a file and nobody reads what was
+        there before; then writers may have to wait.
+        """
         self._database.flush(scrub=scrub)
 
     def damages(self, *, thorough: bool = False) -> tuple[str, ...]:
-        """Damages to the structure of the database's file; none where a server keeps it. Raises Unavailable."""
+        """Damages to the structure of the database's file, a sentence each, at most a few; with ``thorough`` also indexes that differ from
+        their tables, which takes several times as long. None where a server keeps the database. Raises Unavailable."""
         return self._database.damages(thorough=thorough)
-
-    def pulse(self) -> object | None:
-        """Token that changes with every commit; None where only the database can tell."""
-        return self._database.pulse()
 
     def migrate(self) -> None:
         """Makes the database where there is none, and its tables. Raises Unavailable."""
@@ -154,41 +184,4 @@ def open_ledger(url: str, clock: Clock | None = None, sealer: LogSealer | None =
     ``clock`` tells when a lease or a session has expired; the machine's own by default. ``sealer`` signs the head of the log; without one
     it is neither signed nor checked. ``busy_seconds``: how long a transaction waits for another writer; 30 by default.
     """
-    return SqlLedger(open_database(url, busy_seconds), clock or SystemClock(), sealer)
-
-
-def _require(connection: Connection, tenant: str) -> None:
-    if connection.scalar(select(tenants.c.name).where(tenants.c.name == tenant)) is None:
-        raise NotFound(f"there is no tenant {tenant}", "make it with: tailorbird init --tenant", code="tenant_missing")
-
-
-def _work_of(connection: Connection, tenant: str, clock: Clock, changes: RowChanges, events: Events) -> TenantWork:
-    return TenantWork(
-        tenant=tenant,
-        records=Records(connection, tenant, changes),
-        runs=Runs(connection, tenant, changes),
-        steps=Steps(connection, tenant, clock, changes),
-        releases=Releases(connection, tenant, changes),
-        judgements=Judgements(connection, tenant, changes),
-        model_reviews=ModelReviews(connection, tenant, clock, changes),
-        looks=Looks(connection, tenant, changes),
-        splits=Splits(connection, tenant, changes),
-        aliases=Aliases(connection, tenant, changes),
-        requests=Requests(connection, tenant),
-        identities=Identities(connection, tenant, changes),
-        keys=ApiKeys(connection, tenant, changes),
-        sessions=Sessions(connection, tenant, clock, changes),
-        signals=Signals(connection, tenant),
-        decisions=Decisions(connection, tenant, changes),
-        erasures=Erasures(connection, tenant, clock, changes),
-        secrets=Secrets(connection, tenant, changes),
-        data_keys=DataKeys(connection, tenant),
-        usage=Usages(connection, tenant),
-        storage=StoredArtifacts(connection, tenant, changes),
-        feedback=FeedbackBook(connection, tenant),
-        reviews=Reviews(connection, tenant),
-        contents=Contents(connection, tenant),
-        rollouts=Rollouts(connection, tenant, changes),
-        events=events,
-        anchors=Anchors(events, connection, tenant, changes),
-    )
+    return Ledger(open_database(url, busy_seconds), clock or SystemClock(), sealer)

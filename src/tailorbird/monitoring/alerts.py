@@ -59,5 +59,5 @@ def _key(signal: Signal) -> _Key:
 
 
 def _about(signal: Signal) -> str:
-    release = f", release {short(signal.release)}" if signal.release else ""
+    release = f", release {short(signal.release)}"
     return f"{signal.tenant}/{signal.objective}{release}"

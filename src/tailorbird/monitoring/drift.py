@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.value import Value
+from tailorbird.monitoring.sketch import vector
 from tailorbird.stats.intervals import Floats
-from tailorbird.text.sketch import vector
 
 #: Messages of either side that are compared; more are drawn from.
 MOST_TEXTS = 1000
@@ -51,7 +51,13 @@ def text_drift(reference: Sequence[str], live: Sequence[str], seed: int) -> Drif
     _check_sizes(len(reference), len(live))
     generator = np.random.default_rng(seed)
     items_R, items_L = (_drawn(side, generator) for side in (reference, live))
-    kernel_NN = _kernel(np.stack([vector(sketch) for sketch in (*items_R, *items_L)]).astype(np.float64))
+    points_ND = np.stack([vector(sketch) for sketch in (*items_R, *items_L)]).astype(np.float64)
+    products_NN = points_ND @ points_ND.T
+    lengths_N = np.diag(products_NN)
+    squares_NN = np.maximum(0.0, lengths_N[:, None] + lengths_N[None, :] - 2 * products_NN)
+    median = float(np.median(squares_NN[np.triu_indices(len(points_ND), 1)]))
+    # A pool in which most texts are the same has a median of 0; distances of unit vectors then speak for themselves.
+    kernel_NN: Floats = np.exp(-_NARROW * squares_NN / (median or 1.0))
     weights_N = np.repeat([-1 / len(items_R), 1 / len(items_L)], [len(items_R), len(items_L)])
     shuffled_PN = generator.permuted(np.tile(weights_N, (_PERMUTATIONS, 1)), axis=1)
     return DriftTest(
@@ -87,7 +93,7 @@ def class_drift(expected: Mapping[str, int], live: Mapping[str, int], seed: int)
     classes = sorted(set(expected) | set(live))
     counts_R, counts_L = (np.array([side.get(name, 0) for name in classes], dtype=np.int64) for side in (expected, live))
     if min(counts_R.min(initial=0), counts_L.min(initial=0)) < 0:
-        raise InvalidInput("a class cannot have been seen a negative number of times", "give counts", code="drift_counts")
+        raise InvalidInput("a class cannot have been seen a negative number of times", "give counts")
     _check_sizes(int(counts_R.sum()), int(counts_L.sum()))
     pooled = counts_R + counts_L
     generator = np.random.default_rng(seed)
@@ -113,25 +119,13 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 def _check_sizes(reference: int, live: int) -> None:
     if min(reference, live) < 2:
-        raise InvalidInput(
-            f"{reference} reference and {live} live items cannot be compared", "give at least two of each", code="drift_too_few"
-        )
+        raise InvalidInput(f"{reference} reference and {live} live items cannot be compared", "give at least two of each")
 
 
 def _drawn(sketches: Sequence[str], generator: np.random.Generator) -> list[str]:
     if len(sketches) <= MOST_TEXTS:
         return list(sketches)
     return [sketches[place] for place in generator.choice(len(sketches), MOST_TEXTS, replace=False)]
-
-
-def _kernel(points_ND: Floats) -> Floats:
-    products_NN = points_ND @ points_ND.T
-    lengths_N = np.diag(products_NN)
-    squares_NN = np.maximum(0.0, lengths_N[:, None] + lengths_N[None, :] - 2 * products_NN)
-    median = float(np.median(squares_NN[np.triu_indices(len(points_ND), 1)]))
-    # A pool in which most texts are the same has a median of 0; distances of unit vectors then speak for themselves.
-    kernel_NN: Floats = np.exp(-_NARROW * squares_NN / (median or 1.0))
-    return kernel_NN
 
 
 def _separation(kernel_NN: Floats, n_reference: int) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tailorbird.chat.templates import TEMPLATES
 from tailorbird.domain.errors import Forbidden, ModelInvalid
 from tailorbird.domain.objective import Objective
 from tailorbird.system.outward_access import is_bounded
-from tailorbird.text.known_templates import TEMPLATES
 
 #: Bytes of a template: those of published models have a few thousand.
 _MOST = 1 << 18
@@ -16,7 +16,7 @@ _MOST = 1 << 18
 def chat_template_of(objective: Objective, folder: Path) -> str | None:
     """The text of the template; None where the base model's own is used.
 
-    Raises ModelInvalid (``chat_template_missing``: no such file, or one that is no text of at most 256 KiB), Forbidden for a file that did
+    Raises ModelInvalid (``chat_template``: no such file, or one that is no text of at most 256 KiB), Forbidden for a file that did
     not come with submitted work.
     """
     name = objective.chat_template
@@ -38,4 +38,4 @@ def chat_template_of(objective: Objective, folder: Path) -> str | None:
 def _missing(name: str, why: str) -> ModelInvalid:
     known = ", ".join(TEMPLATES)
     hint = f"give the path of a .jinja file, relative to the folder of the objective; or one of {known}"
-    return ModelInvalid(f"the chat template {name} {why}", hint, code="chat_template_missing")
+    return ModelInvalid(f"the chat template {name} {why}", hint, code="chat_template")

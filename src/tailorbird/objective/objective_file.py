@@ -182,7 +182,25 @@ def _value(tree: YamlTree, node: yaml.Node, path: str, source: str) -> Any:
         return {key: _value(tree, value, below, source) for key, value, below in _entries(tree, node, path)}
     if isinstance(node, yaml.SequenceNode):
         return [_value(tree, item, _join(path, str(index)), source) for index, item in enumerate(node.value)]
-    return _scalar(tree, node, line)
+    if ":" in node.value and node.tag.endswith((":int", ":float")):
+        hint = "write it as a plain number, or in quotes if a text is meant"
+        tree.faults.append(Fault(line, f"{node.value} would be read as a number to the base of 60", hint))
+        return None
+    try:
+        value = yaml.SafeLoader("").construct_object(node)
+    except Exception:  # noqa: BLE001 - PyYAML's constructors raise whatever a forced tag leads to: IndexError, KeyError, OverflowError
+        tree.faults.append(Fault(line, "not a date or number that can be read", "correct it, or put it in quotes if a text is meant"))
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        tree.faults.append(Fault(line, f"{node.value} is not a finite number", "write a finite number"))
+        return None
+    if isinstance(value, int) and not -_LONG <= value < _LONG:
+        tree.faults.append(Fault(line, "a whole number of more than 64 bits", "write a smaller number, or put it in quotes"))
+        return None
+    if isinstance(value, str) and _UNSTORABLE.search(value):
+        tree.faults.append(Fault(line, "a text with a null character or half a surrogate pair", "leave it out"))
+        return None
+    return value
 
 
 def _entries(tree: YamlTree, node: yaml.MappingNode, path: str) -> Iterator[tuple[str, yaml.Node, str]]:
@@ -208,28 +226,6 @@ def _entries(tree: YamlTree, node: yaml.MappingNode, path: str) -> Iterator[tupl
 
 def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
-
-
-def _scalar(tree: YamlTree, node: yaml.Node, line: int) -> Any:
-    if ":" in node.value and node.tag.endswith((":int", ":float")):
-        hint = "write it as a plain number, or in quotes if a text is meant"
-        tree.faults.append(Fault(line, f"{node.value} would be read as a number to the base of 60", hint))
-        return None
-    try:
-        value = yaml.SafeLoader("").construct_object(node)
-    except Exception:  # noqa: BLE001 - PyYAML's constructors raise whatever a forced tag leads to: IndexError, KeyError, OverflowError
-        tree.faults.append(Fault(line, "not a date or number that can be read", "correct it, or put it in quotes if a text is meant"))
-        return None
-    if isinstance(value, float) and not math.isfinite(value):
-        tree.faults.append(Fault(line, f"{node.value} is not a finite number", "write a finite number"))
-        return None
-    if isinstance(value, int) and not -_LONG <= value < _LONG:
-        tree.faults.append(Fault(line, "a whole number of more than 64 bits", "write a smaller number, or put it in quotes"))
-        return None
-    if isinstance(value, str) and _UNSTORABLE.search(value):
-        tree.faults.append(Fault(line, "a text with a null character or half a surrogate pair", "leave it out"))
-        return None
-    return value
 
 
 #: Stands in a file for the name of the tenant that it is read for.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from itertools import chain, count
@@ -19,14 +19,13 @@ from typing import Literal
 import yaml
 
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.domain.dataset import Split
+from tailorbird.domain.dataset import ColumnSeen, Inspection
 from tailorbird.domain.errors import Conflict, InvalidInput
-from tailorbird.domain.inspection import ColumnSeen, Inspection
 from tailorbird.domain.objective import TO_FILL_IN, RiskTier, TaskKind
 from tailorbird.domain.value import Digest
 from tailorbird.objective.objective_file import Fault, ObjectiveFile, raise_faults
 from tailorbird.objective.schema import objective_schema
-from tailorbird.text.normalisation import nearest
+from tailorbird.text.words import nearest
 
 TaskName = Literal["classify", "classify-many", "generate", "chat", "rank"]
 #: Kinds of task that may be asked for.
@@ -59,9 +58,8 @@ class ProvidedFacts:
 
 @dataclass(frozen=True)
 class ObjectiveDraft:
-    """An objective but for its KPI. ``source`` and ``documents`` are entries of ``data`` and of ``documents``, ``others`` further entries
-    of ``data``, which differ by file; ``labels`` counts the labels seen, where there are any. ``json_keys`` are the keys that all answers
-    have, where each is a JSON object."""
+    """An objective but for its KPI. ``source`` and ``documents`` are entries of ``data`` and of ``documents``; ``labels`` counts the labels
+    seen, where there are any. ``json_keys`` are the keys that all answers have, where each is a JSON object."""
 
     name: str
     tenant: str
@@ -72,22 +70,12 @@ class ObjectiveDraft:
     source: Mapping[str, object]
     documents: Mapping[str, object] | None = None
     labels: int = 0
-    others: tuple[Mapping[str, object], ...] = ()
     json_keys: tuple[str, ...] | None = None
 
     @property
     def kind(self) -> TaskKind:
         """The kind of task, as an objective writes it."""
         return TaskKind(self.task.partition("-")[0]) if self.task != "chat" else TaskKind.GENERATE
-
-
-@dataclass(frozen=True)
-class DraftFile:
-    """A further file of the same rows: as the objective shall name it, the split that its name tells, and what it looks like."""
-
-    path: str
-    split: Split | None
-    found: Inspection
 
 
 @dataclass(frozen=True)
@@ -138,99 +126,12 @@ def _count_labels(label: str | tuple[str, ...], columns: Mapping[str, ColumnSeen
     return columns[label].labels if label in columns else 0
 
 
-def with_files(draft: ObjectiveDraft, own: DraftFile, files: Sequence[DraftFile]) -> tuple[ObjectiveDraft, tuple[str, ...]]:
-    """The draft with further ``files`` beside its ``own``; and what is told of those that cannot be used.
-
-    Files of dev and test keep their rows, and so do the columns of splits of all others. Files of train are fixed where both others are
-    there; else dev or test is drawn from them. Raises InvalidInput where a column says splits in other files, and not in its own.
-    """
-    used, notes = list[DraftFile](), list[str]()
-    needed = {column for key in ("messages", "text", "label") for column in _columns_in(draft.source.get(key))}
-    named = _split_names((own, *files)) - {_folded(column) for column in needed}
-    for file in files:
-        lacking = needed - _filled(file.found)
-        if lacking:
-            notes.append(f"{file.path} is not used: {_listed(sorted(lacking))} is missing or empty there")
-        elif unclear := _unclear_split(file, named):
-            notes.append(f"{file.path} is not used: {unclear[:40]!r} says train, dev or test in other files, and not in each row there")
-        else:
-            used.append(file)
-    if unclear := _unclear_split(own, named):
-        message = f"{own.path}: {unclear[:40]!r} says train, dev or test in other files of the folder, and not in each row of this one"
-        raise InvalidInput(message, "write train, dev or test into each of its rows, or name one file: --from FILE", code="split_unclear")
-    columns = {file.path: _split_column(file, named) for file in (own, *used)}
-    given = {file.split for file in (own, *used) if not columns[file.path]}
-    given |= {
-        split for file in (own, *used) for column in file.found.columns if column.name == columns[file.path] for split in column.splits
-    }
-    fixed = None if given >= {Split.DEV, Split.TEST} else Split.TRAIN
-
-    def held(file: DraftFile) -> dict[str, object]:
-        if column := columns[file.path]:
-            return {"split_column": column}
-        return {"split": file.split.value} if file.split is not None and file.split is not fixed else {}
-
-    others = tuple(_source_of(draft.source, file) | held(file) for file in used)
-    told = {key: value for key, value in draft.source.items() if key != "split_column"}
-    return replace(draft, source={**told, **held(own)}, others=others), tuple(notes)
-
-
-def _split_names(files: Sequence[DraftFile]) -> set[str]:
-    """Names of columns that say splits, be it that each file is of one."""
-    told = dict[str, set[Split]]()
-    for file in files:
-        for column in file.found.columns if file.split in (None, Split.TRAIN) else ():
-            told.setdefault(_folded(column.name), set()).update(column.splits)
-    return {name for name, splits in told.items() if len(splits) > 1 and Split.TRAIN in splits}
-
-
-def _split_column(file: DraftFile, named: Collection[str]) -> str:
-    """The column by which the rows of a file keep their splits; a file of dev or test is of that split as a whole."""
-    if file.split in (Split.DEV, Split.TEST):
-        return ""
-    guessed = [guess.column for guess in file.found.guesses if guess.role == "split"]
-    told = [column.name for column in file.found.columns if column.splits]
-    return next((name for name in (*guessed, *told) if _folded(name) in named), "")
-
-
-def _unclear_split(file: DraftFile, named: Collection[str]) -> str:
-    """A column that says splits in other files, and not in this one, where none does."""
-    if file.split in (Split.DEV, Split.TEST) or _split_column(file, named):
-        return ""
-    return next((column.name for column in file.found.columns if column.filled and _folded(column.name) in named), "")
-
-
-def _folded(name: str) -> str:
-    return name.strip().casefold()
-
-
-def _source_of(told: Mapping[str, object], file: DraftFile) -> dict[str, object]:
-    """The entry of a further file, with those of the columns that say something beside text and label that it has."""
-    has = _filled(file.found)
-    kept = {key: value for key, value in told.items() if key not in ("path", "encoding", "separator", "split_column", "terms")}
-    kept = {key: value for key, value in kept.items() if key not in ("subject", "tools") or value in has}
-    terms = told.get("terms")
-    stated = {key: column for key, column in terms.items() if column in has} if isinstance(terms, Mapping) else {}
-    return {"path": file.path, **_form(file.found), **kept, **({"terms": stated} if stated else {})}
-
-
-def _filled(found: Inspection) -> set[str]:
-    return {column.name for column in found.columns if column.filled}
-
-
-def _form(found: Inspection) -> dict[str, object]:
-    """How the file is written."""
-    proposed = yaml.safe_load(found.proposal)["data"][0]
-    return {key: proposed[key] for key in ("encoding", "separator") if key in proposed}
-
-
 def draft_yaml(draft: ObjectiveDraft, kpi: ProposedKpi) -> str:
     """Objective file as YAML, with comments on what to check."""
     kind, said = draft.kind, draft.said
     goal = said.goal or _goal(draft)
     labels = f"  labels: {'many' if draft.task == 'classify-many' else 'one'}\n" if kind is TaskKind.CLASSIFY else ""
     documents = f"\ndocuments:\n{_entry(draft.documents)}" if draft.documents else ""
-    data = "".join(map(_entry, (draft.source, *draft.others)))
     base = "minilm-l6-v2      # an encoder: it turns texts into vectors" if kind is TaskKind.RANK else "smollm2-135m"
     example = _example(kpi) if kpi.label else ""
     return f"""\
@@ -254,7 +155,7 @@ task:
 {labels}  instruction: {_quoted(draft.instruction)}
 {_learn(draft)}{_form_of_answers(draft)}{_scope_example(draft)}
 data:
-{data}{documents}
+{_entry(draft.source)}{documents}
 base_model: {base}
 
 # A target counts as reached when its interval's lower end reaches it, at {said.risk.confidence:.0%} confidence (risk: {said.risk.value}).
@@ -278,7 +179,7 @@ approvals: auto
 def _task(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], columns: Mapping[str, ColumnSeen], documents: bool) -> TaskName:
     if documents and "messages" not in roles:
         return "rank"
-    if len(said.label) > 1 or (not said.label and "more_labels" in roles):
+    if len(said.label) > 1:
         return _of_flags([columns[name] for name in said.label])
     label = columns[said.label[0]] if said.label else None
     if label is not None and "messages" not in roles:
@@ -294,7 +195,7 @@ def _task(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], colu
     else:
         hint = "say what its columns are for: --text COLUMN --label COLUMN, and which task it is: --task " + " | ".join(TASKS)
         hint = "; ".join((*found.notes, hint))
-        raise InvalidInput(f"{found.name} does not show what it is for: {_listed(list(columns))}", hint, code="task_unclear")
+        raise InvalidInput(f"{found.name} does not show what it is for: {_listed(list(columns))}", hint)
     if not fits:
         return "generate"
     return "classify-many" if label.holds_several else "classify"
@@ -305,7 +206,7 @@ def _of_flags(columns: Sequence[ColumnSeen]) -> TaskName:
     wrong = next((column for column in columns if not column.flags), None)
     if wrong is not None:
         hint = "name the one column of labels; or write what applies to a row into one column, with | between"
-        raise InvalidInput(f"{wrong.name[:40]!r} is no column of 0 and 1, and one of several of labels", hint, code="task_unclear")
+        raise InvalidInput(f"{wrong.name[:40]!r} is no column of 0 and 1, and one of several of labels", hint)
     return "classify-many"
 
 
@@ -320,20 +221,18 @@ def _columns(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], t
         return {}
     if task == "chat":
         if "messages" not in roles:
-            raise InvalidInput(f"{found.name} has no column of turns", "use --task generate with --text and --label", code="task_unclear")
+            raise InvalidInput(f"{found.name} has no column of turns", "use --task generate with --text and --label")
         return {key: roles[key] for key in ("messages", "tools") if key in roles}
     answers = {"generate": ("answer", "label"), "rank": ("relevant", "label", "answer")}.get(task, ("label",))
-    texts = said.text or tuple(roles[role] for role in ("text", "more_text") if role in roles and roles[role] not in said.label)
+    texts = said.text or tuple(roles[role] for role in ("text",) if role in roles and roles[role] not in said.label)
     labels = said.label or next(((roles[role],) for role in answers if role in roles and roles[role] not in texts), ())
-    if not said.label and task == "classify-many" and labels == (roles.get("label"),):
-        labels += tuple(guess.column for guess in found.guesses if guess.role == "more_labels" and guess.column not in texts)
     missing = [key for key, columns in (("text", texts), ("label", labels)) if not columns]
     if missing:
         hint = f"name it: --{missing[0]} COLUMN; the file has: {_listed([column.name for column in found.columns])}"
         if task == "rank":
             hint += "; where judgements lie in a file of their own, write `id` and `qrels` into the objective (docs/objective.md)"
         hint = "; ".join((*found.notes, hint))
-        raise InvalidInput(f"{found.name} does not show which column is the {missing[0]} of a task {task}", hint, code="task_unclear")
+        raise InvalidInput(f"{found.name} does not show which column is the {missing[0]} of a task {task}", hint)
     return {"text": _one_or_all(texts), "label": _one_or_all(labels)}
 
 
@@ -341,35 +240,27 @@ def _one_or_all(columns: tuple[str, ...]) -> str | tuple[str, ...]:
     return columns[0] if len(columns) == 1 else columns
 
 
-def _columns_in(named: object) -> tuple[str, ...]:
-    """The columns that a key of a source names."""
-    return (named,) if isinstance(named, str) else named if isinstance(named, tuple) else ()
-
-
 def _sources(
     found: Inspection, said: ProvidedFacts, path: str, named: Mapping[str, str | tuple[str, ...]], roles: Mapping[str, str]
 ) -> dict[str, object]:
-    """The entry of ``data``. The inspection's own proposal says how the file is written; the columns are those of the task."""
-    proposed, form = yaml.safe_load(found.proposal)["data"][0], _form(found)
-    used = {column for each in named.values() for column in _columns_in(each)}
+    """The entry of ``data``: the columns are those of the task."""
+    used = {column for each in named.values() for column in ((each,) if isinstance(each, str) else each if isinstance(each, tuple) else ())}
     more = (("subject", "subject"), ("split", "split_column")) if found.kind != "folder" else ()
-    told = [column.name for column in found.columns if column.name == roles.get("label") and column.tells_splits]
-    roles = {"split": told[0], **roles} if told else {**roles}  # of a label that another one was named in place of
     extra = {key: roles[role] for role, key in more if role in roles and roles[role] not in used}
-    terms = {key: column for key, column in proposed.get("terms", {}).items() if column not in used}
+    terms = {key: column for key, column in found.terms.items() if column not in used}
     stated = TO_FILL_IN | {key: value for key, value in said.terms.items() if value}
-    return {"path": path, **form, **named, **extra, **({"terms": terms} if terms else {}), "source": stated}
+    return {"path": path, **found.form, **named, **extra, **({"terms": terms} if terms else {}), "source": stated}
 
 
 def _documents(source: Mapping[str, object], relevant: ColumnSeen | None, given: tuple[str, Inspection] | None) -> dict[str, object]:
     """The entry of ``documents``: the file that was named, or, where each query stands beside the passage that answers it, that column."""
     if given is None:
         if relevant is None or relevant.mean_length < _LONG_NAME or relevant.kind != "text":
-            raise InvalidInput("ranking needs the documents that are to be ranked", "name them: --documents FILE", code="documents_missing")
+            raise InvalidInput("ranking needs the documents that are to be ranked", "name them: --documents FILE")
         form = {key: source[key] for key in ("encoding", "separator") if key in source}
         if form:
             hint = "save it as UTF-8 with commas, or give the passages in a file of their own: --documents FILE"
-            raise InvalidInput("documents are read from UTF-8 files with commas alone", hint, code="documents_missing")
+            raise InvalidInput("documents are read from UTF-8 files with commas alone", hint)
         return {"path": source["path"], "id": relevant.name, "text": relevant.name, "source": source["source"]}
     path, found = given
     if found.kind == "folder":
@@ -379,7 +270,7 @@ def _documents(source: Mapping[str, object], relevant: ColumnSeen | None, given:
     text = roles.get("text") or max(texts, key=lambda column: column.mean_length).name if texts else ""
     name = next((roles[role] for role in ("id", "relevant", "title") if role in roles and roles[role] != text), text)
     if not text:
-        raise InvalidInput(f"{found.name} has no column of texts", "give documents with a text each", code="documents_missing")
+        raise InvalidInput(f"{found.name} has no column of texts", "give documents with a text each")
     title = {"title": roles["title"]} if "title" in roles and roles["title"] != text else {}
     return {"path": path, "id": name, **title, "text": text, "source": source["source"]}
 
@@ -460,7 +351,7 @@ def _quoted(text: str) -> str:
 def name_of(path: str) -> str:
     """A name for the objective, from that of its file or folder."""
     stem = re.split(r"[/\\]", path.rstrip("/"))[-1].partition("@")[0].partition(":")[0]
-    stem = re.sub(r"(\.(csv|tsv|jsonl?|parquet))?(\.(gz|zip))?$", "", stem, flags=re.IGNORECASE)
+    stem = re.sub(r"(\.(csv|tsv|jsonl?|parquet))?(\.gz)?$", "", stem, flags=re.IGNORECASE)
     return re.sub(r"[^a-z0-9._-]+", "-", stem.casefold()).strip("-._")[:63] or "objective"
 
 
@@ -499,7 +390,7 @@ def template_files(name: str, tenant: str = "default") -> dict[str, str]:
     if name not in TEMPLATES:
         near = nearest(name, TEMPLATES)
         guess = f"did you mean {near!r}? " if near else ""
-        raise InvalidInput(f"there is no template {name!r}", f"{guess}templates: {', '.join(TEMPLATES)}", code="template_unknown")
+        raise InvalidInput(f"there is no template {name!r}", f"{guess}templates: {', '.join(TEMPLATES)}")
     found = _texts(name)
     objective = found[OBJECTIVE_FILE].replace(_TENANT, f"tenant: {tenant} ", 1)
     return found | {OBJECTIVE_FILE: objective, SCHEMA_FILE: _schema()}
@@ -515,7 +406,7 @@ def write_template(name: str, folder: Path, tenant: str = "default") -> tuple[Pa
     own = {inside: text for inside, text in texts.items() if inside not in (OBJECTIVE_FILE, SCHEMA_FILE)}
     for path in (folder / inside for inside in own):
         if (path.exists() or path.is_symlink()) and not _holds(path, own[path.name]):
-            raise Conflict(f"{path} exists already", "choose an empty folder, or move the file away", code="template_exists")
+            raise Conflict(f"{path} exists already", "choose an empty folder, or move the file away")
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / inside for inside in sorted(own)]
     for path in written:

@@ -29,18 +29,17 @@ def read_objective(path: Path, tenant: str = "") -> ObjectiveFile:
     return _parse(_decoded(data, str(path)), str(path), path.resolve().parent, tenant)
 
 
-def parse_objective(text: str, source: str, *, tenant: str = "", accepted: bool = False) -> ObjectiveFile:
+def parse_objective(text: str, source: str, *, tenant: str = "") -> ObjectiveFile:
     """The objective in ``text``, bound to ``tenant`` where it is written for many.
 
-    ``source`` is the file's name for errors, and its folder is where relative data paths start. One that was ``accepted`` before, by an
-    earlier version perhaps, is not held against rules again that came later.
+    ``source`` is the file's name for errors, and its folder is where relative data paths start.
 
     Raises ObjectiveInvalid with the first faulty line; faults on further lines are named in the message.
     """
-    return _parse(text, source, Path(source).parent, tenant, accepted=accepted)
+    return _parse(text, source, Path(source).parent, tenant)
 
 
-def _parse(text: str, source: str, folder: Path, tenant: str, *, accepted: bool = False) -> ObjectiveFile:
+def _parse(text: str, source: str, folder: Path, tenant: str) -> ObjectiveFile:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise ObjectiveInvalid(
             f"{source}:1: larger than 256 KiB", "an objective is a page of text; data goes into files of its own", line=1
@@ -53,8 +52,7 @@ def _parse(text: str, source: str, folder: Path, tenant: str, *, accepted: bool 
     raise_faults(source, [*tree.faults, *(fault for fault in faults if fault.line not in {known.line for known in tree.faults})])
     assert objective is not None
     file = ObjectiveFile(objective=objective, folder=str(folder), lines=tree.lines, source=source, for_tenants=for_tenants)
-    if not accepted:
-        raise_faults(source, faults_of(file))
+    raise_faults(source, faults_of(file))
     return file
 
 

@@ -8,101 +8,38 @@ from __future__ import annotations
 import json
 import re
 from datetime import date, datetime
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from tailorbird.domain.base_model import EncoderPrefixes
-from tailorbird.domain.curation import CurationPolicy, PrivacyPolicy, ProtectedSet, QualityPolicy
 from tailorbird.domain.identity import Role
-from tailorbird.domain.objective import (
-    AnswerFormat,
-    Budget,
-    Business,
-    CostLimit,
-    DataOrigin,
-    DataSource,
-    DocumentSource,
-    ExpectedTraffic,
-    GeneratedBy,
-    Kpi,
-    LatencyLimit,
-    Limits,
-    LiveKpi,
-    MaxDrop,
-    MaxExtractable,
-    MaxShift,
-    Objective,
-    Referral,
-    RuleException,
-    Task,
-    TaskKind,
-    TeacherWishes,
-    TermColumns,
-)
-from tailorbird.domain.rung_wishes import (
-    AdapterWishes,
-    EncoderWishes,
-    FloorWishes,
-    GroundingWishes,
-    HostedWishes,
-    PromptSearchWishes,
-    ProposerWishes,
-    SplitPolicy,
-    TrainingWishes,
-)
-from tailorbird.domain.scope import ScopePolicy
+from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.value import Value
-from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricSpec
+from tailorbird.evaluation.metrics import CATALOGUE, AnswerKinds, MetricSpec
 from tailorbird.objective.objective_file import EXAMPLE, MOST_FAULTS, PLACEHOLDER, Fault, nearest_line
-from tailorbird.stats.metric_direction import MEASURES
-from tailorbird.text.normalisation import nearest
+from tailorbird.text.words import nearest
 
-#: Which value stands at which path (``*`` is any index): where the known keys of a section are looked up.
-SECTIONS: dict[str, type[Value]] = {
-    "": Objective,
-    "business": Business,
-    "task": Task,
-    "task.format": AnswerFormat,
-    "task.out_of_scope": ScopePolicy,
-    "data.*": DataSource,
-    "data.*.source": DataOrigin,
-    "data.*.source.generated": GeneratedBy,
-    "data.*.terms": TermColumns,
-    "split": SplitPolicy,
-    "curation": CurationPolicy,
-    "curation.privacy": PrivacyPolicy,
-    "curation.quality": QualityPolicy,
-    "curation.protected.*": ProtectedSet,
-    "documents.*": DocumentSource,
-    "documents.*.source": DataOrigin,
-    "documents.*.source.generated": GeneratedBy,
-    "grounding": GroundingWishes,
-    "kpis.*": Kpi,
-    "live_kpis.*": LiveKpi,
-    "limits": Limits,
-    "limits.retention": MaxDrop,
-    "limits.memorisation": MaxExtractable,
-    "limits.shift": MaxShift,
-    "limits.latency_p95_ms": LatencyLimit,
-    "limits.cost_per_1k_requests": CostLimit,
-    "referral": Referral,
-    "exceptions.*": RuleException,
-    "budget": Budget,
-    "traffic": ExpectedTraffic,
-    "hosted": HostedWishes,
-    "prompt_search": PromptSearchWishes,
-    "prompt_search.proposer": ProposerWishes,
-    "teacher": TeacherWishes,
-    "teacher.source": DataOrigin,
-    "teacher.source.generated": GeneratedBy,
-    "floor": FloorWishes,
-    "lora": AdapterWishes,
-    "full": TrainingWishes,
-    "encoder": EncoderWishes,
-    "encoder.prefixes": EncoderPrefixes,
-}
+
+def _sections(kind: type[Value], path: str) -> dict[str, type[Value]]:
+    """Which value stands at which path (``*`` is any index)."""
+    found = {path: kind}
+    for name, field in kind.model_fields.items():
+        below = f"{path}.{name}" if path else name
+        for value, many in _values_in(field.annotation):
+            found |= _sections(value, f"{below}.*" if many else below)
+    return found
+
+
+def _values_in(annotation: Any) -> list[tuple[type[Value], bool]]:
+    if isinstance(annotation, type) and issubclass(annotation, Value):
+        return [(annotation, False)]
+    many = get_origin(annotation) is tuple
+    return [(value, many or inner) for part in get_args(annotation) for value, inner in _values_in(part)]
+
+
+#: Where the known keys of a section are looked up.
+SECTIONS = _sections(Objective, "")
 
 _RANGE = ("greater_than", "less_than")
 
@@ -165,7 +102,12 @@ def _fault(path: str, errors: list[ErrorDetails], data: Any, line: int) -> Fault
     error = next((error for error in errors if error["type"].startswith(_RANGE)), errors[0])
     kind = error["type"]
     if kind == "extra_forbidden":
-        return _unknown_key(path, line)
+        section, key = _section_and_key(path)
+        known = tuple(SECTIONS[section].model_fields)
+        near = nearest(key, known)
+        if near is None:
+            return Fault(line, f"unknown key `{path}`", f"{_home_of(key)}known keys here: {', '.join(known)}")
+        return Fault(line, f"unknown key `{path}`", f"did you mean `{near}`? known keys here: {', '.join(known)}")
     if kind == "missing":
         return _missing_key(path, line)
     given, context = _given(data, path), error.get("ctx", {})
@@ -177,29 +119,16 @@ def _fault(path: str, errors: list[ErrorDetails], data: Any, line: int) -> Fault
         return _out_of_range(path, given, context, line)
     if kind in ("string_too_short", "too_short"):
         return Fault(line, f"`{path}` must not be empty", "write at least one" if kind == "too_short" else "write what is meant")
-    return _wrong_type(path, errors, given, line)
-
-
-def _expected(error: ErrorDetails) -> list[str]:
-    """The values that an enum or a literal takes."""
-    return re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
-
-
-def _wrong_type(path: str, errors: list[ErrorDetails], given: Any, line: int) -> Fault:
-    """Each error is the complaint of one branch of a union, and so names one thing that would have been right."""
+    # Each error is the complaint of one branch of a union, and so names one thing that would have been right.
     wanted = [_WANTED.get(error["type"]) or " or ".join(_expected(error)) for error in errors]
     listed = " or ".join(dict.fromkeys(word for word in wanted if word))
     where = f"`{path}`" if path else "the objective"
     return Fault(line, f"{where} must be {listed}, not {_described(given)}", _type_hint(listed, given))
 
 
-def _unknown_key(path: str, line: int) -> Fault:
-    section, key = _section_and_key(path)
-    known = tuple(SECTIONS[section].model_fields)
-    near = nearest(key, known)
-    if near is None:
-        return Fault(line, f"unknown key `{path}`", f"{_home_of(key)}known keys here: {', '.join(known)}")
-    return Fault(line, f"unknown key `{path}`", f"did you mean `{near}`? known keys here: {', '.join(known)}")
+def _expected(error: ErrorDetails) -> list[str]:
+    """The values that an enum or a literal takes."""
+    return re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
 
 
 def _section_and_key(path: str) -> tuple[str, str]:
@@ -285,10 +214,17 @@ def objective_schema() -> Json:
     }
     properties["approvals"]["anyOf"][1]["items"]["enum"] = list(_DECIDING)
     properties["tenant"] = {"anyOf": [{"const": PLACEHOLDER}, properties["tenant"]], "description": properties["tenant"].pop("description")}
-    _tell_targets(definitions["Kpi"])
+    # A target is a share, or at most as many nats as the catalogue says.
+    kpi = definitions["Kpi"]
+    highest = {spec.name: spec.highest for spec in CATALOGUE.values() if spec.highest > 1}
+    kpi["properties"]["target"]["exclusiveMinimum"] = 0
+    kpi["properties"]["metric"]["anyOf"] = [_metric(spec) for spec in CATALOGUE.values()]
+    kpi["if"] = {"properties": {"metric": {"enum": list(highest)}}}
+    kpi["then"] = {"properties": {"target": {"maximum": max(highest.values())}}}
+    kpi["else"] = {"properties": {"target": {"maximum": 1}}}
     properties["compare_on"]["anyOf"] = [*(_metric(spec) for spec in CATALOGUE.values() if spec.compared), {"type": "null"}]
     for branch in (properties["margin"]["anyOf"][0], properties["margin"]["anyOf"][1]["additionalProperties"]):
-        branch["maximum"] = max(measure.highest for measure in MEASURES.values()) / 2
+        branch["maximum"] = max(spec.highest for spec in CATALOGUE.values()) / 2
     return {"$schema": _DRAFT, "title": "tailorbird objective"} | schema | {"allOf": [_metrics_fit(answers) for answers in AnswerKinds]}
 
 
@@ -302,16 +238,6 @@ def _told(part: Any) -> Any:
     if isinstance(text := told.get("description"), str):
         told["description"] = " ".join(text.replace("``", "`").split())
     return told
-
-
-def _tell_targets(kpi: Json) -> None:
-    """A target is a share, or at most as many nats as the catalogue says."""
-    highest = {spec.name: spec.highest for spec in CATALOGUE.values() if spec.highest > 1}
-    kpi["properties"]["target"]["exclusiveMinimum"] = 0
-    kpi["properties"]["metric"]["anyOf"] = [_metric(spec) for spec in CATALOGUE.values()]
-    kpi["if"] = {"properties": {"metric": {"enum": list(highest)}}}
-    kpi["then"] = {"properties": {"target": {"maximum": max(highest.values())}}}
-    kpi["else"] = {"properties": {"target": {"maximum": 1}}}
 
 
 def _metric(spec: MetricSpec) -> Json:

@@ -7,28 +7,20 @@ In: the objective, token counts of the data, the shape of each base model, this 
 rung left out and the reason. Must not know: how a rung works, data rows, torch.
 """
 
-from tailorbird.planning.base_selection import BaseOffer, base_labels, bases_to_probe, make_ladder, why_not_fetched
 from tailorbird.planning.floor import cut_texts, why_not_encoder, why_words
 from tailorbird.planning.inputs import DOCUMENT_TOKENS, PlanInputs
-from tailorbird.planning.ladder import make_plan
-from tailorbird.planning.model_fit import FitQuestion, asked_length, fit_of
-from tailorbird.planning.rung_plans import MachineChange, with_machine_change
+from tailorbird.planning.ladder import BaseOffer, base_labels, bases_to_probe, make_ladder, make_plan, why_not_fetched
 
 __all__ = [
     "DOCUMENT_TOKENS",
     "BaseOffer",
-    "FitQuestion",
-    "MachineChange",
     "PlanInputs",
-    "asked_length",
     "base_labels",
     "bases_to_probe",
     "cut_texts",
-    "fit_of",
     "make_ladder",
     "make_plan",
     "why_not_encoder",
     "why_not_fetched",
     "why_words",
-    "with_machine_change",
 ]

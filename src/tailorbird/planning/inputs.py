@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.plan import Machine, PlannedComparison, PlannedRanker, Power, Prices, ShiftPower, TokenProfile, TrainingSettings
-from tailorbird.domain.timing import Calibration
+from tailorbird.domain.plan import (
+    Calibration,
+    Machine,
+    PlannedComparison,
+    PlannedRanker,
+    Power,
+    Prices,
+    ShiftPower,
+    TokenProfile,
+    TrainingSettings,
+)
 from tailorbird.domain.value import Digest
 
-
-class TrainingWork(Protocol):
-    """Inputs of the estimates of a training."""
-
-    @property
-    def base(self) -> BaseModelRef:
-        """The base model."""
-        ...
-
-    @property
-    def machine(self) -> Machine:
-        """The machine that trains."""
-        ...
-
-    @property
-    def tokens(self) -> TokenProfile:
-        """Lengths of the rows, counted with the base model's tokenizer."""
-        ...
-
-    @property
-    def train_rows(self) -> int:
-        """Training rows, those held out included."""
-        ...
-
-    def timed(self, settings: TrainingSettings) -> Calibration | None:
-        """Timed steps with these settings on this machine."""
-        ...
-
-
+#: Tokens of a passage of 120 words, about.
+PASSAGE_TOKENS = 170
 #: Tokens of a document that an encoder reads, where none were counted.
 DOCUMENT_TOKENS = 200.0
 
@@ -53,7 +34,7 @@ class PlanInputs:
     ``encoder`` is the encoder that is installed, ``without_encoder`` why there is none, ``documents`` the number of the tenant's
     documents, ``document_tokens`` what an encoder reads of one for an index, on average, ``shift`` what the shifted part can prove,
     ``comparison`` in which metric candidates will be compared, ``ranker`` the release that finds passages, where the objective names one,
-    ``endpoint`` the hosted model's, ``proposer`` that of who writes instructions."""
+    ``endpoint`` the hosted model's."""
 
     objective: Objective
     objective_digest: Digest
@@ -65,16 +46,15 @@ class PlanInputs:
     prices: Prices
     dev_power: tuple[Power, ...]
     test_power: tuple[Power, ...]
+    comparison: PlannedComparison
     calibrations: tuple[Calibration, ...] = ()
     encoder: BaseModelRef | None = None
     documents: int = 0
     document_tokens: float = DOCUMENT_TOKENS
     shift: tuple[ShiftPower, ...] = ()
-    comparison: PlannedComparison | None = None
     without_encoder: str = ""
     ranker: PlannedRanker | None = None
     endpoint: Endpoint | None = None
-    proposer: Endpoint | None = None
 
     @property
     def encoder_tree(self) -> Digest | None:
@@ -100,3 +80,8 @@ class PlanInputs:
             if (one.base_model, one.settings.method, one.settings.precision, one.settings.threads) == wanted
         ]
         return max(fitting, key=lambda one: one.measured_at, default=None)
+
+
+def demonstration_tokens(inputs: PlanInputs) -> int:
+    """Tokens that one demonstration adds, at the 95th percentile of texts."""
+    return max(1, inputs.tokens.prompt_p95 - inputs.tokens.shared_prefix) + inputs.tokens.target_max

@@ -1,37 +1,60 @@
-"""Planned ladder: rungs in the order of their total cost, those of ``kind: rank`` included, and the rungs left out with reasons."""
+"""Planned ladder: rungs in the order of their total cost, those of ``kind: rank`` included, and the rungs left out with reasons.
+
+Selection of base models: one ladder over the rungs of several bases, with the reason each is in or out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Literal
 
 from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.dataset import clash, terms_of
 from tailorbird.domain.ladder import Refusal, RungKind
-from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.plan import Estimate, LoraSettings, Plan, Reason, RungPlan, TrainingSettings
-from tailorbird.domain.rung_wishes import HostedVariant
+from tailorbird.domain.objective import HostedVariant, Objective, TaskKind
+from tailorbird.domain.plan import BaseProbe, Estimate, LoraSettings, Machine, Plan, PlannedBase, Reason, RungPlan, TrainingSettings
 from tailorbird.planning import setting_rules
-from tailorbird.planning.encoder import tuned_encoder, variant_of, why_not_tuned
-from tailorbird.planning.floor import MOST_LEARNED, planned_floor, why_words
-from tailorbird.planning.flops import (
+from tailorbird.planning.estimates import (
+    GIB,
+    PROCESS_GIB,
+    QUERY_TOKENS,
+    READING_ALONE,
+    TRAINING_BANDWIDTH,
     adapter_parameters,
+    around,
     backbone_parameters,
+    bandwidths,
+    costs_of,
+    encoder_rates,
     held_out_rows,
+    interval,
     laid_out_tokens,
+    limit_of,
     looks_of,
+    money_estimate,
+    order_rungs,
+    reading_seconds,
     steps_of,
     steps_per_pass,
+    suggest_machine,
+    total,
+    with_index,
 )
-from tailorbird.planning.hosted_model import hosted_few_shot, hosted_grounded, hosted_searched, hosted_zero_shot, is_wanted
+from tailorbird.planning.floor import MOST_LEARNED, planned_floor, tuned_encoder, variant_of, why_not_tuned, why_words
 from tailorbird.planning.inputs import DOCUMENT_TOKENS, PlanInputs
-from tailorbird.planning.lookup_cost import QUERY_TOKENS, READING_ALONE, encoder_rates, reading_seconds, with_index
-from tailorbird.planning.memory import GIB, PROCESS_GIB
-from tailorbird.planning.model_fit import limit_of
 from tailorbird.planning.rung_plans import (
     few_shot,
     full,
     grounded_lora,
     grounding,
+    hosted_few_shot,
+    hosted_grounded,
+    hosted_searched,
+    hosted_zero_shot,
+    is_wanted,
     larger_lora,
     lora,
     nearest,
@@ -43,16 +66,6 @@ from tailorbird.planning.rung_plans import (
     zero_shot,
 )
 from tailorbird.planning.setting_rules import RANKS, rank
-from tailorbird.planning.time_and_cost import (
-    TRAINING_BANDWIDTH,
-    around,
-    bandwidths,
-    energy_estimate,
-    interval,
-    money_estimate,
-    order_rungs,
-    total,
-)
 
 
 def make_plan(inputs: PlanInputs) -> Plan:
@@ -68,7 +81,10 @@ def draft_plan(inputs: PlanInputs) -> Plan:
     """The plan with its rungs in the order of what making them takes."""
     rungs: list[RungPlan] = []
     left_out: list[Refusal] = []
-    if (untuned := _untuned(inputs)) is not None:
+    # A listed encoder that cannot be tuned.
+    listed = inputs.objective.ladder != "auto" and RungKind.ENCODER in inputs.objective.ladder
+    reason = why_not_tuned(inputs) if listed else ""
+    if (untuned := (Refusal(rung=RungKind.ENCODER, variant=variant_of(inputs), reason=reason) if reason else None)) is not None:
         left_out.append(untuned)
     for rung in _wanted(inputs):
         refused = _needless(inputs, rung) or refusal(inputs, rung)
@@ -137,8 +153,8 @@ def _wanted(inputs: PlanInputs) -> list[RungPlan]:
 
 
 def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs], RungPlan]) -> bool:
-    """An encoder where there are no labels, that there is not (``_untuned``), or that nobody lists where the floor is to read words alone
-    (decision 0128); a prompt's search that nobody lists; a hosted model that the objective does not name, or that stands with another base,
+    """An encoder where there are no labels, that there is not (``_untuned``), or that nobody lists where the floor is to read words alone;
+    a prompt's search that nobody lists; a hosted model that the objective does not name, or that stands with another base,
     and variants of it that nobody asks for; passages without documents; rewritten queries where nobody asks for them; a larger adapter
     where the objective lists rungs or says the rank, or the first one is the largest."""
     if kind is RungKind.ENCODER:
@@ -156,13 +172,6 @@ def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs],
     if make is not larger_lora:
         return False
     return inputs.objective.ladder != "auto" or inputs.objective.lora.rank != "auto" or rank(inputs)[0] == RANKS[-1]
-
-
-def _untuned(inputs: PlanInputs) -> Refusal | None:
-    """A listed encoder that cannot be tuned."""
-    listed = inputs.objective.ladder != "auto" and RungKind.ENCODER in inputs.objective.ladder
-    reason = why_not_tuned(inputs) if listed else ""
-    return Refusal(rung=RungKind.ENCODER, variant=variant_of(inputs), reason=reason) if reason else None
 
 
 def _needless(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
@@ -219,13 +228,13 @@ def ranking_rungs(inputs: PlanInputs) -> list[RungPlan]:
 
 
 def _search(inputs: PlanInputs, variant: str, text: str, source: str) -> RungPlan:
-    return _planned(inputs, RungKind.SEARCH, variant, None, (Reason(rule="search", text=text, source=source),))
+    return _planned_ranking(inputs, RungKind.SEARCH, variant, None, (Reason(rule="search", text=text, source=source),))
 
 
 def _tuned(inputs: PlanInputs, kind: RungKind, method: Literal["lora", "full"]) -> RungPlan:
     settings, reasons = _settings(inputs, method)
     variant = f"r{settings.lora.rank}" if settings.lora else "all weights"
-    return _planned(inputs, kind, variant, settings, (_what(kind), *reasons))
+    return _planned_ranking(inputs, kind, variant, settings, (_what(kind), *reasons))
 
 
 def _query_tokens(inputs: PlanInputs) -> float:
@@ -254,11 +263,6 @@ def _learning_time(inputs: PlanInputs, flops: float, settings: TrainingSettings,
     return interval([low * min(1.0, _FEWEST_EPOCHS / settings.epochs), likely, high], "s")
 
 
-def _searching_time(inputs: PlanInputs, ways: int, requests: int) -> Estimate:
-    """Seconds to search for ``requests`` among all documents."""
-    return interval([requests * (_SEARCH_SECONDS + ways * each * inputs.documents) for each in _SECONDS_A_DOCUMENT], "s")
-
-
 def _asking_time(inputs: PlanInputs, kind: RungKind, variant: str, requests: int) -> Estimate:
     """Seconds of so many requests that come one by one: a question is read by each encoder that is asked, and searched for in each way; a
     cross-encoder reads it once more with each of the documents that it orders anew."""
@@ -266,7 +270,11 @@ def _asking_time(inputs: PlanInputs, kind: RungKind, variant: str, requests: int
     query, weights = _query_tokens(inputs), backbone_parameters(inputs.base)
     read = reading_seconds(inputs, weights, requests * readers * query, READING_ALONE)
     pairs = requests * RERANKED * (inputs.document_tokens + query) if kind is RungKind.CROSS_ENCODER else 0
-    return total(_searching_time(inputs, ways, requests), read, reading_seconds(inputs, weights, pairs))
+    return total(
+        interval([requests * (_SEARCH_SECONDS + ways * each * inputs.documents) for each in _SECONDS_A_DOCUMENT], "s"),
+        read,
+        reading_seconds(inputs, weights, pairs),
+    )
 
 
 #: Ways in which a variant without tuning searches, and encoders that read the question.
@@ -298,9 +306,6 @@ def _settings(inputs: PlanInputs, method: Literal["lora", "full"]) -> tuple[Trai
         batch_size=batch,
         token_budget=8192,
         max_length=min(inputs.base.context, MOST_LEARNED),
-        warmup=setting_rules.WARMUP,
-        weight_decay=0.0,
-        clip_norm=1.0,
         evaluations_per_epoch=1,
         precision="fp32",
         seed=inputs.objective.seed,
@@ -309,7 +314,9 @@ def _settings(inputs: PlanInputs, method: Literal["lora", "full"]) -> tuple[Trai
     return settings, (rate_reason, batch_reason)
 
 
-def _planned(inputs: PlanInputs, kind: RungKind, variant: str, settings: TrainingSettings | None, reasons: tuple[Reason, ...]) -> RungPlan:
+def _planned_ranking(
+    inputs: PlanInputs, kind: RungKind, variant: str, settings: TrainingSettings | None, reasons: tuple[Reason, ...]
+) -> RungPlan:
     trained = 0 if settings is None else adapter_parameters(inputs.base, settings.lora) if settings.lora else inputs.base.parameters
     flops = _learning_flops(inputs, kind, settings) if settings else 0.0
     learning = _learning_time(inputs, flops, settings, trained) if settings else None
@@ -322,11 +329,8 @@ def _planned(inputs: PlanInputs, kind: RungKind, variant: str, settings: Trainin
         variant=variant,
         training=settings,
         trained_parameters=trained,
-        time=time,
         memory=_memory(inputs, trained, words=words),
-        money=money_estimate(inputs, time),
-        flops=around(flops, (0.4, 1.25), "FLOP"),
-        energy=energy_estimate(inputs, time),
+        **costs_of(inputs, time),
         serving_cost=money_estimate(inputs, _asking_time(inputs, kind, variant, 1000)),
         training_time=learning,
         encoder=None if words else inputs.base.digest,
@@ -346,3 +350,156 @@ def _memory(inputs: PlanInputs, trained: int, *, words: bool) -> Estimate:
 
 #: Bytes of a token of an indexed text: the text, and where its words stand.
 _BYTES_A_TOKEN = 25
+
+
+#: Bytes that a weight takes in memory at the least, and a GiB.
+_BYTES, _GIB = 2, 2**30
+
+
+@dataclass(frozen=True)
+class BaseOffer:
+    """A base model that the objective lists. ``inputs`` is what planning with it rests on; None where it stays out, as ``out`` says, and
+    ``parameters`` is 0 where they are not known."""
+
+    name: str
+    label: str
+    license: str
+    parameters: int
+    inputs: PlanInputs | None
+    out: str = ""
+    probe: BaseProbe | None = None
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """An offer, what is planned with it, and why it is in or out."""
+
+    offer: BaseOffer
+    plan: Plan
+    reason: str
+
+
+def base_labels(names: Sequence[str]) -> tuple[str, ...]:
+    """Label of each base in the names of rungs: the last part of its name, or as much more as tells it from the others."""
+    shorter = (lambda name: PurePosixPath(name.partition("@")[0]).name, lambda name: PurePosixPath(name).name, lambda name: name)
+    for short in shorter:
+        labels = tuple(short(name).replace("/", "-").replace(" ", "-").lower() for name in names)
+        if len(set(labels)) == len(names) and all(labels):
+            return labels
+    return tuple(f"base-{place}" for place, _ in enumerate(names, 1))
+
+
+def why_not_fetched(objective: Objective, machine: Machine, license: str, parameters: int) -> str:
+    """Reason not to fetch a base: its licence does not allow the use, or its weights alone do not fit. Empty where it may do."""
+    if why := clash(license, objective.business.use):
+        return f"its licence {license} clashes with `business.use: {objective.business.use}`: {why}"
+    needed, limit = parameters * _BYTES / _GIB, limit_of(objective.budget, machine)
+    if needed <= limit:
+        return ""
+    return f"its {parameters / 1e9:.1f} billion weights alone need {needed:.0f} GiB and may take {limit:.1f}: {suggest_machine(needed)}"
+
+
+def make_ladder(offers: Sequence[BaseOffer]) -> Plan:
+    """The plan over all bases. At least one offer must have inputs.
+
+    Rungs of all bases stand in the order of what they cost in all, making and traffic together. A base without a feasible rung is out, with
+    the reason of its cheapest.
+    """
+    several = len(offers) > 1
+    objective = next(offer.inputs.objective for offer in offers if offer.inputs)
+    planned = [_heeded(one, offers) for one in (_planned(offer, several) for offer in offers if offer.inputs)]
+    first = next((one for one in planned if one.plan.rungs), planned[0])
+    reasons = {one.offer.name: one for one in planned}
+    update = {
+        "base_model": first.plan.base_model,
+        "rungs": _each_once(rung for one in planned for rung in one.plan.rungs),
+        "left_out": tuple(refusal for one in planned for refusal in _left_out(one, several)),
+        "calibrations": tuple(dict.fromkeys(digest for one in planned for digest in one.plan.calibrations)),
+        "bases": tuple(_told(offer, reasons.get(offer.name)) for offer in offers),
+    }
+    return order_rungs(first.plan.model_copy(update=update), objective)
+
+
+def _each_once(rungs: Iterable[RungPlan]) -> tuple[RungPlan, ...]:
+    """A rung that rests on no base is planned with each, and tried once."""
+    return tuple({(rung.rung, rung.variant): rung for rung in reversed(list(rungs))}.values())[::-1]
+
+
+def _planned(offer: BaseOffer, several: bool) -> _Planned:
+    assert offer.inputs is not None
+    record, plan = digest_of(offer.inputs.base), draft_plan(offer.inputs)
+    rungs = tuple(_on_base(rung, offer, record) for rung in plan.rungs) if several else plan.rungs
+    reason = (
+        f"in: {len(rungs)} rungs, the shortest of about {min(rung.time.likely for rung in rungs):.0f} s"
+        if rungs
+        else (f"out: {plan.left_out[0].name}: {plan.left_out[0].reason}" if plan.left_out else "out: the ladder lists no rung for it")
+    )
+    return _Planned(offer, plan.model_copy(update={"base_model": record, "rungs": rungs}), reason)
+
+
+def bases_to_probe(offers: Sequence[BaseOffer]) -> dict[str, tuple[BaseModelRef, RungPlan]]:
+    """Bases with a feasible rung that fit this machine, by label, each with its zero-shot plan."""
+    able = ((offer, zero_shot(offer.inputs)) for offer in offers if offer.inputs and draft_plan(offer.inputs).rungs)
+    return {offer.label: (offer.inputs.base, rung) for offer, rung in able if offer.inputs and not too_large(offer.inputs, rung)}
+
+
+def _heeded(one: _Planned, offers: Sequence[BaseOffer]) -> _Planned:
+    """Without rungs where another base is proven better and costs no more to ask. A listed ladder is climbed whole all the same."""
+    inputs, probe = one.offer.inputs, one.offer.probe
+    if inputs is None or probe is None or inputs.objective.ladder != "auto":
+        return one
+    costs = {other.label: _cost(other.inputs) for other in offers if other.inputs}
+    better = next((than for than in probe.worse_than if than.label in costs and costs[than.label] <= _cost(inputs)), None)
+    if better is None or not one.plan.rungs:
+        return one
+    reason = (
+        f"proven worse than {better.label} on the same {probe.rows} dev rows, zero-shot, by "
+        f"{better.difference:.3f} [{better.low:.3f}, {better.high:.3f}], at no lower cost"
+    )
+    first = one.plan.rungs[0]
+    refusal = Refusal(rung=first.rung, variant=first.variant.removesuffix(f" on {one.offer.label}"), reason=reason)
+    return replace(one, plan=one.plan.model_copy(update={"rungs": (), "left_out": (refusal,)}), reason=f"out: {reason}")
+
+
+def _cost(inputs: PlanInputs) -> float:
+    """Seconds that the base is predicted to take for a dev set of answers, zero-shot."""
+    return zero_shot(inputs).time.likely
+
+
+def _on_base(rung: RungPlan, offer: BaseOffer, record: str) -> RungPlan:
+    if rung.rung is RungKind.ENCODER:
+        return rung
+    if rung.endpoint is not None:
+        return rung.model_copy(update={"base": record})
+    text = f"on {offer.label}: rungs of all bases stand in the order of what they cost in all"
+    reason = Reason(rule="base", text=text, source="docs/planning.md")
+    return rung.model_copy(update={"variant": f"{rung.variant} on {offer.label}", "base": record, "reasons": (reason, *rung.reasons)})
+
+
+def _left_out(one: _Planned, several: bool) -> Iterator[Refusal]:
+    """The rungs that are left out, each with its base; of a base that is out, the first speaks for all."""
+    if not several:
+        yield from one.plan.left_out
+        return
+    for refused in one.plan.left_out if one.plan.rungs else one.plan.left_out[:1]:
+        yield refused.model_copy(update={"variant": f"{refused.variant} on {one.offer.label}"})
+
+
+def _told(offer: BaseOffer, one: _Planned | None) -> PlannedBase:
+    inputs = offer.inputs
+    return PlannedBase(
+        name=offer.name,
+        label=offer.label,
+        license=offer.license,
+        parameters=offer.parameters,
+        rungs=len(one.plan.rungs) if one else 0,
+        reason=f"{one.reason if one else f'out: {offer.out}'}{_of_licence(offer)}",
+        base=digest_of(inputs.base) if inputs else None,
+        tokens=inputs.tokens if inputs else None,
+        probe=offer.probe,
+    )
+
+
+def _of_licence(offer: BaseOffer) -> str:
+    """A word on a licence that nobody has read for the planner."""
+    return "" if terms_of(offer.license) else f"; somebody must read its licence ({offer.license})"

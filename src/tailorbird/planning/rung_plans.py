@@ -1,36 +1,180 @@
-"""Plan of one rung: settings, estimates, and the reason of each choice."""
+"""Plans that ask an endpoint: time and money of the hosted rung, and what an endpoint cannot do.
+
+Plan of one rung: settings, estimates, and the reason of each choice.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from pydantic import Field
-
+from tailorbird.domain.endpoint import Endpoint
+from tailorbird.domain.evidence import MOST_FURTHER_REQUESTS
 from tailorbird.domain.ladder import Refusal, RungKind
-from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.plan import Estimate, LoraSettings, Machine, Prices, Reason, RungPlan, TrainingSettings, amount
-from tailorbird.domain.value import Value
+from tailorbird.domain.objective import HostedVariant, Objective, TaskKind
+from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, TrainingSettings, amount
 from tailorbird.planning import setting_rules
-from tailorbird.planning.floor import read_tokens
-from tailorbird.planning.flops import adapter_parameters, backbone_parameters, steps_per_pass, training_flops
-from tailorbird.planning.hosted_model import why_not_hosted, why_not_proposed, with_proposer
-from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.lookup_cost import by_ranker, with_index
-from tailorbird.planning.memory import grown_memory, prompt_memory
-from tailorbird.planning.model_fit import Gpu, fitted, gpu_machine, gpu_named, limit_of, needed_memory, suggest_machine, suggest_trainer
-from tailorbird.planning.setting_rules import longest_prompt
-from tailorbird.planning.time_and_cost import (
+from tailorbird.planning.estimates import (
+    FEW_SHOT_DRAWS,
+    FEW_SHOT_ROWS,
+    PROCESS_GIB,
+    SEARCHED_PROMPTS,
+    START_SECONDS,
+    TIMED_ROWS,
+    adapter_parameters,
     around,
+    backbone_parameters,
+    by_ranker,
+    costs_of,
     energy_estimate,
+    grown_memory,
+    interval,
+    limit_of,
     loop_time,
     money_estimate,
+    prompt_memory,
     prompt_time,
-    search_time,
+    scoring_seconds,
     serving_estimate,
+    steps_per_pass,
+    suggest_machine,
+    total,
+    training_memory,
     training_time,
+    with_index,
 )
+from tailorbird.planning.floor import read_tokens
+from tailorbird.planning.inputs import PASSAGE_TOKENS, PlanInputs, demonstration_tokens
+from tailorbird.planning.setting_rules import longest_prompt
+
+#: Seconds of one answer over the internet: at best, usually, at worst. Assumed, not measured.
+ANSWER_SECONDS = (0.2, 1.0, 5.0)
+#: Requests under way at once, beside those that are timed one by one.
+_AT_ONCE = 4
+#: Its tokenizer is not ours: its count lies within these factors of it.
+_TOKENS = (0.7, 1.5)
+#: GiB of the process that asks.
+_MEMORY = 0.3
+
+
+@dataclass(frozen=True)
+class _HostedPrompt:
+    """How the hosted model is asked: what stands before every text, ``shots`` of it, ``tokens`` in all; requests that choose it."""
+
+    variant: HostedVariant
+    what: str
+    shots: int = 0
+    tokens: float = 0.0
+    tried: int = 0
+
+
+def hosted_zero_shot(inputs: PlanInputs) -> RungPlan:
+    """The instruction alone, answered by the hosted model."""
+    return _asking(inputs, _HostedPrompt("zero-shot", "the instruction alone"))
+
+
+def hosted_few_shot(inputs: PlanInputs) -> RungPlan:
+    """The instruction with training rows as demonstrations."""
+    shots, _ = setting_rules.shots(inputs)
+    tried, tokens = FEW_SHOT_DRAWS * FEW_SHOT_ROWS if shots else 0, shots * demonstration_tokens(inputs)
+    return _asking(inputs, _HostedPrompt("few-shot", f"the instruction with {shots} training rows as demonstrations", shots, tokens, tried))
+
+
+def hosted_searched(inputs: PlanInputs) -> RungPlan:
+    """Demonstrations searched on rows held out of train, with the hosted model as the one that answers."""
+    calls, shots, reason = setting_rules.prompt_search(inputs)
+    tokens = shots * demonstration_tokens(inputs)
+    planned = _asking(inputs, _HostedPrompt("searched", f"a prompt searched with {calls:,} calls of it", shots, tokens, calls))
+    return planned.model_copy(update={"calls": calls, "reasons": (*planned.reasons, reason)})
+
+
+def hosted_grounded(inputs: PlanInputs) -> RungPlan:
+    """For each text the passages of the tenant's documents most like it, which the hosted model is shown."""
+    count, reason = setting_rules.passages(inputs)
+    planned = _asking(inputs, _HostedPrompt("grounded", f"the instruction with {count} passages", count, count * PASSAGE_TOKENS))
+    update = {"grounded": True, "reasons": (*planned.reasons, reason)}
+    return by_ranker(inputs, planned.model_copy(update=update), inputs.dev_rows)
+
+
+def is_wanted(objective: Objective, variant: HostedVariant) -> bool:
+    """True where the objective asks for the variant of the hosted model; by default those of which the ladder tries the like with the
+    base model, and zero-shot and few-shot in any case."""
+    wished = objective.hosted.variants if objective.hosted else "auto"
+    if wished != "auto":
+        return variant in wished
+    if variant == "grounded":
+        return bool(objective.documents) if objective.ladder == "auto" else RungKind.GROUNDING in objective.ladder
+    return variant != "searched" or (objective.ladder != "auto" and RungKind.PROMPT_SEARCH in objective.ladder)
+
+
+def why_not_hosted(inputs: PlanInputs) -> str | None:
+    """Reason why the endpoint of the objective cannot be a rung of it; None where it can."""
+    objective, endpoint = inputs.objective, inputs.endpoint
+    if endpoint is None:
+        return "the objective names no endpoint (hosted:)"
+    if (other := _other_currency(inputs, endpoint)) is not None:
+        return other
+    if objective.task.thinking:
+        return "a hosted model is not asked to reason first (task.thinking)"
+    needs = sorted({kpi.metric for kpi in objective.kpis} & {"log_loss", "brier", "ece"})
+    if needs:
+        return f"a hosted model gives no probabilities, which {' and '.join(needs)} rest on"
+    if objective.task.kind is TaskKind.CLASSIFY and objective.referral is not None:
+        return "a hosted model gives no probabilities, by which answers are referred to people"
+    if objective.task.out_of_scope is not None:
+        return "a hosted model gives no scores, by which requests out of scope are refused"
+    return None
+
+
+def _other_currency(inputs: PlanInputs, endpoint: Endpoint) -> str | None:
+    paid, here, budget = endpoint.currency, inputs.prices.currency, inputs.objective.budget.currency
+    if paid != here:
+        return f"{endpoint.name} is paid in {paid} and this machine in {here}: the two cannot be compared"
+    if paid != budget:
+        return f"{endpoint.name} is paid in {paid} and the budget is in {budget}: it could not be kept"
+    return None
+
+
+def _asking(inputs: PlanInputs, asked: _HostedPrompt) -> RungPlan:
+    endpoint, wishes = inputs.endpoint, inputs.objective.hosted
+    model = wishes.model if wishes else "a model"
+    requests = inputs.dev_rows + asked.tried + 1
+    alone = min(inputs.dev_rows, TIMED_ROWS)
+    # Requests beyond the items until limits on what answering takes are settled, of texts of train: at best, usually (one more
+    # look), at worst; and how many of them are under way at once.
+    latency, cost = inputs.objective.limits.latency_p95_ms, inputs.objective.limits.cost_per_1k_requests
+    most = min(inputs.train_rows, MOST_FURTHER_REQUESTS) if latency or cost else 0
+    further, at_once = (0, min(most, TIMED_ROWS), most), latency.at_concurrency if latency else 1
+    seconds = [alone + (requests - alone) / _AT_ONCE + more / at_once for more in further]
+    time = interval([each * amount for each, amount in zip(ANSWER_SECONDS, seconds, strict=True)], "s")
+    paid = [_paid(inputs, endpoint, asked.tokens, requests + more) for more in further]
+    money = interval((paid[0].low, paid[1].likely, paid[2].high), paid[0].unit)
+    name, region = (endpoint.name, endpoint.region) if endpoint else ("an endpoint", "nobody knows where")
+    train, passages = " and train" if asked.tried or further[-1] else "", " and passages" if asked.variant == "grounded" else ""
+    text = f"{model} at {name}, {asked.what}: rows of dev{train}{passages} leave the house, to {region}"
+    return RungPlan(
+        rung=RungKind.HOSTED,
+        variant=asked.variant,
+        training=None,
+        shots=asked.shots,
+        time=time,
+        memory=around(PROCESS_GIB + _MEMORY, (0.7, 1.5), "GiB"),
+        money=total(money_estimate(inputs, time), money),
+        energy=energy_estimate(inputs, time),
+        serving_cost=_paid(inputs, endpoint, asked.tokens, 1000),
+        endpoint=endpoint,
+        reasons=(Reason(rule="hosted", text=text, source="docs/rungs.md"),),
+    )
+
+
+def _paid(inputs: PlanInputs, endpoint: Endpoint | None, shown: float, requests: float) -> Estimate:
+    """What so many requests cost at the prices of the endpoint, with ``shown`` tokens before each text."""
+    tokens = inputs.tokens
+    listed = tokens.label_list if inputs.objective.task.kind is TaskKind.CLASSIFY else 0
+    read = tokens.prompt_mean + listed + shown
+    cost = endpoint.cost(requests * read, requests * tokens.target_mean) if endpoint else 0.0
+    return around(cost, _TOKENS, inputs.prices.currency)
 
 
 def zero_shot(inputs: PlanInputs) -> RungPlan:
@@ -47,18 +191,21 @@ def few_shot(inputs: PlanInputs) -> RungPlan:
 
 
 def prompt_search(inputs: PlanInputs) -> RungPlan:
-    """Instruction and demonstrations searched on rows held out of train."""
+    """Demonstrations searched on rows held out of train."""
     calls, shots, reason = setting_rules.prompt_search(inputs)
-    time = search_time(inputs, shots, calls)
-    costs = {"time": time, "money": money_estimate(inputs, time), "energy": energy_estimate(inputs, time)}
+    # Seconds of a prompt's search with so many ``calls``, and to measure what it found on dev. Thresholds are chosen by
+    # answers that it has.
+    searched = scoring_seconds(inputs, shots, calls, prompts=SEARCHED_PROMPTS)
+    seconds = zip(START_SECONDS, searched, scoring_seconds(inputs, shots, inputs.dev_rows), strict=True)
+    costs = costs_of(inputs, interval([sum(each) for each in seconds], "s"))
     planned = _prompting(inputs, f"{calls} calls", shots, reason)
-    return with_proposer(inputs, planned.model_copy(update={"rung": RungKind.PROMPT_SEARCH, "calls": calls} | costs))
+    return planned.model_copy(update={"rung": RungKind.PROMPT_SEARCH, "calls": calls} | costs)
 
 
 def nearest(inputs: PlanInputs) -> RungPlan:
     """For each text the training rows most like it."""
     shots, reason = setting_rules.nearest(inputs)
-    planned = _looking_up(inputs, shots, setting_rules.ways(inputs), shots * setting_rules.demonstration_tokens(inputs), reason)
+    planned = _looking_up(inputs, shots, setting_rules.ways(inputs), shots * demonstration_tokens(inputs), reason)
     planned = planned.model_copy(update={"rung": RungKind.NEAREST, "encoder": inputs.encoder_tree})
     weights = backbone_parameters(inputs.encoder) if inputs.encoder else 0
     return with_index(inputs, planned, weights, inputs.train_rows * read_tokens(inputs))
@@ -67,7 +214,7 @@ def nearest(inputs: PlanInputs) -> RungPlan:
 def grounding(inputs: PlanInputs) -> RungPlan:
     """For each text the passages of the tenant's documents most like it."""
     shots, reason = setting_rules.passages(inputs)
-    planned = _looking_up(inputs, shots, setting_rules.finder(inputs), shots * setting_rules.PASSAGE_TOKENS, reason)
+    planned = _looking_up(inputs, shots, setting_rules.finder(inputs), shots * PASSAGE_TOKENS, reason)
     return by_ranker(inputs, planned.model_copy(update={"rung": RungKind.GROUNDING}), inputs.dev_rows)
 
 
@@ -110,8 +257,7 @@ def _adapter(inputs: PlanInputs, method: Literal["lora", "qlora"], before: tuple
     rank, capacity = setting_rules.rank(inputs)
     targets, everywhere = setting_rules.targets(inputs)
     alpha, scaling = setting_rules.alpha(inputs)
-    wishes = inputs.objective.lora
-    adapter = LoraSettings(rank=rank, alpha=alpha, targets=targets, rslora=wishes.rslora, b_rate=wishes.b_rate)
+    adapter = LoraSettings(rank=rank, alpha=alpha, targets=targets, rslora=inputs.objective.lora.rslora)
     settings, reasons = _settings(inputs, method, adapter)
     return _training(inputs, f"r{rank}", settings, (*before, capacity, everywhere, scaling, *setting_rules.options(inputs), *reasons))
 
@@ -129,10 +275,8 @@ def _prompting(inputs: PlanInputs, variant: str, shots: int, reason: Reason) -> 
         variant=variant,
         training=None,
         shots=shots,
-        time=time,
         memory=prompt_memory(inputs, shots),
-        money=money_estimate(inputs, time),
-        energy=energy_estimate(inputs, time),
+        **costs_of(inputs, time),
         serving_cost=serving_estimate(inputs, shots),
         reasons=(reason,),
     )
@@ -141,9 +285,8 @@ def _prompting(inputs: PlanInputs, variant: str, shots: int, reason: Reason) -> 
 def _looking_up(inputs: PlanInputs, entries: int, by: str, tokens: float, reason: Reason) -> RungPlan:
     """A prompt into which ``entries`` of ``tokens`` in all are looked up for each text."""
     time = prompt_time(inputs, 0, tokens)
-    update = {"shots": entries, "time": time, "serving_cost": serving_estimate(inputs, 0, tokens)}
-    costs = {"money": money_estimate(inputs, time), "energy": energy_estimate(inputs, time), "memory": prompt_memory(inputs, entries)}
-    return _prompting(inputs, f"{entries} by {by}", 0, reason).model_copy(update=update | costs)
+    update = {"shots": entries, "serving_cost": serving_estimate(inputs, 0, tokens), "memory": prompt_memory(inputs, entries)}
+    return _prompting(inputs, f"{entries} by {by}", 0, reason).model_copy(update=update | costs_of(inputs, time))
 
 
 def _training(inputs: PlanInputs, variant: str, settings: TrainingSettings, reasons: tuple[Reason, ...]) -> RungPlan:
@@ -156,11 +299,9 @@ def _training(inputs: PlanInputs, variant: str, settings: TrainingSettings, reas
         variant=variant,
         training=settings,
         trained_parameters=adapter_parameters(inputs.base, adapter) if adapter else inputs.base.parameters,
-        time=time,
-        memory=needed_memory(inputs, settings),
-        money=money_estimate(inputs, time),
-        flops=around(training_flops(inputs, settings), (0.8, 1.25), "FLOP"),
-        energy=energy_estimate(inputs, time),
+        # Its result is measured on an unquantised base.
+        memory=max(training_memory(inputs, settings), prompt_memory(inputs, 0), key=lambda estimate: estimate.likely),
+        **costs_of(inputs, time),
         serving_cost=serving_estimate(inputs, 0),
         training_time=loop_time(inputs, settings),
         training_memory=grown_memory(inputs, settings),
@@ -193,141 +334,61 @@ def _settings(
         batch_size=batch,
         token_budget=budget,
         max_length=length,
-        warmup=setting_rules.WARMUP,
-        weight_decay=0.0,
-        clip_norm=1.0,
         evaluations_per_epoch=setting_rules.looks_per_epoch(epochs),
         precision=precision,
         seed=inputs.objective.seed,
         threads=inputs.machine.threads,
     )
-    settings = fitted(inputs, settings, limit_of(inputs.objective.budget, inputs.machine))
+    # Passes that the memory surely holds: halved while they are longer than what keeps a processor busy and than the longest row.
+    limit, least = limit_of(inputs.objective.budget, inputs.machine), max(length, setting_rules.LEAST_PASS)
+    while training_memory(inputs, settings).high > limit and settings.token_budget > least:
+        settings = settings.model_copy(update={"token_budget": max(least, settings.token_budget // 2)})
     if settings.token_budget < budget:
         budget_reason = setting_rules.smaller_passes(settings.token_budget)
     return settings, (rate_reason, batch_reason, epochs_reason, length_reason, budget_reason, precision_reason)
 
 
-class MachineChange(Value):
-    """Changes of a what-if plan. ``memory`` in GiB, ``budget`` in the objective's currency, ``price`` an hour of the machine, ``traffic``
-    in requests a month."""
-
-    memory: Annotated[float, Field(gt=0, le=10**6)] | None = None
-    gpu: Annotated[str, Field(min_length=1, max_length=100)] | None = None
-    cores: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    budget: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    hours: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    price: Annotated[float, Field(ge=0, le=1e6)] | None = None
-    traffic: Annotated[int, Field(ge=0, le=10**12)] | None = None
-
-
-def with_machine_change(inputs: PlanInputs, change: MachineChange) -> PlanInputs:
-    """``inputs`` with another machine, budget or traffic. What was timed here says nothing about another processor. Raises InvalidInput."""
-    budget = inputs.objective.budget
-    wanted = {"money": change.budget, "hours": change.hours}
-    update: dict[str, object] = {"budget": budget.model_copy(update={name: value for name, value in wanted.items() if value is not None})}
-    if change.traffic is not None:
-        update["traffic"] = inputs.objective.expected_traffic.model_copy(update={"per_month": change.traffic})
-    objective = inputs.objective.model_copy(update=update)
-    elsewhere = change.gpu is not None or change.cores is not None
-    gpu = gpu_named(change.gpu) if change.gpu else None
-    return replace(
-        inputs,
-        objective=objective,
-        machine=_machine(inputs.machine, change, gpu),
-        prices=_prices(inputs, change, gpu),
-        calibrations=() if elsewhere else inputs.calibrations,
-    )
-
-
-def _machine(here: Machine, change: MachineChange, gpu: Gpu | None) -> Machine:
-    if gpu is not None:
-        given = {"memory_gb": change.memory, "cores": change.cores, "threads": change.cores}
-        return gpu_machine(here, gpu).model_copy(update={name: value for name, value in given.items() if value is not None})
-    scale = (change.cores or here.cores) / here.cores
-    return here.model_copy(
-        update={
-            "cores": change.cores or here.cores,
-            "threads": change.cores or here.threads,
-            "memory_gb": change.memory or here.memory_gb,
-            "fp32_gflops": here.fp32_gflops * scale,
-            "bf16_gflops": here.bf16_gflops * scale,
-        }
-    )
-
-
-def _prices(inputs: PlanInputs, change: MachineChange, gpu: Gpu | None) -> Prices:
-    prices = inputs.prices
-    if gpu is not None:
-        prices = prices.model_copy(update={"per_hour": gpu.per_hour, "watts": gpu.watts})
-    return prices if change.price is None else prices.model_copy(update={"per_hour": change.price})
-
-
 #: Rungs that show something beside the text.
-_SHOWING = (RungKind.PROMPT, RungKind.HOSTED, RungKind.NEAREST, RungKind.GROUNDING, RungKind.GROUNDED_LORA)
+_SHOWING = (RungKind.PROMPT, RungKind.PROMPT_SEARCH, RungKind.HOSTED, RungKind.NEAREST, RungKind.GROUNDING, RungKind.GROUNDED_LORA)
 
 
 def refusal(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
-    """Reason to leave the rung out; None when it is feasible. The likely estimate decides, not the worst one."""
-    checks = (
-        _not_hosted,
-        _nothing_to_adapt,
-        _unknown_target,
-        _without_training,
-        _without_four_bits,
-        _too_long,
-        _without_demonstrations,
-        too_large,
-        _too_slow,
-        _too_dear,
-    )
-    reason = next((reason for check in checks if (reason := check(inputs, rung))), None)
+    """Reason to leave the rung out; None when it is feasible. The likely estimate decides, not the worst one; the low end where other
+    processes wanted the cores while the machine was timed."""
+    reason = _unable(inputs, rung) or too_large(inputs, rung)
+    if not reason:
+        timed = inputs.timed(rung.training) if rung.training and rung.rung is not RungKind.ENCODER else None
+        loaded, budget = timed.loaded if timed else inputs.machine.loaded, inputs.objective.budget
+        hours, money = (estimate.low if loaded else estimate.likely for estimate in (rung.time, rung.money))
+        if hours / 3600 > budget.hours:
+            reason = f"needs about {amount(hours / 3600)} h and the budget is {budget.hours:g} h"
+        elif money > budget.money:
+            reason = f"costs about {amount(money)} {rung.money.unit} and the budget is {budget.money:g} {budget.currency}"
     return Refusal(rung=rung.rung, variant=rung.variant, reason=reason) if reason else None
 
 
-def _not_hosted(inputs: PlanInputs, rung: RungPlan) -> str | None:
-    if rung.rung is RungKind.PROMPT_SEARCH:
-        return why_not_proposed(inputs)
-    if rung.rung is not RungKind.HOSTED:
-        return None
-    return why_not_hosted(inputs) or (why_not_proposed(inputs) if rung.calls else None)
-
-
-def _nothing_to_adapt(inputs: PlanInputs, rung: RungPlan) -> str | None:
-    if inputs.base.linear_shapes or rung.training is None or rung.training.lora is None:
-        return None
-    kind = f" ({inputs.base.anatomy.model_type})" if inputs.base.anatomy else ""
-    return f"{inputs.base.name}{kind} has no linear layers on which an adapter is placed: full fine-tuning trains all of its weights"
-
-
-def _unknown_target(inputs: PlanInputs, rung: RungPlan) -> str | None:
-    adapter = rung.training.lora if rung.training else None
-    unknown = next((name for name in adapter.targets if name not in inputs.base.linear_shapes), None) if adapter else None
-    return f"{inputs.base.name} has no linear layer {unknown}, but {', '.join(inputs.base.linear_shapes)}" if unknown else None
-
-
-def _without_training(inputs: PlanInputs, rung: RungPlan) -> str | None:
-    if rung.training is None or inputs.machine.training:
-        return None
-    return "training is not installed here (pip install 'tailorbird[local]')"
-
-
-def _without_four_bits(inputs: PlanInputs, rung: RungPlan) -> str | None:
-    if rung.rung is not RungKind.QLORA or inputs.machine.four_bit:
-        return None
-    return "weights in 4 bits need the package bitsandbytes (pip install 'tailorbird[local]')"
-
-
-def _too_long(inputs: PlanInputs, rung: RungPlan) -> str | None:
-    if inputs.objective.task.kind is TaskKind.RANK or rung.rung in (RungKind.ENCODER, RungKind.HOSTED):
-        return None  # an encoder reads the beginning of a long text; a hosted model says itself what is too long
-    longest = rung.training.max_length if rung.training else longest_prompt(inputs) + inputs.tokens.target_max
-    if longest <= inputs.base.context:
-        return None
-    return f"the longest row needs {longest} tokens and {inputs.base.name} reads {inputs.base.context}"
-
-
-def _without_demonstrations(_: PlanInputs, rung: RungPlan) -> str | None:
-    if rung.shots or rung.calls or rung.rung not in _SHOWING or rung.variant == "zero-shot":
+def _unable(inputs: PlanInputs, rung: RungPlan) -> str | None:
+    """Why the rung cannot be made at all, whatever it costs."""
+    base, training = inputs.base, rung.training
+    if rung.rung is RungKind.HOSTED and (why := why_not_hosted(inputs)):
+        return why
+    if training and training.lora and rung.rung is not RungKind.ENCODER:  # an encoder's layers are its own
+        if not base.linear_shapes:
+            kind = f" ({base.anatomy.model_type})" if base.anatomy else ""
+            return f"{base.name}{kind} has no linear layers on which an adapter is placed: full fine-tuning trains all of its weights"
+        unknown = next((name for name in training.lora.targets if name not in base.linear_shapes), None)
+        if unknown:
+            return f"{base.name} has no linear layer {unknown}, but {', '.join(base.linear_shapes)}"
+    if training and not inputs.machine.training:
+        return "training is not installed here (pip install 'tailorbird[local]')"
+    if rung.rung is RungKind.QLORA and not inputs.machine.four_bit:
+        return "weights in 4 bits need the package bitsandbytes (pip install 'tailorbird[local]')"
+    # An encoder reads the beginning of a long text; a hosted model says itself what is too long.
+    if inputs.objective.task.kind is not TaskKind.RANK and rung.rung not in (RungKind.ENCODER, RungKind.HOSTED):
+        longest = training.max_length if training else longest_prompt(inputs) + inputs.tokens.target_max
+        if longest > base.context:
+            return f"the longest row needs {longest} tokens and {base.name} reads {base.context}"
+    if rung.shots or rung.rung not in _SHOWING or rung.variant == "zero-shot":
         return None
     if rung.grounded or rung.rung in (RungKind.GROUNDING, RungKind.GROUNDED_LORA):
         return "the objective names no documents (documents:), or no passage fits into the context"
@@ -339,27 +400,4 @@ def too_large(inputs: PlanInputs, rung: RungPlan) -> str | None:
     limit = limit_of(inputs.objective.budget, inputs.machine)
     if rung.memory.likely <= limit:
         return None
-    trains = rung.training if rung.trains_base and inputs.objective.task.kind is not TaskKind.RANK else None
-    advice = suggest_trainer(inputs, trains, rung.memory.high) if trains else suggest_machine(rung.memory.high)
-    return f"needs about {rung.memory.likely:.1f} GiB of memory and may take {limit:.1f}: {advice}"
-
-
-def _least(inputs: PlanInputs, rung: RungPlan, estimate: Estimate) -> float:
-    """What a rung is left out by: the likely value, and the low end where other processes wanted the cores while the machine was timed."""
-    timed = inputs.timed(rung.training) if rung.training and rung.rung is not RungKind.ENCODER else None
-    loaded = timed.loaded if timed else inputs.machine.loaded
-    return estimate.low if loaded else estimate.likely
-
-
-def _too_slow(inputs: PlanInputs, rung: RungPlan) -> str | None:
-    hours = _least(inputs, rung, rung.time) / 3600
-    if hours <= inputs.objective.budget.hours:
-        return None
-    return f"needs about {amount(hours)} h and the budget is {inputs.objective.budget.hours:g} h"
-
-
-def _too_dear(inputs: PlanInputs, rung: RungPlan) -> str | None:
-    budget, money = inputs.objective.budget, _least(inputs, rung, rung.money)
-    if money <= budget.money:
-        return None
-    return f"costs about {amount(money)} {rung.money.unit} and the budget is {budget.money:g} {budget.currency}"
+    return f"needs about {rung.memory.likely:.1f} GiB of memory and may take {limit:.1f}: {suggest_machine(rung.memory.high)}"

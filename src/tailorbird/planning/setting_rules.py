@@ -6,18 +6,16 @@ import math
 from typing import Literal
 
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.objective import TaskKind, TrainingWishes
 from tailorbird.domain.plan import Machine, Reason, TokenProfile, TrainingSettings
 from tailorbird.domain.prompt import SEARCHED_SHOTS, SEARCHED_SHOTS_WITHOUT_LABELS
-from tailorbird.domain.rung_wishes import TrainingWishes
-from tailorbird.planning.flops import parameters_per_rank, steps_per_pass
-from tailorbird.planning.inputs import PlanInputs, TrainingWork
+from tailorbird.planning.estimates import parameters_per_rank, steps_per_pass
+from tailorbird.planning.inputs import PASSAGE_TOKENS, PlanInputs, demonstration_tokens
 
 RANKS = (8, 16, 32, 64)
 SMALLEST_DEFAULT_RANK = 16
 ALPHA = 32
 BATCH = 16
-WARMUP = 0.1
 #: A run of fewer steps ends before much is learned, so small sets are passed over more often, up to ten times.
 LEAST_STEPS, MOST_PASSES = 100, 10
 MOST_SHOTS = 12
@@ -104,9 +102,11 @@ def learning_rate(inputs: PlanInputs, method: Method, steps: int) -> tuple[float
     if method == "full":
         ratio, times = (2, f"twice (a run of {steps} steps is short) ") if steps < SHORT_RUN else (1, "")
     else:
-        root, divided = _rslora_root(inputs)
+        # rsLoRA multiplies the adapter's step by √rank, so its rate is divided by it: both turn the same knob.
+        chosen = rank(inputs)[0]
+        root, divided = (math.sqrt(chosen), f", divided by √{chosen} for rsLoRA,") if inputs.objective.lora.rslora else (1.0, "")
         times = f"{word}{divided} the rate of full fine-tuning, which is "
-    rate = _two_digits(ratio * rate_of_full / root)
+    rate = float(f"{(ratio * rate_of_full / root):.1e}")
     text = f"{rate:g}: {times}1e-4 at width 576, falling with the root of the width (here {inputs.base.hidden})"
     return rate, Reason(rule="R5", text=text, source=f"{_TML} (ratio 9.8 over 14 models); arXiv 2602.06204 (width)")
 
@@ -116,19 +116,11 @@ def wishes(inputs: PlanInputs, method: Method) -> TrainingWishes:
     return inputs.objective.full if method == "full" else inputs.objective.lora
 
 
-def _rslora_root(inputs: PlanInputs) -> tuple[float, str]:
-    """rsLoRA multiplies the adapter's step by √rank, so its rate is divided by it: both turn the same knob."""
-    chosen = rank(inputs)[0]
-    return (math.sqrt(chosen), f", divided by √{chosen} for rsLoRA,") if inputs.objective.lora.rslora else (1.0, "")
-
-
 def options(inputs: PlanInputs) -> tuple[Reason, ...]:
     """R7: variants of LoRA are of second order once the rate is tuned, so none is planned unless the objective asks for it."""
-    lora = inputs.objective.lora
-    asked = [name for name, on in (("rsLoRA", lora.rslora), (f"LoRA+ ({lora.b_rate:g})", lora.b_rate != 1)) if on]
-    if not asked:
+    if not inputs.objective.lora.rslora:
         return ()
-    text = f"{', '.join(asked)}, as the objective asks: variants differ by 1 to 2 % at their own best rate"
+    text = "rsLoRA, as the objective asks: variants differ by 1 to 2 % at their own best rate"
     return (Reason(rule="R7", text=text, source="arXiv 2602.04998 (nine variants)"),)
 
 
@@ -170,7 +162,7 @@ def waiting_epochs(inputs: PlanInputs, settings: TrainingSettings, room: float) 
     text = f"up to {added} more passes {standing}: it may take up to {(settings.epochs + added) / settings.epochs:.1f} times as long"
     if not added:
         text = "no passes are added to a run that has not begun to learn: the budget does not hold them"
-    return added, Reason(rule="R11", text=text, source="docs/decisions/0055")
+    return added, Reason(rule="R11", text=text, source="docs/design/training.md")
 
 
 def looks_per_epoch(passes: int) -> int:
@@ -230,9 +222,9 @@ def wanted_shots(inputs: PlanInputs) -> int:
     return min(len(inputs.manifest.labels) or SHOTS_WITHOUT_LABELS, MOST_SHOTS, inputs.train_rows)
 
 
-def fitting_shots(inputs: PlanInputs, wanted: int, instruction: int = 0) -> int:
-    """Of ``wanted`` demonstrations those that the context holds beside the longest prompt with ``instruction`` tokens more."""
-    room = inputs.base.context - longest_prompt(inputs) - inputs.tokens.target_max - instruction
+def fitting_shots(inputs: PlanInputs, wanted: int) -> int:
+    """Of ``wanted`` demonstrations those that the context holds beside the longest prompt."""
+    room = inputs.base.context - longest_prompt(inputs) - inputs.tokens.target_max
     return max(0, min(wanted, room // demonstration_tokens(inputs)))
 
 
@@ -246,25 +238,22 @@ def shots(inputs: PlanInputs) -> tuple[int, Reason]:
     return fitting, Reason(rule="shots", text=text, source="Brown et al. 2020, arXiv 2005.14165")
 
 
-#: Calls of a prompt's search, and the tokens by which its instruction may grow.
-SEARCH_CALLS, INSTRUCTION_TOKENS = 800, 120
+#: Calls of a prompt's search.
+SEARCH_CALLS = 800
 
 
 def prompt_search(inputs: PlanInputs) -> tuple[int, int, Reason]:
     """Calls of the base model that a prompt's search may make, and demonstrations that it may show."""
     asked = inputs.objective.prompt_search.calls
     calls = SEARCH_CALLS if asked == "auto" else asked
-    longer = min(INSTRUCTION_TOKENS, inputs.base.context // 16)
     times = SEARCHED_SHOTS if inputs.manifest.labels else SEARCHED_SHOTS_WITHOUT_LABELS
-    shots = fitting_shots(inputs, min(times * wanted_shots(inputs), inputs.train_rows), longer)
-    tried = f"instructions and up to {shots} demonstrations are tried on training rows held out, in pairs, with {calls:,} calls"
+    shots = fitting_shots(inputs, min(times * wanted_shots(inputs), inputs.train_rows))
+    tried = f"up to {shots} demonstrations are tried on training rows held out, in pairs, with {calls:,} calls"
     return calls, shots, Reason(rule="search", text=tried, source="Opsahl-Ong et al. 2024, arXiv 2406.11695; Agrawal et al. 2025")
 
 
 #: Training rows that are looked up and shown, and passages.
 NEAREST, PASSAGES = 8, 3
-#: Tokens of a passage of 120 words, about.
-PASSAGE_TOKENS = 170
 
 
 def ways(inputs: PlanInputs) -> str:
@@ -325,15 +314,5 @@ def more_capacity(inputs: PlanInputs) -> Reason:
 
 def longest_prompt(inputs: PlanInputs) -> int:
     """Tokens of the longest prompt without demonstrations; a prompt that classifies lists its labels too."""
-    listed = inputs.tokens.listed if inputs.objective.task.kind is TaskKind.CLASSIFY else 0
+    listed = inputs.tokens.label_list if inputs.objective.task.kind is TaskKind.CLASSIFY else 0
     return inputs.tokens.prompt_max + listed
-
-
-def demonstration_tokens(inputs: TrainingWork) -> int:
-    """Tokens that one demonstration adds, at the 95th percentile of texts."""
-    return max(1, inputs.tokens.prompt_p95 - inputs.tokens.shared_prefix) + inputs.tokens.target_max
-
-
-def _two_digits(value: float) -> float:
-    """Rates are stated as people write them: two significant digits."""
-    return float(f"{value:.1e}")

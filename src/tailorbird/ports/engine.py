@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from pydantic import TypeAdapter
 
 from tailorbird.domain.deployment import Servable, Stage
-from tailorbird.domain.effect import TokenChances
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.evidence import TokenChances
 from tailorbird.domain.prompt import Message, RetrievedEntry, Sampling, ToolCall
 from tailorbird.domain.value import Digest, Value
 
@@ -122,11 +124,19 @@ class Retriever(Protocol):
         ...
 
 
-class ProbeRequest(Value):
-    """Asks for the likeliest first tokens of the answers to ``prompts``, none of which is remembered; ``bare``: by the base model of the
-    release, without its adapter."""
+A = TypeVar("A")
+
+
+class Question(Value, Generic[A]):
+    """Asks a release for an ``A``, in one piece."""
 
     release: Digest
+
+
+class ProbeRequest(Question[list[TokenChances] | None]):
+    """Asks for the likeliest first tokens of the answers to ``prompts``, none of which is remembered; ``bare``: by the base model of the
+    release, without its adapter (None where that cannot be asked beside the release)."""
+
     prompts: tuple[tuple[Message, ...], ...]
     bare: bool = False
 
@@ -204,48 +214,54 @@ class LoadRequest(Value):
     pinned: bool = False
 
 
-class ScoreRequest(Value):
+class ScoreRequest(Question[LabelScores]):
     """Asks an engine process for label scores of one prompt. Memory of its beginning is shared with prompts of the same ``groups`` alone:
     those whose documents may stand in it."""
 
-    release: Digest
     prompt: tuple[Message, ...]
     labels: tuple[str, ...]
     groups: frozenset[str] = frozenset()
 
 
-class GenerateRequest(Value):
-    """Asks an engine process for one answer, streamed. ``groups`` as in ``ScoreRequest``."""
+class GenerateRequest(Question[AsyncGenerator[Chunk, None]]):
+    """Asks an engine process for one answer, piece by piece, the last with the counts; closing the iterator cancels it. ``groups`` as in
+    ``ScoreRequest``."""
 
-    release: Digest
     prompt: tuple[Message, ...]
     sampling: Sampling
     groups: frozenset[str] = frozenset()
 
 
-class RetrieveRequest(Value):
+class RetrieveRequest(Question[list[RetrievedEntry]]):
     """Asks an engine process for what a release looks up for one text."""
 
-    release: Digest
     text: str
     groups: frozenset[str]
     count: int
 
 
-class RankRequest(Value):
+class RankRequest(Question[Ranked]):
     """Asks an engine process to rank the caller's documents for one text."""
 
-    release: Digest
     text: str
     documents: tuple[str, ...]
     count: int
 
 
-class EmbedRequest(Value):
+class EmbedRequest(Question[Embeddings]):
     """Asks an engine process for texts as vectors."""
 
-    release: Digest
     texts: tuple[str, ...]
+
+
+#: The kinds of questions by the paths at which engine processes are asked them, and what is answered.
+QUESTIONS: dict[str, tuple[type[Question[Any]], TypeAdapter[Any]]] = {
+    "/score": (ScoreRequest, TypeAdapter(LabelScores)),
+    "/retrieve": (RetrieveRequest, TypeAdapter(list[RetrievedEntry])),
+    "/rank": (RankRequest, TypeAdapter(Ranked)),
+    "/embed": (EmbedRequest, TypeAdapter(Embeddings)),
+    "/probe": (ProbeRequest, TypeAdapter(list[TokenChances])),
+}
 
 
 class Residency(Value):
@@ -265,9 +281,10 @@ class Residency(Value):
 
 
 class EngineState(Value):
-    """What an engine is doing. Memory in bytes, of weights; ``kv_tokens`` is room for keys and values, in tokens; the prefix counts are
-    prompt tokens that were looked up and found."""
+    """What an engine is doing, and which releases it has ``loaded``. Memory in bytes, of weights; ``kv_tokens`` is room for keys and
+    values, in tokens; the prefix counts are prompt tokens that were looked up and found."""
 
+    loaded: tuple[Digest, ...] = ()
     running: int = 0
     waiting: int = 0
     kv_tokens: int = 0
@@ -325,28 +342,8 @@ class LocalEngine(LiveEngine, Engine, Protocol):
     """Both: the same steps for whoever waits and for whoever listens, so that what was measured is what is served."""
 
 
-class EngineProcess(Protocol):
-    """An engine process as a whole. Every call raises Unavailable when it cannot be reached."""
-
-    async def loaded(self) -> tuple[Digest, ...]:
-        """Ids of the loaded releases."""
-        ...
-
-    async def state(self) -> EngineState:
-        """What the engine is doing."""
-        ...
-
-    async def ready(self) -> bool:
-        """True when the engine answers, and gets on with its work."""
-        ...
-
-    async def close(self) -> None:
-        """Gives up the connections; the engine goes on."""
-        ...
-
-
-class EngineDriver(EngineProcess, Protocol):
-    """Speaks to one engine process, whoever made it."""
+class EngineDriver(Protocol):
+    """Speaks to one engine process, whoever made it. Every call raises Unavailable when it cannot be reached."""
 
     async def load(self, request: LoadRequest) -> None:
         """Returns once the release is ready. Raises what the engine refuses with (Corrupt, Forbidden, NotFound)."""
@@ -356,38 +353,15 @@ class EngineDriver(EngineProcess, Protocol):
         """Frees a release after its calls have ended."""
         ...
 
-    async def score(
-        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
-    ) -> LabelScores:
-        """As ``Engine.score`` for one prompt, which somebody in ``groups`` asks."""
+    async def ask(self, request: Question[A]) -> A:
+        """The answer to one question. Raises NotFound (not loaded), InvalidInput (what the release or the engine does not answer); where
+        the answer comes piece by piece, the pieces raise it."""
         ...
 
-    def stream(
-        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
-    ) -> AsyncGenerator[Chunk, None]:
-        """As ``Engine.generate`` for one prompt, which somebody in ``groups`` asks, piece by piece; closing the iterator cancels it."""
+    async def status(self) -> EngineState:
+        """What the engine is doing, and holds. Raises Unavailable too where it does not get on with its work."""
         ...
 
-    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
-        """As ``Engine.retrieve`` for one text."""
-        ...
-
-    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
-        """As ``Engine.rank``."""
-        ...
-
-    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
-        """As ``Engine.embed``."""
-        ...
-
-    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
-        """As ``Engine.probe``; None where it is to ask the base, and cannot beside the release."""
-        ...
-
-
-class OutsideDriver(EngineDriver, Protocol):
-    """Speaks to a server that others may use, too."""
-
-    async def adapters(self) -> frozenset[Digest] | None:
-        """Releases whose adapters the server holds, whoever had them loaded; None where loading a release puts nothing into it."""
+    async def close(self) -> None:
+        """Gives up the connections; the engine goes on."""
         ...

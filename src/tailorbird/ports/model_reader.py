@@ -10,19 +10,17 @@ from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Value
 
 #: Types of weights in a GGUF file; ``held`` is the type that each tensor is held in, so that nothing is rounded.
-GgufPrecision = Literal["held", "f32", "bf16", "f16", "q8_0"]
+GgufPrecision = Literal["held", "q8_0"]
 
 
 class GgufJob(Value):
-    """What to write to the new file ``target``: the model in the folder ``source``, or, with ``adapter``, the adapter in that folder alone,
-    for the model in ``source``.
+    """What to write to the new file ``target``: the model in the folder ``source``.
 
     ``facts`` are written as they are, by key of the metadata (``general.name``, ``general.license``). ``probes`` are texts that the model
     and the file, read back, are both asked behind ``prompt``.
     """
 
     source: Path
-    adapter: Path | None = None
     target: Path
     precision: GgufPrecision = "held"
     facts: dict[str, str]
@@ -32,16 +30,16 @@ class GgufJob(Value):
 
 class GgufFile(Value):
     """A GGUF file: its architecture in llama.cpp's words, its tensors, its bytes, and how far the next-token distributions of the file, as
-    transformers reads it, lie from those of the model (KL divergence in nats, over ``positions`` tokens; of an adapter there are none)."""
+    transformers reads it, lie from those of the model (KL divergence in nats, over ``positions`` tokens)."""
 
     name: str
     architecture: str
     precision: GgufPrecision
     tensors: int
     size: int
-    positions: int = 0
-    mean_kl: float = 0.0
-    max_kl: float = 0.0
+    positions: int
+    mean_kl: float
+    max_kl: float
 
 
 class ModelReader(Protocol):
@@ -53,25 +51,24 @@ class ModelReader(Protocol):
         leave it open.
 
         Raises ModelInvalid (unreadable, a chat template that fails, pickled weights, remote code, neither decoder nor encoder,
-        ``encoder_pooling``, ``encoder_gguf``).
+        ``model_unsupported``).
         """
         ...
 
     def describe(self, source: Path) -> ModelShape:
-        """The shape of the decoder in the folder ``source``, from its config and the headers of its weights, or of the one that the config
-        or GGUF file ``source`` alone describes: nothing is loaded.
+        """The shape of the decoder in the folder ``source``, from its config, or of the one that the config or GGUF file
+        ``source`` alone describes: nothing is loaded.
 
-        Raises ModelInvalid: remote code (``model_remote_code``), a type that is unknown (``model_type_unknown``) or no decoder
-        (``model_not_a_decoder``), quantised weights (``model_quantised``), a config that does not belong to the weights
-        (``model_shapes``), one that cannot be built (``model_config``).
+        Raises ModelInvalid: remote code (``model_unsafe``), a type that is unknown or no decoder, or quantised
+        weights (``model_unsupported``), a config of which no model can be built
+        (``model_config``).
         """
         ...
 
     def write_gguf(self, job: GgufJob) -> GgufFile:
-        """Writes a model or an adapter as a GGUF file that llama.cpp loads, and compares a model with what was written.
+        """Writes a model as a GGUF file that llama.cpp loads, and compares the two.
 
-        Raises InvalidInput where llama.cpp cannot compute it as it was measured (``gguf_unsupported``: architecture, positions, adapter;
-        ``gguf_tokenizer``: the tokenizer; ``gguf_precision``: a weight that 16 bits cannot hold), ModelInvalid and Corrupt
-        (``gguf_differs``).
+        Raises InvalidInput where llama.cpp cannot compute it as it was measured (``export_nothing``: architecture, positions,
+        tokenizer), ModelInvalid and Corrupt.
         """
         ...

@@ -1,4 +1,4 @@
-"""Where the metrics of a training are shown beside our own record: TensorBoard, MLflow."""
+"""Where the metrics of a training are shown beside our own record: MLflow."""
 
 from __future__ import annotations
 
@@ -44,3 +44,11 @@ def numbers(line: TrainingProgress) -> dict[str, float]:
         "memory_gib": line.memory_gb,
     }
     return shown if line.held_out_loss is None else shown | {"held_out_loss": line.held_out_loss}
+
+
+class Notifier(Protocol):
+    """Tells somebody outside: a webhook, say."""
+
+    def send(self, message: Mapping[str, object]) -> None:
+        """Delivers one JSON message. Raises Unavailable when it could not be delivered, after trying more than once."""
+        ...

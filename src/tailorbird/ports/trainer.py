@@ -8,11 +8,9 @@ from typing import Literal, Protocol, TypeAlias
 
 from pydantic import Field
 
-from tailorbird.domain.plan import Machine, PassLayout, TrainingSettings
-from tailorbird.domain.preflight import Examination
+from tailorbird.domain.plan import Calibration, Examination, Machine, PassLayout, TrainingSettings
 from tailorbird.domain.prompt import Entry, PromptSpec
 from tailorbird.domain.run import TrainingProgress, TrainingReport
-from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest, Value
 
 
@@ -159,7 +157,7 @@ class Trainer(Protocol):
     def tune(self, job: EncoderJob, report: ReportProgress) -> TrainedModel:
         """Tunes an encoder: an adapter in PEFT format, whole weights, or for a cross-encoder weights with a head.
 
-        Raises InvalidInput (``no_judged_queries``, ``no_train_rows``, ``no_held_out_rows``, ``loss_not_finite``), Exhausted
+        Raises InvalidInput (``no_train_rows``), Exhausted
         (``disk_full``).
         """
         ...
@@ -171,7 +169,7 @@ class Trainer(Protocol):
     def merge(self, job: MergeJob) -> Merged:
         """Writes one model that needs no adapter, in Hugging Face form, and compares it with base and adapter.
 
-        Raises ModelInvalid (the adapter does not fit the base), Corrupt (``merge_differs``: the two answer differently).
+        Raises ModelInvalid (the adapter does not fit the base), Corrupt (the two answer differently).
         """
         ...
 

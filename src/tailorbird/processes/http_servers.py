@@ -12,13 +12,10 @@ import socket
 import ssl
 import stat
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Protocol
 
 import h11
 import uvicorn
@@ -27,100 +24,55 @@ from fastapi import FastAPI
 from h11._receivebuffer import ReceiveBuffer
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tailorbird.auth import network_of
 from tailorbird.domain.errors import Forbidden, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.system.files import EVERYBODY_ELSE, OWNER_FILE, is_open_to_others
 
 #: Connections at most, if the system's limit of descriptors allows: each may need a second one, to the engine; and so many for all else.
 MOST, _RESERVED = 4096, 256
-#: The share of all connections that one address may have.
-_SHARE = 4
 #: Descriptors that are asked for.
 _WANTED = 65_536
 
 
-class Connection(Protocol):
-    """Connection as the limits count it."""
-
-    @property
-    def is_answered(self) -> bool:
-        """True while a whole request is being worked on: it is not ended for others."""
-        ...
-
-    def end(self) -> None:
-        """Closes it at once."""
-        ...
-
-
 class ConnectionLimits:
-    """The connections of one server; touched only from its event loop. ``most`` in all, ``most_each`` of an address (an IPv6 network of 64
-    bits counts as one) that is not among the ``proxies``, behind which there are many."""
+    """The connections of one server, at most ``most``; touched only from its event loop."""
 
-    def __init__(self, most: int, most_each: int, proxies: Sequence[str] = ()) -> None:
-        self.most, self.most_each = most, most_each
-        self._proxies = [ip_network(proxy, strict=False) for proxy in proxies]
+    def __init__(self, most: int) -> None:
+        self.most = most
         #: In the order in which they came, or last came to rest.
-        self._waiting: dict[Connection, str] = {}
-        self._busy: dict[Connection, str] = {}
-        self._of: Counter[str] = Counter()
+        self._waiting: dict[TimeoutProtocol, None] = {}
+        self._busy: set[TimeoutProtocol] = set()
 
     @property
     def count(self) -> int:
         """Connections there are."""
         return len(self._waiting) + len(self._busy)
 
-    def enter(self, connection: Connection, address: str) -> bool:
-        """Counts a new connection, for which another may be closed. False, and not counted: there is no room."""
-        place = "" if self._is_proxy(address) else network_of(address)
-        if place and self._of[place] >= self.most_each and not self._close_one(lambda other: other == place):
-            return False
-        if self.count >= self.most and not self._close_one(lambda _: True):
-            return False
-        self._waiting[connection] = place
-        self._of[place] += 1
+    def enter(self, connection: TimeoutProtocol) -> bool:
+        """Counts a new connection, for which the one that waits longest may be closed. False, and not counted: there is no room."""
+        if self.count >= self.most:
+            if not self._waiting:
+                return False
+            longest = next(iter(self._waiting))
+            self.leave(longest)
+            longest.end()
+        self._waiting[connection] = None
         return True
 
-    def busy(self, connection: Connection) -> None:
-        """A whole request of it is being answered."""
-        if (place := self._waiting.pop(connection, None)) is not None:
-            self._busy[connection] = place
+    def note(self, connection: TimeoutProtocol) -> None:
+        """Whether a whole request of it is being answered, or it waits again: behind those that wait already."""
+        if connection in self._busy or connection in self._waiting:
+            self.leave(connection)
+            self._busy.add(connection) if connection.is_answered else self._waiting.setdefault(connection)
 
-    def rest(self, connection: Connection) -> None:
-        """It was answered, and waits again: behind those that wait already."""
-        place = self._busy.pop(connection, None)
-        place = self._waiting.pop(connection, place) if place is None else place
-        if place is not None:
-            self._waiting[connection] = place
-
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: TimeoutProtocol) -> None:
         """It is gone."""
-        place = self._waiting.pop(connection, None)
-        place = self._busy.pop(connection, None) if place is None else place
-        if place is not None:
-            self._of[place] -= 1
-            if not self._of[place]:
-                del self._of[place]
-
-    def _close_one(self, wanted: Callable[[str], bool]) -> bool:
-        for connection, place in self._waiting.items():
-            if wanted(place):
-                self.leave(connection)
-                connection.end()
-                return True
-        return False
-
-    def _is_proxy(self, address: str) -> bool:
-        try:
-            return any(ip_address(address) in proxy for proxy in self._proxies)
-        except ValueError:
-            return True  # no address: a socket of this machine, which only its owner reaches
+        self._waiting.pop(connection, None)
+        self._busy.discard(connection)
 
 
-def connection_limits_for(proxies: Sequence[str]) -> ConnectionLimits:
+def connection_limits() -> ConnectionLimits:
     """Limits within this process's descriptors, whose limit is raised as far as the system allows."""
-    descriptors = raise_descriptors()
-    most = max(16, min(MOST, (descriptors - _RESERVED) // 2))
-    return ConnectionLimits(most, max(8, most // _SHARE), proxies)
+    return ConnectionLimits(max(16, min(MOST, (raise_descriptors() - _RESERVED) // 2)))
 
 
 def raise_descriptors() -> int:
@@ -132,12 +84,6 @@ def raise_descriptors() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _WANTED if soft == resource.RLIM_INFINITY else soft
-
-
-def peer_of(transport: asyncio.BaseTransport) -> str:
-    """The address at the other end; empty where it has none."""
-    peer = transport.get_extra_info("peername")
-    return str(peer[0]) if isinstance(peer, tuple) and peer else ""
 
 
 #: Seconds within which the head of a request must have come, and for which its body may be silent.
@@ -222,7 +168,7 @@ class TimeoutProtocol(H11Protocol):
         super().connection_made(transport)
         self.conn._receive_buffer = _StrictBuffer()
         self._admission = getattr(self.config, "admission", None)
-        if self._admission is not None and not self._admission.enter(self, peer_of(transport)):
+        if self._admission is not None and not self._admission.enter(self):
             transport.abort()
             return
         self._wait(HEAD_SECONDS)
@@ -234,7 +180,7 @@ class TimeoutProtocol(H11Protocol):
 
     def _count(self) -> None:
         if self._admission is not None:
-            self._admission.busy(self) if self.is_answered else self._admission.rest(self)
+            self._admission.note(self)
 
     def data_received(self, data: bytes) -> None:
         """What waits now depends on what is still to come."""
@@ -308,12 +254,10 @@ class Tls:
         """Raises InvalidInput when the two cannot be used together, Forbidden when others may read the key."""
         for path, what in ((self.cert, "certificate"), (self.key, "key")):
             if not path.is_file():
-                raise InvalidInput(f"there is no {what} file {path}", f"name it with --tls-{what[:4].strip()}", code="tls_missing")
+                raise InvalidInput(f"there is no {what} file {path}", f"name it with --tls-{what[:4].strip()}")
         mode = stat.S_IMODE(self.key.stat().st_mode)
         if mode & EVERYBODY_ELSE:
-            raise Forbidden(
-                f"the key file {self.key} is open to others (mode {mode:04o})", f"close it: chmod 600 {self.key}", code="key_readable"
-            )
+            raise Forbidden(f"the key file {self.key} is open to others (mode {mode:04o})", f"close it: chmod 600 {self.key}")
         try:
             # An encrypted key would be asked for on the terminal: an empty passphrase makes it an error.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.cert, self.key, password="")
@@ -321,7 +265,6 @@ class Tls:
             raise InvalidInput(
                 f"the certificate {self.cert} and the key {self.key} cannot be used together: {_reason(error)}",
                 "give a certificate in PEM, and its own private key, without a passphrase",
-                code="tls_invalid",
             ) from error
 
     def names(self) -> tuple[str, ...]:
@@ -344,7 +287,7 @@ def tls_of(cert: Path | None, key: Path | None) -> Tls | None:
     if cert is None and key is None:
         return None
     if cert is None or key is None:
-        raise InvalidInput("a certificate needs its key, and a key its certificate", "give both: --tls-cert --tls-key", code="tls_half")
+        raise InvalidInput("a certificate needs its key, and a key its certificate", "give both: --tls-cert --tls-key")
     found = Tls(cert, key)
     found.check()
     return found
@@ -359,7 +302,6 @@ def check_proxies(proxies: Sequence[str]) -> None:
             raise InvalidInput(
                 f"trusted_proxies: {proxy} is neither an address nor a network",
                 "write 10.0.0.5 or 10.0.0.0/24; headers of anybody else are not believed",
-                code="proxies_invalid",
             ) from None
 
 
@@ -389,7 +331,7 @@ def listen(host: str, port: int) -> socket.socket:
     Raises Unavailable (port in use or not allowed), InvalidInput (no such address).
     """
     if not 0 <= port <= 65535:
-        raise InvalidInput(f"{port} is not a port", "choose one between 1 and 65535, or 0 for any: --port N", code="host_invalid")
+        raise InvalidInput(f"{port} is not a port", "choose one between 1 and 65535, or 0 for any: --port N")
     try:
         listener = socket.create_server((host, port), family=family_of(host), backlog=_BACKLOG)
     except OSError as error:
@@ -410,7 +352,7 @@ def listen_privately(place: Path) -> socket.socket:
     """A listening Unix socket at ``place``, in a folder that only its owner may enter: nobody else on this machine can reach it, or take
     its place while its owner is away. Raises Forbidden (others may enter the folder), Unavailable (it cannot be made there)."""
     if is_open_to_others(place.parent):
-        raise Forbidden(f"{place.parent} is open to others", f"close it: chmod 700 {place.parent}", code="socket_open")
+        raise Forbidden(f"{place.parent} is open to others", f"close it: chmod 700 {place.parent}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         place.unlink(missing_ok=True)  # left by one that was killed
@@ -422,7 +364,7 @@ def listen_privately(place: Path) -> socket.socket:
         raise Unavailable(
             f"no socket can be made at {place}: {error.strerror or error}",
             "set TMPDIR to a folder with a short path that you may write",
-            code="socket_failed",
+            code="port_in_use",
         ) from error
     return listener
 
@@ -510,7 +452,5 @@ def _not_bound(host: str, port: int, error: OSError) -> TailorbirdError:
     if number == errno.EADDRINUSE:
         return Unavailable(f"port {port} on {host} is in use", "end what uses it, or choose another: --port N", code="port_in_use")
     if number in (errno.EACCES, errno.EPERM):
-        return Unavailable(f"port {port} on {host} may not be used", "choose a port above 1023: --port N", code="port_forbidden")
-    return InvalidInput(
-        f"{host} port {port} is not an address of this machine", "give an address of it: --host 127.0.0.1", code="host_invalid"
-    )
+        return Unavailable(f"port {port} on {host} may not be used", "choose a port above 1023: --port N", code="port_in_use")
+    return InvalidInput(f"{host} port {port} is not an address of this machine", "give an address of it: --host 127.0.0.1")

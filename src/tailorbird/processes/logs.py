@@ -15,15 +15,13 @@ import re
 import sys
 import time
 import traceback
-from collections import OrderedDict
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tailorbird.api.request_context import TENANT
+from tailorbird.api.http import TENANT
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.system.request_id import REQUEST_ID_HEADER, request_id
@@ -35,49 +33,13 @@ LogFormat = Literal["text", "json"]
 FACTS = "facts"
 
 
-#: Whoever logs lines of which strangers can cause any number passes what makes them alike as ``extra={KIND: ...}``.
-KIND = "kind"
-#: Lines of one kind in one interval that are written; its seconds; kinds that are remembered.
-_WRITTEN, _INTERVAL, _KINDS = 10, 10.0, 1000
-
-
-class LogRateLimit(logging.Filter):
-    """Lets a few records of a kind through in each interval, and says with the next one how many there were besides. Warnings and errors
-    are of one kind when the same words stand in the code at the same logger, with the same kind of exception."""
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._now = now
-        #: When the interval began, records written in it, records left out since one was written.
-        self._kinds: OrderedDict[Any, tuple[float, int, int]] = OrderedDict()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """True for what is to be written."""
-        kind = getattr(record, KIND, None)
-        if kind is None and record.levelno < logging.WARNING:
-            return True
-        error = type(record.exc_info[1]).__name__ if record.exc_info and record.exc_info[1] else ""
-        key = kind or (record.name, record.levelno, str(record.msg).partition("\n")[0][:120], error)
-        began, written, left_out = self._kinds.pop(key, (float("-inf"), 0, 0))
-        if self._now() - began >= _INTERVAL:
-            began, written = self._now(), 0
-        writes = written < _WRITTEN
-        if writes and left_out:
-            setattr(record, FACTS, _facts(record) | {"left_out": left_out})
-        self._kinds[key] = (began, written + 1, 0) if writes else (began, written, left_out + 1)
-        while len(self._kinds) > _KINDS:
-            self._kinds.popitem(last=False)
-        return writes
-
-
 def set_up_logging(process: str, form: LogFormat) -> logging.Logger:
     """Makes this process write its lines to standard error under the name ``process``; returns the logger for its sentences.
 
     Ours say everything from INFO on; the web server's and other libraries' only warnings.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json(process) if form == "json" else _Text(process))
-    handler.addFilter(LogRateLimit())
+    handler.setFormatter(_Lines(process, form))
     for name, level in (("tailorbird", logging.INFO), ("uvicorn", logging.WARNING), ("asyncio", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
@@ -85,41 +47,26 @@ def set_up_logging(process: str, form: LogFormat) -> logging.Logger:
     return logging.getLogger(f"tailorbird.{process}")
 
 
-class _Text(logging.Formatter):
-    """``2026-11-24T10:15:00Z gateway: a sentence name=value``."""
+class _Lines(logging.Formatter):
+    """``2026-11-24T10:15:00Z gateway: a sentence name=value`` with the traceback of a defect below it, or one JSON object a line: ``time``,
+    ``level``, ``process``, ``message``, the facts, and the traceback as ``trace``."""
 
-    def __init__(self, process: str) -> None:
+    def __init__(self, process: str, form: LogFormat) -> None:
         super().__init__()
-        self._process = process
+        self._process, self._form = process, form
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, with the traceback of a defect below it."""
-        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        facts = "".join(f" {name}={value}" for name, value in _facts(record).items())
-        return f"{_time(record):%Y-%m-%dT%H:%M:%SZ} {self._process}: {level}{record.getMessage()}{facts}{self._trace(record)}"
-
-    def _trace(self, record: logging.LogRecord) -> str:
-        return "\n" + trace_of(record.exc_info[1]) if record.exc_info and record.exc_info[1] else ""
-
-
-class _Json(logging.Formatter):
-    """One object a line: ``time``, ``level``, ``process``, ``message``, and the facts."""
-
-    def __init__(self, process: str) -> None:
-        super().__init__()
-        self._process = process
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line; the traceback of a defect is the field ``trace``."""
-        told: dict[str, Any] = {
-            "time": _time(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "level": record.levelname.lower(),
-            "process": self._process,
-            "message": record.getMessage(),
-        } | _facts(record)
-        if record.exc_info and record.exc_info[1]:
-            told["trace"] = trace_of(record.exc_info[1])
-        return json.dumps(told, ensure_ascii=False)
+        """The line."""
+        at, level, message = datetime.fromtimestamp(record.created, UTC), record.levelname.lower(), record.getMessage()
+        facts = {name: value for name, value in getattr(record, FACTS, {}).items() if value not in (None, "")}
+        trace = trace_of(record.exc_info[1]) if record.exc_info and record.exc_info[1] else ""
+        if self._form == "json":
+            time = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            line = {"time": time, "level": level, "process": self._process, "message": message} | facts
+            return json.dumps(line | ({"trace": trace} if trace else {}), ensure_ascii=False)
+        named = "".join(f" {name}={value}" for name, value in facts.items())
+        urgency = "" if record.levelno < logging.WARNING else f"{level}: "
+        return f"{at:%Y-%m-%dT%H:%M:%SZ} {self._process}: {urgency}{message}{named}" + (f"\n{trace}" if trace else "")
 
 
 def trace_of(error: BaseException) -> str:
@@ -139,20 +86,11 @@ def trace_of(error: BaseException) -> str:
     return "\nwhich led to\n".join(reversed(lines))
 
 
-def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    facts: dict[str, Any] = getattr(record, FACTS, {})
-    return {name: value for name, value in facts.items() if value not in (None, "")}
-
-
-def _time(record: logging.LogRecord) -> datetime:
-    return datetime.fromtimestamp(record.created, UTC)
-
-
 _log = logging.getLogger("tailorbird.requests")
 
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 #: Asked every few seconds by machines, with answers that other lines and numbers tell better.
-_PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/loaded", "/state"})
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/status"})
 
 
 class AccessLog:
@@ -201,8 +139,5 @@ def _tenant(scope: Scope) -> str | None:
 def _tell(facts: dict[str, Any]) -> None:
     if facts["route"] in _PROBES and facts["status"] in (200, 503):
         return
-    # Strangers can ask as often as they like: what is refused to them is written a few times, and counted.
-    stranger = facts["tenant"] is None and facts["status"] >= 400
-    kind: dict[str, Any] = {KIND: ("refused", facts["route"], facts["status"])} if stranger else {}
     ordered = ("id", "method", "route", "status", "ms", "tenant", "release", "caller_id")
-    _log.info("request", extra=kind | {FACTS: {name: facts.get(name) for name in ordered}})
+    _log.info("request", extra={FACTS: {name: facts.get(name) for name in ordered}})

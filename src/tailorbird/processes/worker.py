@@ -1,6 +1,6 @@
-"""Worker process: leased steps of submitted runs, and reviews by LLM judges, for every tenant whose worker key is here.
+"""Worker process: leased steps of submitted runs, for every tenant whose worker key is here.
 
-Many workers may run, on one machine or several: a step, or a judge, is leased by one at a time. One that is killed leaves its lease to run
+Many workers may run, on one machine or several: a step is leased by one at a time. One that is killed leaves its lease to run
 out; one that is asked to end (SIGINT, SIGTERM) gives its step back.
 """
 
@@ -16,40 +16,36 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event
 from types import FrameType
 
 from tailorbird import wiring
 from tailorbird.auth import Action
-from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Busy, Forbidden, Internal, InvalidInput, LeaseLost, NotFound, TailorbirdError
 from tailorbird.domain.identity import Role, Signature
-from tailorbird.domain.label_review import ModelReview
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
-from tailorbird.settings import Settings, find_workspace, load_settings
+from tailorbird.settings import find_workspace, load_settings
 from tailorbird.system.background_loop import Rounds, place_of
-from tailorbird.system.build import build_name
+from tailorbird.system.process import build_name
 from tailorbird.usecases import Actor, Dependencies, Progress, tenants
 from tailorbird.usecases.audit_events import permit, tell_denials
 from tailorbird.usecases.each_tenant import for_each_tenant
 from tailorbird.usecases.erasure.places import follow_erasures
 from tailorbird.usecases.identities import act_as, known_identity
-from tailorbird.usecases.label_reviews.llm_judges import hold
-from tailorbird.usecases.maintenance import audit, clock_floor
+from tailorbird.usecases.maintenance import audit
 from tailorbird.usecases.monitoring.watch import watch_production
-from tailorbird.usecases.rollouts.rollouts import any_goes_on, watch_rollouts
-from tailorbird.usecases.runs.step_placement import StepAnswer, StepFault, StepTask
-from tailorbird.usecases.runs.step_runner import WorkedRun, perform_placed, plan_for, work_on
+from tailorbird.usecases.releases.rollouts import watch_rollouts
+from tailorbird.usecases.runs.engine import WorkedRun, perform_placed, plan_for, work_on
+from tailorbird.usecases.runs.placement import StepAnswer, StepFault, StepTask
 
 _log = logging.getLogger("tailorbird.schedules")
 
 #: Seconds between two looks at what is due.
 _LOOK_EVERY = 0.5
 
-#: How often the record is told the time.
-_MIND_TIME_EVERY = timedelta(minutes=1)
 
 #: The identity that watches and works, in each tenant.
 WORKER = Role.WORKER.value
@@ -93,65 +89,41 @@ def _do(schedules: Sequence[Schedule], threads: ThreadPoolExecutor, ended: Event
                 schedule.failed(error) if error else schedule.succeeded()
 
 
-def sign_and_ship(deps: Dependencies) -> Schedule:
-    """Keeps the log's head signed and shipped; looks more often than checkpoints are made, so that a place that was away is not late."""
-    return Schedule("checkpoint", deps.upkeep.checkpoint_every / 4, lambda: audit.keep_signed(deps))
+def _schedules(deps: Dependencies) -> list[Schedule]:
+    """What gateways and workers do: they keep the log's head signed and shipped (looking more often than checkpoints are made, so that a
+    place that was away is not late), and remove this machine's copies of what was erased, wherever that was done."""
+    return [
+        Schedule("checkpoint", deps.upkeep.checkpoint_every / 4, partial(audit.keep_signed, deps)),
+        Schedule("erasures", timedelta(minutes=10), partial(follow_erasures, deps)),
+    ]
 
 
-def purge_expired(deps: Dependencies) -> Schedule:
-    """Deletes expired content, and counts of past minutes."""
-    return Schedule("purge", timedelta(minutes=10), lambda: tenants.purge(deps))
+def gateway_schedules(deps: Dependencies) -> list[Schedule]:
+    """With the deletion of expired content and counts, the guards of rollouts, and the record of denials that were only counted."""
+    return [
+        *_schedules(deps),
+        Schedule("purge", timedelta(minutes=10), partial(tenants.purge, deps)),
+        Schedule("rollouts", timedelta(seconds=1), partial(watch_rollouts, deps)),
+        Schedule("denials", timedelta(seconds=30), partial(tell_denials, deps)),
+    ]
 
 
-def clear_erased(deps: Dependencies) -> Schedule:
-    """Removes this machine's copies of what was erased, wherever that was done."""
-    return Schedule("erasures", timedelta(minutes=10), lambda: follow_erasures(deps))
+def worker_schedules(deps: Dependencies) -> list[Schedule]:
+    """With the check of the production of every tenant whose worker key is here."""
+    return [*_schedules(deps), Schedule("watch", deps.upkeep.watch_every, partial(check_production, deps))]
 
 
-def guard_rollouts(deps: Dependencies) -> Schedule:
-    """Judges rollouts that go on, and does what follows. Where none does, nothing is looked at until something was written."""
-    at_rest: object | None = None
-
-    def guard() -> None:
-        nonlocal at_rest
-        pulse = deps.ledger.pulse()
-        if pulse and pulse == at_rest:
-            return
-        watch_rollouts(deps)
-        at_rest = None if any_goes_on(deps) else pulse
-
-    return Schedule("rollouts", timedelta(seconds=1), guard)
-
-
-def raise_clock_floor(deps: Dependencies) -> Schedule:
-    """Raises the clock floor of the ledger, so that a clock that is set back revives nothing that has expired."""
-    return Schedule("time", _MIND_TIME_EVERY, lambda: clock_floor.keep_time(deps))
-
-
-def record_denial_floods(deps: Dependencies) -> Schedule:
-    """Records how many denials were only counted."""
-    return Schedule("denials", timedelta(seconds=30), lambda: tell_denials(deps))
-
-
-def check_production(deps: Dependencies) -> Schedule:
-    """Checks the production of every tenant whose worker key is here."""
-    return Schedule("watch", deps.upkeep.watch_every, lambda: _check_production(deps))
-
-
-def _check_production(deps: Dependencies) -> None:
+def check_production(deps: Dependencies) -> None:
+    """Checks the production of every tenant whose worker key is here, unless another process has done so within this interval."""
 
     def check(tenant: str) -> None:
-        if not _was_watched(deps, tenant):
+        # What a rollout's guards report is no look.
+        with deps.ledger.work(tenant, write=False) as work:
+            newest = [signal for signal in work.signals.latest(50) if not signal.name.startswith("rollout.")]
+        if not newest or newest[0].at <= deps.clock.now() - 0.9 * deps.upkeep.watch_every:
             _watch(deps, tenant)
 
     for_each_tenant(deps, check).all()
-
-
-def _was_watched(deps: Dependencies, tenant: str) -> bool:
-    """True when another process looked within this interval. What a rollout's guards tell is no look."""
-    with deps.ledger.work(tenant, write=False) as work:
-        newest = [signal for signal in work.signals.latest(50) if not signal.name.startswith("rollout.")]
-    return bool(newest) and newest[0].at > deps.clock.now() - 0.9 * deps.upkeep.watch_every
 
 
 def _watch(deps: Dependencies, tenant: str) -> None:
@@ -170,17 +142,6 @@ POLL_SECONDS, REST_SECONDS = 1.0, 30.0
 MOST_WAITING = 10_000
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Something that waits: what it is called, what it is about, and what the tenant's worker does with it."""
-
-    name: str
-    about: str
-    tenant: str
-    subject: str
-    do: Callable[[Actor], object]
-
-
 @dataclass
 class StepWorker:
     """One worker. ``tell`` is told, in sentences, what it does."""
@@ -189,7 +150,7 @@ class StepWorker:
     progress: Progress
     tell: Callable[[str], None]
     once: bool = False
-    _resting: dict[tuple[str, str], float] = field(default_factory=dict)
+    _resting: dict[str, float] = field(default_factory=dict)
     _rounds: Rounds = field(default_factory=lambda: Rounds("worker"))
 
     def run(self) -> None:
@@ -203,65 +164,51 @@ class StepWorker:
     def _work(self) -> None:
         while True:
             waiting = self._waiting()
-            for job in waiting:
-                self._take_up(job)
+            for run in waiting:
+                name = f"run {run.id}"
+                self.tell(f"{name} of {run.tenant}/{run.objective_name}")
+                try:
+                    actor = act_as(self.deps, run.tenant, WORKER)
+                    permit(self.deps, actor, Action.WORK, run.id)
+                    if run.state is RunState.PLANNING:
+                        plan_for(self.deps, actor, run, self.progress)
+                        self.tell(f"{name} is planned")
+                    else:
+                        self.tell(f"{name} {_ending(work_on(self.deps, actor, run, self.progress))}")
+                except (Busy, LeaseLost) as error:
+                    self.tell(f"{name}: {error.message}")
+                except TailorbirdError as error:
+                    self._resting[run.id] = time.monotonic() + REST_SECONDS
+                    self.tell(f"{name}: error[{error.error_code}]: {error.message}; {error.hint}")
+                except Exception as error:  # noqa: BLE001 - a defect in one run is no matter of the others
+                    self._resting[run.id] = time.monotonic() + REST_SECONDS
+                    self.tell(f"{name}: a defect: {place_of(error)}")
             if not waiting and self.once:
                 return
             if not waiting:
                 time.sleep(max(POLL_SECONDS, self._rounds.pause))
 
-    def _waiting(self) -> list[_Job]:
+    def _waiting(self) -> list[Run]:
         """What to take up now. When the record cannot be read for a while, nothing is, and it is asked again."""
         try:
             with self.deps.ledger.system(write=False) as system:
-                runs, reviews = system.queue.waiting(limit=MOST_WAITING), system.queue.judging(limit=MOST_WAITING)
+                runs = system.queue.waiting(limit=MOST_WAITING)
         except Exception as error:  # noqa: BLE001 - whatever it is, the record is asked again
             self._rounds.failed(error)
             self.tell(f"the record does not answer ({_code(error)}); trying again")
             return []
         self._rounds.succeeded()
-        found = [self._of_run(run) for run in runs] + [self._of_review(tenant, review) for tenant, review in reviews]
-        return [job for job in found if time.monotonic() >= self._resting.get((job.name, job.subject), 0.0)]
-
-    def _of_run(self, run: Run) -> _Job:
-        def do(actor: Actor) -> object:
-            if run.state is RunState.PLANNING:
-                return plan_for(self.deps, actor, run, self.progress)
-            return work_on(self.deps, actor, run, self.progress)
-
-        return _Job(f"run {run.id}", f"{run.tenant}/{run.objective_name}", run.tenant, run.id, do)
-
-    def _of_review(self, tenant: str, review: ModelReview) -> _Job:
-        name = f"judge {review.model}"
-        about = f"release {short(review.release)} of {tenant}"
-        return _Job(name, about, tenant, review.release, lambda actor: hold(self.deps, actor, review, self.progress))
-
-    def _take_up(self, job: _Job) -> None:
-        self.tell(f"{job.name} of {job.about}")
-        try:
-            actor = act_as(self.deps, job.tenant, WORKER)
-            permit(self.deps, actor, Action.WORK, job.subject)
-            ended = job.do(actor)
-            self.tell(f"{job.name} {_ending(ended)}")
-        except (Busy, LeaseLost) as error:
-            self.tell(f"{job.name}: {error.message}")
-        except TailorbirdError as error:
-            self._resting[job.name, job.subject] = time.monotonic() + REST_SECONDS
-            self.tell(f"{job.name}: error[{error.error_code}]: {error.message}; {error.hint}")
-        except Exception as error:  # noqa: BLE001 - a defect in one job is no matter of the others
-            self._resting[job.name, job.subject] = time.monotonic() + REST_SECONDS
-            self.tell(f"{job.name}: a defect: {place_of(error)}")
+        return [run for run in runs if time.monotonic() >= self._resting.get(run.id, 0.0)]
 
 
 def _code(error: Exception) -> str:
     return error.error_code if isinstance(error, TailorbirdError) else place_of(error)
 
 
-def _ending(ended: object) -> str:
-    conclusion = ended.conclusion if isinstance(ended, WorkedRun) else None
-    if conclusion is None or conclusion.release is not None:
+def _ending(ended: WorkedRun) -> str:
+    if ended.conclusion is None or ended.conclusion.release is not None:
         return "is finished"
-    return f"ended without a release: {conclusion.reason}"
+    return f"ended without a release: {ended.conclusion.reason}"
 
 
 @contextmanager
@@ -297,21 +244,7 @@ def perform_step(task: str) -> str:
 
 def _perform(task: StepTask) -> None:
     _compute_with(task.need.cores)
-    deps = wiring.open_dependencies(_settings_for(task), migrate=False)
-    try:
-        perform_placed(replace(deps, compute=lambda: None), _keyless(deps, task), task, Progress())
-    finally:
-        deps.ledger.close()
-
-
-def _compute_with(threads: int) -> None:
-    """Has products computed by ``threads``. It must be said before the libraries are loaded that compute."""
-    if "torch" not in sys.modules:
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-
-
-def _settings_for(task: StepTask) -> Settings:
-    """This machine's settings, where they lead to the same results. Raises InvalidInput (``node_differs``), NotFound."""
+    # A node whose build or settings would lead to other results refuses the step.
     if task.version != build_name():
         raise InvalidInput(
             f"this node has tailorbird {build_name()}, and the run was started by {task.version}",
@@ -329,7 +262,17 @@ def _settings_for(task: StepTask) -> Settings:
             "compare settings.yaml and the variables TAILORBIRD_… of both: engine, training, prices",
             code="node_differs",
         )
-    return settings
+    deps = wiring.open_dependencies(settings, migrate=False)
+    try:
+        perform_placed(replace(deps, compute=lambda: None), _keyless(deps, task), task, Progress())
+    finally:
+        deps.ledger.close()
+
+
+def _compute_with(threads: int) -> None:
+    """Has products computed by ``threads``. It must be said before the libraries are loaded that compute."""
+    if "torch" not in sys.modules:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 def _keyless(deps: Dependencies, task: StepTask) -> Actor:
@@ -337,6 +280,6 @@ def _keyless(deps: Dependencies, task: StepTask) -> Actor:
     identity = known_identity(deps, task.tenant, task.actor)
 
     def refuse(purpose: str, _digest: Digest) -> Signature:
-        raise Forbidden(f"a node does not sign ({purpose})", "the process that started the run does", code="node_signs_nothing")
+        raise Forbidden(f"a node does not sign ({purpose})", "the process that started the run does")
 
     return Actor(identity, refuse)

@@ -6,41 +6,40 @@ evidence is measured, how a signature is verified (a callable is passed in), whe
     evidence > gate > bundle > model_card; label_review, llm_judges > approvals > alias_moves
 """
 
-from tailorbird.release.alias_moves import AliasTrial, promoted, restored, rolled_back, with_trial
 from tailorbird.release.approvals import (
     DECIDING_ROLES,
     DRILL_LASTS,
+    AliasTrial,
     ChangeRule,
     QuorumStanding,
     VerifyApproval,
     change_rule,
     check_may_decide,
     deciding_role,
+    promoted,
     quorum,
+    restored,
+    rolled_back,
     rule_for,
     stricter,
+    with_trial,
 )
-from tailorbird.release.bundle import ReleaseParts, assemble, release_digest
-from tailorbird.release.gate import GateInputs, apply_gate, interval_at, unprovable_next
-from tailorbird.release.label_review import Disagreement, candidate_side, check_mark, check_may_review, draw_sheet, next_item, review_result
-from tailorbird.release.llm_judges import (
-    LETTERS,
-    JudgedPair,
-    check_fits,
-    check_judge,
-    check_judgeable,
-    judge_prompts,
-    judged_pairs,
-    pair_marks,
+from tailorbird.release.bundle import CardEncoder, CardFacts, ReleaseParts, assemble, model_card, release_digest
+from tailorbird.release.gate import REPEATED, EndedClimb, GateInputs, apply_gate, interval_at, remedies, unprovable_next
+from tailorbird.release.label_review import (
+    Disagreement,
+    candidate_side,
+    check_mark,
+    check_may_review,
+    draw_sheet,
+    next_item,
+    review_result,
 )
-from tailorbird.release.model_card import CardEncoder, CardFacts, model_card
 from tailorbird.release.reference_probes import PROBE_TEXTS, choose, choose_of_base, choose_of_scores, shortlist
-from tailorbird.release.remedies import REPEATED, EndedClimb, remedies
 
 __all__ = [
     "DECIDING_ROLES",
     "DRILL_LASTS",
-    "LETTERS",
     "PROBE_TEXTS",
     "REPEATED",
     "AliasTrial",
@@ -50,7 +49,6 @@ __all__ = [
     "Disagreement",
     "EndedClimb",
     "GateInputs",
-    "JudgedPair",
     "QuorumStanding",
     "ReleaseParts",
     "VerifyApproval",
@@ -58,9 +56,6 @@ __all__ = [
     "assemble",
     "candidate_side",
     "change_rule",
-    "check_fits",
-    "check_judge",
-    "check_judgeable",
     "check_mark",
     "check_may_decide",
     "check_may_review",
@@ -70,11 +65,8 @@ __all__ = [
     "deciding_role",
     "draw_sheet",
     "interval_at",
-    "judge_prompts",
-    "judged_pairs",
     "model_card",
     "next_item",
-    "pair_marks",
     "promoted",
     "quorum",
     "release_digest",

@@ -1,20 +1,19 @@
-"""Approval rules by risk tier: who must approve a release or a change of production, who may, and whether the quorum is reached.
-
-Nobody decides on their own release, at any tier. A person is a name *and* a key: a second name with the author's key is the author.
-"""
+"""Approval rules by risk tier: who must approve a release or a change of production, who may, when it is enough; and moves of an alias."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from tailorbird.crypto.canonical_json import digest_of, short
-from tailorbird.domain.errors import Forbidden, InvalidInput
+from tailorbird.domain.deployment import Alias, AliasTarget
+from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective, RiskTier
-from tailorbird.domain.release import Approval, ApprovalRule, Release
-from tailorbird.domain.value import Value
+from tailorbird.domain.release import Approval, ApprovalRule, Release, ReleaseAction, next_state
+from tailorbird.domain.value import Digest, Value
 
 #: A drill that is older proves nothing any more.
 DRILL_LASTS = timedelta(days=30)
@@ -230,4 +229,72 @@ def _deciding(name: str) -> Role:
         if role.value == name:
             return role
     known = ", ".join(role.value for role in DECIDING_ROLES)
-    raise InvalidInput(f"the role {name!r} cannot decide on a release", f"list roles among: {known}", code="approval_role")
+    raise InvalidInput(f"the role {name!r} cannot decide on a release", f"list roles among: {known}")
+
+
+def promoted(alias: Alias | None, release: Release, now: datetime, actor: str) -> Alias:
+    """Alias ``tenant/objective`` with ``release`` as its only target; the former targets are kept for a rollback.
+
+    ``alias`` is None for a name that never pointed anywhere. Raises Conflict when the release is neither staged nor rolling out, or the
+    alias is another objective's.
+    """
+    next_state(release.state, ReleaseAction.PROMOTE)
+    content = release.content
+    path = f"{content.tenant}/{content.objective_name}"
+    if alias is not None and alias.path != path:
+        raise Conflict(f"the alias {alias.path} is not that of {path}", f"promote a release of {alias.path}")
+    return Alias(
+        tenant=content.tenant,
+        name=content.objective_name,
+        targets=(AliasTarget(release=release.digest),),
+        previous=alias.targets if alias else (),
+        version=alias.version + 1 if alias else 1,
+        moved_at=now,
+        moved_by=actor,
+    )
+
+
+def rolled_back(alias: Alias, now: datetime, actor: str) -> Alias:
+    """Alias with its former targets, or without any (withdrawn) when there were none.
+
+    A rollback is one step: what it leaves is final, so nothing is remembered. Raises Conflict when the alias is withdrawn already.
+    """
+    if not alias.targets:
+        raise Conflict(f"{alias.path} has nothing in production", "promote a release first: tailorbird promote DIGEST")
+    return alias.model_copy(
+        update={"targets": alias.previous, "previous": (), "version": alias.version + 1, "moved_at": now, "moved_by": actor}
+    )
+
+
+@dataclass(frozen=True)
+class AliasTrial:
+    """Trial of a second release: shadow traffic (``share`` None), or a share of the users, drawn with ``salt``."""
+
+    incumbent: Digest
+    candidate: Digest
+    share: float | None
+    salt: str
+
+
+def with_trial(alias: Alias, trial: AliasTrial, now: datetime, actor: str) -> Alias:
+    """Alias with the release of ``trial`` beside the incumbent; the targets before the incumbent stay remembered."""
+    whole = 10_000
+    candidate = round(whole * trial.share) if trial.share else 0
+    both = (AliasTarget(release=trial.incumbent, weight=whole - candidate), AliasTarget(release=trial.candidate, weight=candidate))
+    return _moved(
+        alias,
+        now,
+        actor,
+        targets=both if candidate else (AliasTarget(release=trial.incumbent),),
+        mirror=None if candidate else trial.candidate,
+        salt=trial.salt,
+    )
+
+
+def restored(alias: Alias, incumbent: Digest, now: datetime, actor: str) -> Alias:
+    """Alias with ``incumbent`` as its only target, as before a trial."""
+    return _moved(alias, now, actor, targets=(AliasTarget(release=incumbent),), mirror=None, salt="")
+
+
+def _moved(alias: Alias, now: datetime, actor: str, **changes: object) -> Alias:
+    return alias.model_copy(update={"version": alias.version + 1, "moved_at": now, "moved_by": actor} | changes)

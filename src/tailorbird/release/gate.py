@@ -1,4 +1,4 @@
-"""Gate: verdict pass, fail or inconclusive on each metric's interval, at the confidence that its look needs."""
+"""Gate: verdict pass, fail or inconclusive on each metric, at the confidence that its look needs; and remedies where nothing passed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.evidence import Evidence, Finding, GateResult, Metric, Verdict
-from tailorbird.domain.objective import Objective
-from tailorbird.stats.comparison_sentences import what_settles
+from tailorbird.domain.ladder import Climb
+from tailorbird.domain.objective import Kpi, Objective
+from tailorbird.evaluation.metrics import CATALOGUE, lower_is_better, margin_in, spec_of_metric
+from tailorbird.reporting.comparison_sentences import MOST_ITEMS, what_settles
 from tailorbird.stats.intervals import items_needed_for_proportion, score_interval, spend, wilson
-from tailorbird.stats.metric_direction import DIFFERENCES, UNBOUNDED, lower_is_better, margin_in, measure_of
 from tailorbird.stats.paired_tests import items_needed_for_difference
 
+#: Metrics that are differences, and so may be negative; and readings, beside metrics of answers, that may exceed 1.
+_DIFFERENCES = frozenset({"retention", "against_incumbent", "shift"})
+_UNBOUNDED = frozenset({"latency_p95_ms", "cost_per_1k_requests", "tokens_per_request", "answer_tokens", "memorisation"})
 #: Methods of metrics that were counted, not estimated: what they say holds at any confidence.
 EXACT = frozenset({"count", "weights unchanged"})
 
@@ -34,24 +39,23 @@ def interval_at(metric: Metric, confidence: float, compared: str | None = None) 
     if confidence == metric.confidence:
         return metric.low, metric.high
     if metric.method.startswith("wilson"):
-        return _wilson_again(metric, confidence)
+        # Each end L of Wilson's interval solves (p − L)² = z² L (1 − L) / n, so either end gives n back. Less than one item
+        # bounds nothing.
+        end = metric.low if metric.low < metric.value else metric.high
+        distance = (metric.value - end) ** 2
+        spread = _quantile(metric.confidence) ** 2 * end * (1 - end)
+        # Nine digits are more than the ends carry; the rounding keeps one item from passing for a little less.
+        size = round(spread / distance, 9) if distance else 0.0
+        return score_interval(metric.value, size, confidence) if size >= 1 else (0.0, 1.0)
     stretch = _quantile(confidence) / _quantile(metric.confidence)
     low = metric.value - stretch * (metric.value - metric.low)
     high = metric.value + stretch * (metric.high - metric.value)
-    if metric.name in DIFFERENCES:
-        most = measure_of(compared).highest if compared else 1.0
+    if metric.name in _DIFFERENCES:
+        most = spec_of_metric(compared).highest if compared else 1.0
         return max(-most, low), min(most, high)
-    return max(0.0, low), high if metric.name in UNBOUNDED else min(1.0, high)
-
-
-def _wilson_again(metric: Metric, confidence: float) -> tuple[float, float]:
-    """Each end L of Wilson's interval solves (p − L)² = z² L (1 − L) / n, so either end gives n back. Less than one item bounds nothing."""
-    end = metric.low if metric.low < metric.value else metric.high
-    distance = (metric.value - end) ** 2
-    spread = _quantile(metric.confidence) ** 2 * end * (1 - end)
-    # Nine digits are more than the ends carry; the rounding keeps one item from passing for a little less.
-    size = round(spread / distance, 9) if distance else 0.0
-    return score_interval(metric.value, size, confidence) if size >= 1 else (0.0, 1.0)
+    spec = CATALOGUE.get(metric.name)
+    is_share = metric.name not in _UNBOUNDED and (spec is None or spec.highest == 1)
+    return max(0.0, low), min(1.0, high) if is_share else high
 
 
 def _quantile(confidence: float) -> float:
@@ -146,13 +150,9 @@ def _demands(inputs: GateInputs) -> Iterator[_Demand]:
         yield _Demand("latency_p95_ms", "limit", limits.latency_p95_ms.max, True)
     if limits.cost_per_1k_requests:
         yield _Demand("cost_per_1k_requests", "limit", limits.cost_per_1k_requests.max, True)
-    yield from _against_incumbent(inputs)
-
-
-def _against_incumbent(inputs: GateInputs) -> Iterator[_Demand]:
-    """Not worse than the release that answers now by more than the margin, in the metric's own unit and direction; or than so few items
-    leave open even where the two never differ: a smaller margin could not be met by the incumbent itself. Where labels were added or given
-    up since, the labels that both know are compared (``usecases.climb.incumbent``)."""
+    # Not worse than the release that answers now by more than the margin, in the metric's own unit and direction; or than so
+    # few items leave open even where the two never differ: a smaller margin could not be met by the incumbent itself. Where
+    # labels were added or given up since, the labels that both know are compared (``usecases.runs.measurement``).
     evidence, found = inputs.evidence, inputs.evidence.against_incumbent
     if found is not None:
         margin = max(found.margin, _rounded_up(found.smallest_margin or 0.0))
@@ -275,3 +275,87 @@ def _number(name: str, value: float, rounding: Callable[[float], int]) -> str:
     """``value`` in the metric's decimals. Rounding to six more first keeps binary noise from pushing an end one step out."""
     decimals = _DECIMALS.get(name, 3)
     return f"{rounding(round(value * 10**decimals, 6)) / 10**decimals:.{decimals}f}"
+
+
+#: What repeats a run on the same inputs.
+REPEATED = "repeat the run: tailorbird adapt OBJECTIVE --again"
+
+
+@dataclass(frozen=True)
+class EndedClimb:
+    """The candidate of a climb that came closest, with its last look at the sealed test where one was taken.
+
+    ``counts`` are the rows of each split, ``looks`` the number of the last look (0 without one).
+    """
+
+    objective: Objective
+    closest: Climb
+    counts: SplitCounts
+    test: tuple[Evidence, GateResult] | None = None
+    looks: int = 0
+
+
+def remedies(ended: EndedClimb) -> tuple[str, ...]:
+    """Sentences on what could lead to a release, for each KPI and limit that is not proven."""
+    unproven = tuple(_unproven(ended))
+    lines = [line for finding in unproven for line in _remedies(ended, finding)]
+    if unproven and all(finding.name in ended.objective.limits.serving for finding in unproven):
+        lines.append(f"where the machine was busy, or another is to serve, {REPEATED}")
+    return tuple(lines)
+
+
+def _unproven(ended: EndedClimb) -> Iterator[Finding]:
+    """Findings that did not pass on dev, then those that passed there but not on the sealed test."""
+    on_dev = {each.name: each for each in ended.closest.gate.findings}
+    on_test = {each.name: each for each in ended.test[1].findings} if ended.test else {}
+    for name, finding in on_dev.items():
+        tested = on_test.get(name)
+        if finding.verdict is not Verdict.PASS:
+            yield finding
+        elif tested is not None and tested.verdict is not Verdict.PASS:
+            yield tested
+
+
+def _remedies(ended: EndedClimb, finding: Finding) -> Iterator[str]:
+    kpi = next((each for each in ended.objective.kpis if each.metric == finding.name), None)
+    if kpi is None:
+        yield f"{finding.name}: {finding.reason}"
+        return
+    name, less = f"{ended.closest.rung.value} {ended.closest.variant}", lower_is_better(kpi.metric)
+    proven = _proven(ended, kpi)
+    if proven is not None and (proven > 0 or less):
+        where = "dev and test together prove" if ended.test else "dev proves"
+        bound = "at least" if less else "at most"
+        decides = "whether that is good enough is the owner's decision"
+        yield f"{kpi.metric}: a `target` of {bound} {proven:g} is what {where} of {name}; {decides}"
+    if finding.value is None:
+        return
+    if finding.value > finding.bound if less else finding.value < finding.bound:
+        yield (
+            f"{kpi.metric}: {name} is at {finding.value:.3f}, short of {finding.bound:g}: that takes better answers, from more or cleaner "
+            "training rows (tailorbird data fix), a clearer instruction or a larger base model"
+        )
+    elif finding.items_needed and finding.items_needed <= MOST_ITEMS:
+        on_test = ended.test is not None and finding in ended.test[1].findings
+        # Items of a split that are lacking, and the rows of which so many fall into that split.
+        counts = ended.counts
+        split = "test" if on_test else "dev"
+        needed, held = finding.items_needed or 0, getattr(counts, split)
+        rows = math.ceil(needed * (counts.train + counts.dev + counts.test) / held) if held else 0
+        at_this = f", about {rows:,} more rows at the present split" if rows else ""
+        items = f"{needed:,} more independent {split} item{'s' if needed > 1 else ''}"
+        yield f"{kpi.metric}: {items}{at_this} would prove {finding.bound:g}, if it stays at {finding.value:.3f}"
+
+
+def _proven(ended: EndedClimb, kpi: Kpi) -> float | None:
+    """The highest target (lowest, where less is better) that dev, and the next look at the test where one was taken, would find proven; in
+    hundredths, rounded to the safe side. None where it has no value."""
+    asked, less = ended.objective.business.risk.confidence, lower_is_better(kpi.metric)
+    ends = []
+    seen = [(ended.closest.evidence, 1)] + ([(ended.test[0], ended.looks + 1)] if ended.test else [])
+    for evidence, look in seen:
+        metric = evidence.metrics.get(kpi.metric)
+        if metric is None:
+            return None
+        ends.append(interval_at(metric, spend(asked, look))[1 if less else 0])
+    return math.ceil(round(100 * max(ends), 6)) / 100 if less else math.floor(round(100 * min(ends), 6)) / 100

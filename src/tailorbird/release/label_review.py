@@ -4,21 +4,52 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+import numpy as np
+
+from tailorbird.chat.conversations import shown_answer
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.evidence import ItemResult, Verdict
-from tailorbird.domain.label_review import Bounded, Judgement, Mark, ModelReview, ReviewerRecord, ReviewItem, ReviewResult, ReviewSheet
+from tailorbird.domain.label_review import (
+    Bounded,
+    Judgement,
+    Mark,
+    ReviewerRecord,
+    ReviewItem,
+    ReviewResult,
+    ReviewSheet,
+)
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
-from tailorbird.release.llm_judges import ReviewerScores, informing, judge_results, win_rate, with_judges
-from tailorbird.stats.agreement import Ratings, cohen_kappa, fleiss_kappa, krippendorff_alpha, over_items
+from tailorbird.stats.agreement import Ratings, krippendorff_alpha, over_items
+from tailorbird.stats.intervals import Floats, bootstrap_bca, wilson
+from tailorbird.stats.label_sums import shares
 from tailorbird.stats.paired_tests import mcnemar_exact
-from tailorbird.text.conversations import shown_answer
+
+
+def win_rate(scores: Sequence[tuple[str, float]], confidence: float, seed: int) -> Bounded:
+    """Win rate: mean of ``scores``, each with its item's name. The interval resamples whole items.
+
+    Where all scores are one, no draw differs: then the bound is that of Wilson's interval for the share of items that might have another.
+    """
+    if not scores:
+        return Bounded(value=None)
+    groups, values = [name for name, _ in scores], [value for _, value in scores]
+
+    def mean(weights_BN: Floats) -> Floats:
+        return shares((weights_BN * np.array(values)).sum(axis=1), weights_BN.sum(axis=1))
+
+    if len(set(values)) == 1:
+        others = wilson(0, len(set(groups)), confidence)[1]
+        return Bounded(value=values[0], low=values[0] * (1 - others), high=values[0] + others * (1 - values[0]))
+    low, high = bootstrap_bca(mean, groups, confidence, seed, resamples=1000)
+    return Bounded(value=sum(values) / len(values), low=low, high=high)
+
 
 #: Reviewers that a tier asks for (DESIGN: limited looks at sampled disagreements, high is blind and by two).
 REVIEWERS: dict[RiskTier, int] = {RiskTier.MINIMAL: 0, RiskTier.LIMITED: 1, RiskTier.HIGH: 2}
@@ -100,7 +131,7 @@ def check_may_review(release: Release, reviewer: str, public_key: str) -> None:
 def check_mark(mark: Mark, reason: str) -> None:
     """Raises InvalidInput for an item skipped without a reason."""
     if mark is Mark.SKIP and not reason.strip():
-        raise InvalidInput("an item was skipped without a reason", "say in a few words why it cannot be judged", code="reason_missing")
+        raise InvalidInput("an item was skipped without a reason", "say in a few words why it cannot be judged")
 
 
 def review_result(
@@ -108,16 +139,14 @@ def review_result(
     judgements: Sequence[Judgement],
     confidence: float,
     seed: int,
-    reviews: Sequence[ModelReview] = (),
     *,
     errors_alone: bool = False,
 ) -> ReviewResult:
     """What the judgements add up to. It passes when enough people have judged every item and the candidate's answers are not proven to be
     the worse ones: the upper end of the win rate reaches a half. With ``errors_alone`` every item is one that was counted as an error,
-    and their count stands in the evidence: what people and models prefer informs those who decide, and fails nothing; but it passes only
+    and their count stands in the evidence: what people prefer informs those who decide, and fails nothing; but it passes only
     once each item has marks by enough people, for whoever skips one has not judged it. Who is flagged does not count. A mark on an item
-    whose answers were erased since stands; nobody is asked for another. ``reviews`` are those of judge models, which can only take a pass
-    back."""
+    whose answers were erased since stands; nobody is asked for another."""
     by: defaultdict[str, dict[int, Judgement]] = defaultdict(dict)
     for judgement in judgements:
         by[judgement.reviewer][judgement.number] = judgement
@@ -126,42 +155,35 @@ def review_result(
     complete = [name for name in counting if by[name].keys() >= {item.number for item in sheet.open}]
     first = [item for item in sheet.items if item.repeat_of is None]
     ratings = [[_outcome(by[name].get(item.number)) for name in counting] for item in first]
+    alpha = krippendorff_alpha(ratings) if ratings else None
+    ends = (over_items(krippendorff_alpha, ratings, confidence, seed) if alpha is not None else None) or (None, None)
     missing = max(0, sheet.reviewers - len(complete))
     rate = _win_rate(first, {name: by[name] for name in counting}, confidence, seed)
-    judges = judge_results(reviews, ReviewerScores(_scores(first, [by[name] for name in counting])), confidence, seed)
-    judges = informing(judges) if errors_alone else judges
-    people = _verdict(sheet, missing, rate)
+    verdict, reason = _verdict(sheet, missing, rate)
     if errors_alone and not missing and rate.value is not None:
-        people = _verdict_on_errors(sheet, _unjudged(sheet, first, ratings), rate)
-    verdict, reason = with_judges(*people, judges)
+        unjudged = _unjudged(sheet, first, ratings)
+        if unjudged:
+            few = f"{unjudged} of the items {'was' if unjudged == 1 else 'were'} skipped and judged by fewer than {sheet.reviewers} people"
+            verdict, reason = Verdict.INCONCLUSIVE, f"{few}: somebody else who may review has to judge what was skipped"
+        else:
+            sides = f"they side with the candidate in {rate.value:.0%} of them [{rate.low:.0%}, {rate.high:.0%}]"
+            verdict, reason = (
+                Verdict.PASS,
+                f"people have judged what was counted as errors on {sheet.split}, whose count stands in the evidence: {sides}",
+            )
     return ReviewResult(
         asked=len(sheet.open),
         missing=missing,
         reviewers=records,
         win_rate=rate,
-        cohen=_bounded(cohen_kappa, ratings, confidence, seed) if len(counting) == 2 else Bounded(value=None),
-        fleiss=_bounded(fleiss_kappa, ratings, confidence, seed),
-        krippendorff=_bounded(krippendorff_alpha, ratings, confidence, seed),
+        agreement=Bounded(value=alpha, low=ends[0], high=ends[1]),
         verdict=verdict,
         reason=reason,
-        judges=judges,
     )
-
-
-def _scores(items: Sequence[ReviewItem], given: Sequence[Mapping[int, Judgement]]) -> dict[int, list[float]]:
-    """What was said of each item."""
-    said = {item.number: [_outcome(marks.get(item.number)) for marks in given] for item in items}
-    return {number: [score for score in scores if score is not None] for number, scores in said.items()}
 
 
 def _outcome(judgement: Judgement | None) -> float | None:
     return None if judgement is None else judgement.score
-
-
-def _bounded(coefficient: Callable[[Ratings], float | None], ratings: Ratings, confidence: float, seed: int) -> Bounded:
-    value = coefficient(ratings) if ratings else None
-    interval = over_items(coefficient, ratings, confidence, seed) if value is not None else None
-    return Bounded(value=value, low=interval[0] if interval else None, high=interval[1] if interval else None)
 
 
 def _record(sheet: ReviewSheet, name: str, given: Mapping[int, Judgement]) -> ReviewerRecord:
@@ -199,14 +221,6 @@ def _unjudged(sheet: ReviewSheet, items: Sequence[ReviewItem], ratings: Ratings)
     """How many items, whose answers are there, fewer people have judged than the tier asks for: a skip is no judgement."""
     marked = {item.number: sum(score is not None for score in scores) for item, scores in zip(items, ratings, strict=True)}
     return sum(item.repeat_of is None and marked[item.number] < sheet.reviewers for item in sheet.open)
-
-
-def _verdict_on_errors(sheet: ReviewSheet, unjudged: int, rate: Bounded) -> tuple[Verdict, str]:
-    if unjudged:
-        few = f"{unjudged} of the items {'was' if unjudged == 1 else 'were'} skipped and judged by fewer than {sheet.reviewers} people"
-        return Verdict.INCONCLUSIVE, f"{few}: somebody else who may review has to judge what was skipped"
-    sides = f"they side with the candidate in {rate.value:.0%} of them [{rate.low:.0%}, {rate.high:.0%}]"
-    return Verdict.PASS, f"people have judged what was counted as errors on {sheet.split}, whose count stands in the evidence: {sides}"
 
 
 def _verdict(sheet: ReviewSheet, missing: int, rate: Bounded) -> tuple[Verdict, str]:

@@ -1,11 +1,100 @@
-"""Reference probes: which synthetic questions a release is recognised by."""
+"""Reference probes: which synthetic questions a release is recognised by, and how far answers at them are apart."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
-from tailorbird.domain.effect import TOLD, EffectProof, ReferenceProbe, TokenChances
-from tailorbird.stats.effect_distance import LEAST_NOISE, MOST_SCORE_NOISE, TIMES_NOISE, distance, rms, shifts
+from tailorbird.domain.evidence import TOLD, EffectProof, EffectReading, EffectStanding, ReferenceProbe, TokenChances
+
+#: An effect is shown from so many times the noise.
+TIMES_NOISE = 5.0
+#: Nats. Less than this is not told apart, however still an engine was when it was measured: under load it batches otherwise.
+LEAST_NOISE = 0.005
+#: Nats. No rounding moves a base so far: it is another model, or another prompt around the question.
+MOST_NOISE = 0.75
+#: Nats. What the scores of a floor or an encoder move by at most between processors.
+MOST_SCORE_NOISE = 0.25
+#: So many of each side's likeliest tokens are compared at a position: the rarer ones say little and waver most.
+_COMPARED = 4
+
+
+def rms(values: Sequence[float]) -> float:
+    """Root mean square; 0 of nothing."""
+    return math.sqrt(sum(value * value for value in values) / len(values)) if values else 0.0
+
+
+def compared_tokens(*sides: TokenChances) -> tuple[str, ...]:
+    """The tokens that are compared at one position: the likeliest of each side."""
+    return tuple(dict.fromkeys(token for side in sides for token in side.tokens[:_COMPARED]))
+
+
+def shifts(
+    probes: Sequence[ReferenceProbe],
+    before: Sequence[TokenChances],
+    after: Sequence[TokenChances],
+    found: Sequence[TokenChances] | None = None,
+) -> list[float]:
+    """By how many nats ``after`` lies above ``before``, at every compared token of every probe: those likeliest by base and candidate, and
+    by what was ``found``, so that an answer which neither would give shows."""
+    return [
+        after[place].nats_of(token) - before[place].nats_of(token)
+        for place, probe in enumerate(probes)
+        for token in compared_tokens(probe.candidate, probe.base, *((found[place],) if found else ()))
+    ]
+
+
+def distance(one: Sequence[float], other: Sequence[float]) -> float:
+    """Root mean square of the differences."""
+    return rms([a - b for a, b in zip(one, other, strict=True)])
+
+
+def is_provable(proof: EffectProof) -> bool:
+    """True where an engine could be told from its base, or from another one, by ``proof``."""
+    if proof.is_absolute:
+        return bool(proof.probes) and not proof.unprovable
+    return bool(proof.probes) and proof.effect >= TIMES_NOISE * max(proof.noise, LEAST_NOISE)
+
+
+def effect_reading(proof: EffectProof, candidate: Sequence[TokenChances], base: Sequence[TokenChances] | None = None) -> EffectReading:
+    """What an engine showed: ``candidate`` and, where it could be asked, ``base`` are its chances at ``proof.probes``.
+
+    The engine's noise is that of its base against the recorded base, or the recorded noise where that is more. An engine whose base could
+    not be asked is granted the most that the effect shows through. The distance allowed is the geometric mean of the noise and the smallest
+    part that this noise does not hide: as far above the one as below the other. Where it hides the whole effect, an engine that is as near
+    as its noise lets it be shows nothing (``UNPROVABLE``). A base that is farther off than rounding makes it is another one; so is one that
+    is nearer to the candidate than to itself, unless the candidate stands above it as recorded: then both strayed alike. Where nothing was
+    trained, what answers is compared as it is: farther off than rounding makes it, it is another model or another head.
+    """
+    recorded, expected = [probe.base for probe in proof.probes], [probe.candidate for probe in proof.probes]
+    if proof.is_absolute:
+        apart, allowed = (
+            rms(shifts(proof.probes, recorded, candidate, candidate)),
+            MOST_SCORE_NOISE if proof.kind == "scores" else MOST_NOISE,
+        )
+        standing = EffectStanding.SHOWN if apart <= allowed else EffectStanding.DIFFERS
+        return EffectReading(standing=standing, distance=round(apart, 4), noise=round(proof.noise, 4), allowed=allowed)
+    wanted = shifts(proof.probes, recorded, expected)
+    strayed = [] if base is None else shifts(proof.probes, recorded, base)
+    own = 0.999 * rms(wanted) / TIMES_NOISE if base is None else math.sqrt(2) * rms(strayed)
+    noise, beneath = max(proof.noise, LEAST_NOISE, own), base or recorded
+    visible = [size for size in (*proof.parts.values(), rms(wanted)) if size >= TIMES_NOISE * noise]
+    allowed = math.sqrt(noise * min(visible, default=TIMES_NOISE * noise))
+    apart = distance(shifts(proof.probes, beneath, candidate, candidate), shifts(proof.probes, recorded, expected, candidate))
+    effect = rms(shifts(proof.probes, beneath, candidate))
+    another = base is not None and (noise > MOST_NOISE or (distance(strayed, wanted) < rms(strayed) and apart > rms(wanted) / 2))
+    if apart <= allowed:
+        standing = EffectStanding.SHOWN if visible else EffectStanding.UNPROVABLE
+    else:
+        standing = EffectStanding.INERT if effect <= allowed else EffectStanding.DIFFERS
+    return EffectReading(
+        standing=EffectStanding.DIFFERS if another else standing,
+        effect=round(effect, 4),
+        distance=round(apart, 4),
+        noise=round(noise, 4),
+        allowed=round(allowed, 4),
+    )
+
 
 #: Questions of everybody's day, written for this project and short: what is asked at each loading must cost little.
 PROBE_TEXTS = (

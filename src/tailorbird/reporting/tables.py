@@ -1,142 +1,130 @@
-"""Tables for a terminal and in Markdown."""
+"""Number formats, tables for a terminal, and templates of pages."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
+from typing import Any
 
-from rich.cells import cell_len
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.effect import EffectReading, EffectStanding
-from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Metric
-from tailorbird.domain.label_review import JudgeResult
+from tailorbird.domain.dataset import Inspection
+from tailorbird.domain.evidence import CandidateComparison, Comparison, Finding, GateResult, Metric, Side
+from tailorbird.domain.label_review import Bounded
 from tailorbird.domain.ladder import Climb, Ladder
 from tailorbird.domain.objective import RiskTier, RuleException
 from tailorbird.domain.plan import Estimate
 from tailorbird.domain.release import Approval, Release
-from tailorbird.stats.comparison_sentences import difference_words
+from tailorbird.reporting.comparison_sentences import difference_words, settles_comparison
+from tailorbird.reporting.markdown import markdown_cell, markdown_text
 from tailorbird.stats.intervals import spend
 from tailorbird.text.terminal_text import UNBROKEN, shown
 
-#: Columns of a terminal that a word of a text column keeps unbroken, at most.
-_WORD = 24
 
+class PlainTable:
+    """A table without lines and with a bold head. Numbers are aligned to the right; what does not fit is folded."""
 
-class FittedTable:
-    """A table without lines whose first column is shown whole at every width.
-
-    Columns that do not fit beside the others stand in a further block below, behind the first column again.
-    """
-
-    def __init__(self, head: Sequence[str], numbers: Collection[str] = (), widths: Mapping[str, int] | None = None) -> None:
-        self._head = tuple(head)
-        self._numbers = frozenset(place for place, name in enumerate(head) if name in numbers)
-        self._widths = dict(widths or {})
+    def __init__(self, head: Sequence[str], numbers: Collection[str] = ()) -> None:
+        self._head, self._numbers = head, numbers
         self._rows: list[tuple[tuple[str, ...], bool]] = []
 
     def add(self, cells: Iterable[str], *, dim: bool = False) -> None:
         """One row more, dimmed where it is only a reference."""
         self._rows.append((tuple(map(shown, cells)), dim))
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        if options.max_width >= UNBROKEN:
-            yield self._unbroken()._block(range(len(self._head)), options.max_width)
-            return
-        for block, places in enumerate(self._blocks(options.max_width)):
-            if block:
-                yield Text()
-            yield self._block(places, options.max_width)
-
-    def _unbroken(self) -> FittedTable:
-        """The same table with one line a row."""
-        head = [_one_line(name) for name in self._head]
-        flat = FittedTable(head, [head[place] for place in self._numbers])
-        for cells, dim in self._rows:
-            flat.add(map(_one_line, cells), dim=dim)
-        return flat
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        least = [self._least(place) for place in range(len(self._head))]
-        return Measurement(min(options.max_width, max(least)), min(options.max_width, self._whole()))
-
-    def _blocks(self, width: int) -> list[list[int]]:
-        """Places of the columns that stand together, block by block; the first column (0) is in each."""
-        first = self._first(width)
-        blocks, used = [[0]], first
-        for place in range(1, len(self._head)):
-            least = self._least(place)
-            if used + 1 + least > width and len(blocks[-1]) > 1:
-                blocks.append([0])
-                used = first
-            blocks[-1].append(place)
-            used += 1 + least
-        return blocks
-
-    def _block(self, places: Sequence[int], width: int) -> Table:
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """The table; in a file, a pipe or a log with one line a row."""
+        told = _one_line if options.max_width >= UNBROKEN else str
         table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
-        for place, cells in zip(places, self._shared_out(places, width), strict=True):
-            justify = "right" if place in self._numbers else "left"
-            table.add_column(Text(self._head[place]), overflow="fold", justify=justify, width=cells)  # type: ignore[arg-type]
-        for cells_of, dim in self._rows:
-            table.add_row(*(Text(cells_of[place]) for place in places), style="dim" if dim else None)
-        return table
+        for name in self._head:
+            table.add_column(
+                Text(told(name)),
+                overflow="fold",
+                justify="right" if name in self._numbers else "left",
+            )
+        for cells, dim in self._rows:
+            table.add_row(*(Text(told(cell)) for cell in cells), style="dim" if dim else None)
+        yield table
 
-    def _shared_out(self, places: Sequence[int], width: int) -> list[int]:
-        """Columns of the terminal that each column of a block takes: its least, and what is left over goes to those that could use it."""
-        given = [self._first(width) if place == 0 else self._least(place) for place in places]
-        left = width - sum(given) - (len(places) - 1)
-        if left < 0:
-            given[-1] = max(1, given[-1] + left)
-        wanting = [at for at, place in enumerate(places) if given[at] < self._natural(place)]
-        while left > 0 and wanting:
-            for at in wanting[:left]:
-                given[at] += 1
-                left -= 1
-            wanting = [at for at in wanting if given[at] < self._natural(places[at])]
-        return given
 
-    def _first(self, width: int) -> int:
-        """What the first column takes at the least: its longest word, and no more than half of the terminal."""
-        return max(1, min(self._least(0), width // 2))
+#: Head of a column → what stands below it: a path of attributes and places, or a function of an entry.
+Columns = Mapping[str, str | Callable[[Any], object]]
 
-    def _least(self, place: int) -> int:
-        if place in self._numbers:
-            return self._natural(place)
-        words = max((cell_len(word) for line in self._lines(place) for word in line.split()), default=1)
-        return min(self._natural(place), max(min(words, _WORD), self._widths.get(self._head[place], 0)))
 
-    def _natural(self, place: int) -> int:
-        return max(1, *(cell_len(line) for line in self._lines(place)), self._widths.get(self._head[place], 0))
+def value_at(entry: Any, column: str | Callable[[Any], object]) -> Any:
+    """What a column shows of an entry; None where a part of its path is absent."""
+    if not isinstance(column, str):
+        return column(entry)
+    for part in filter(None, column.split(".")):
+        if entry is None:
+            break
+        entry = entry[int(part)] if part.isdecimal() else getattr(entry, part)
+    return entry
 
-    def _whole(self) -> int:
-        return sum(map(self._natural, range(len(self._head)))) + len(self._head) - 1
 
-    def _lines(self, place: int) -> Iterator[str]:
-        for text in (self._head[place], *(cells[place] for cells, _ in self._rows)):
-            yield from text.split("\n")
+def cell_text(value: object) -> str:
+    """A moment to the minute, a number with commas, a digest cut short, nothing for None."""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, (frozenset, tuple)):
+        return ", ".join(sorted(value) if isinstance(value, frozenset) else value)
+    text = "" if value is None else str(value)
+    return short(text) if text.startswith("sha256:") else text
+
+
+def columns_table(columns: Columns, entries: Iterable[Any]) -> PlainTable:
+    """A line an entry, with these columns."""
+    table = PlainTable(tuple(columns))
+    for entry in entries:
+        table.add(cell_text(value_at(entry, found)) for found in columns.values())
+    return table
+
+
+#: How runs and releases are listed.
+RUN_COLUMNS = {"run": "id", "objective": "objective_name", "state": "state.word", "by": "created_by", "since": "created_at"}
+RELEASE_COLUMNS = {
+    "release": "digest",
+    "objective": "content.objective_name",
+    "rung": "content.rung",
+    "state": "state",
+    "author": "content.author",
+}
+
+
+STEP_COLUMNS: Columns = {
+    "step": "name",
+    "state": "state",
+    "time": lambda step: f"{step.seconds:.1f} s",
+    "result": lambda step: step.result or step.error,
+}
+
+
+def inspection_table(found: Inspection) -> PlainTable:
+    """A line a column of an inspected file."""
+    guessed = {guess.column: f"{guess.role}? {guess.why}" for guess in found.guesses}
+    columns: Columns = {
+        "column": "name",
+        "holds": "kind",
+        "filled": "filled",
+        "distinct": lambda one: f"{one.distinct:,}{'+' if one.distinct >= 1000 else ''}",
+        "length mean / max": lambda one: f"{one.mean_length:g} / {one.longest:,}",
+        "seems to be": lambda one: guessed.get(one.name),
+    }
+    return columns_table(columns, found.columns)
 
 
 def _one_line(text: str) -> str:
     return " ".join(filter(None, map(str.strip, text.splitlines())))
-
-
-def plain_table(head: Sequence[str], numbers: Collection[str] = (), widths: Mapping[str, int] | None = None) -> FittedTable:
-    """An empty table with a bold head and no lines.
-
-    Columns named in ``numbers`` are aligned to the right and not broken; those in ``widths`` keep at least that many characters a line.
-    """
-    return FittedTable(head, numbers, widths)
-
-
-def add_row(table: FittedTable, cells: Iterable[str], *, dim: bool = False) -> None:
-    """Adds one row, dimmed where it is only a reference."""
-    table.add(cells, dim=dim)
 
 
 #: Stands where there is nothing to show.
@@ -208,6 +196,13 @@ def interval(value: float, low: float, high: float) -> str:
     return f"{value:.{decimals}f} [{_rounded(low, decimals, math.floor)}, {_rounded(high, decimals, math.ceil)}]"
 
 
+def bounded_text(found: Bounded) -> str | None:
+    """``0.40 [0.10, 0.70]``; None where it cannot be estimated."""
+    if found.value is None:
+        return None
+    return f"{found.value:.2f}" + ("" if found.low is None or found.high is None else f" [{found.low:.2f}, {found.high:.2f}]")
+
+
 def metric_text(metric: Metric | None) -> str:
     """A metric with its interval, or a dash where it is undefined."""
     return interval(metric.value, metric.low, metric.high) if metric else NOTHING
@@ -245,12 +240,12 @@ def exception_lines(exceptions: Sequence[RuleException]) -> list[str]:
     return [f"exception from {each.rule.replace('_', ' ')}, decided by {each.by}: {each.because}" for each in exceptions]
 
 
-def gate_table(gate: GateResult) -> FittedTable:
+def gate_table(gate: GateResult) -> PlainTable:
     """One row a KPI or limit: the bound, what was measured with its interval, the verdict and its reason."""
-    table = plain_table(("what", "bound", "measured", "items", "verdict", "reason"), ("bound", "items"))
+    table = PlainTable(("what", "bound", "measured", "items", "verdict", "reason"), ("bound", "items"))
     for finding in gate.findings:
         cells = (finding.name, f"{finding.bound:g}", finding_text(finding), f"{finding.n:,}", finding.verdict.value, finding.reason)
-        add_row(table, cells)
+        table.add(cells)
     return table
 
 
@@ -273,33 +268,11 @@ def release_summary(release: Release) -> str:
     return "\n".join(f"{name:<9} {fact}" for name, fact in facts)
 
 
-def effect_text(reading: EffectReading, proven: Sequence[str], unprovable: str) -> str:
-    """What an engine showed of a release, in a sentence."""
-    if reading.standing is EffectStanding.UNPROVEN:
-        return "unproven: the release carries no probes: it is older than they are, ranks documents, or is a hosted model"
-    if reading.standing is EffectStanding.UNPROVABLE:
-        return f"unprovable: {unprovable or 'a server that tells no log-probabilities cannot show it'}"
-    kinds = f"; it would have shown the absence of {', '.join(proven)}" if proven else ""
-    moved = f"moves its base by {reading.effect:.3f} nats," if reading.effect else "answers"
-    apart = f"{reading.distance:.3f}{'' if reading.effect else ' nats'} from what was measured, where {reading.allowed:.3f} are allowed"
-    return f"{reading.standing.value}: the engine {moved} {apart}{kinds}"
-
-
 def decision_text(approval: Approval) -> tuple[str, str]:
     """What somebody decided: the verb, and who, in which role, when and why."""
     verb = "approved" if approval.decision == "approve" else "rejected"
     reason = f": {approval.reason}" if approval.reason else ""
     return verb, f"by {approval.identity} as {approval.role.value}, {moment(approval.signature.at)}{reason}"
-
-
-def judge_text(judge: JudgeResult) -> str:
-    """Which model (name and digest), what it prefers, how far its own two orders agree, and what that is worth."""
-    named = f"judge {judge.model}" + (f" ({short(judge.base)})" if judge.base else "")
-    win = judge.win_rate
-    if win.value is None or win.low is None or win.high is None or judge.agreed is None:
-        return f"{named}: {judge.reason}"
-    told = f"preferred the candidate's answers in {interval(win.value, win.low, win.high)} of {judge.judged} items"
-    return f"{named}: {told}; both orders agreed on {judge.agreed:.0%}; {judge.reason}"
 
 
 #: What heads the table of ``shift_rows``.
@@ -315,15 +288,6 @@ def compared_lines(ladder: Ladder) -> list[str]:
     """Candidates that learned, in pairs on the shifted part of dev: one sentence a line."""
     names = {climb.candidate: f"{climb.rung.value} {climb.variant}" for climb in ladder.measured}
     return [_compared(found, names) for found in ladder.on_shifted]
-
-
-def metric_on_shifted(ladder: Ladder | None, evidence: Evidence | None) -> str:
-    """The metric that the drop is of: the one that rungs are compared by."""
-    if evidence and evidence.compared_on:
-        return evidence.compared_on
-    compared = next((found.metric for climb in (ladder.climbs if ladder else ()) if (found := climb.against_below)), None)
-    known = evidence.shifted_metrics if evidence else {}
-    return compared or next((name for name in ("accuracy", "exact_match", "ndcg@10") if name in known), next(iter(known), ""))
 
 
 def _row(climb: Climb, metric: str) -> tuple[str, ...]:
@@ -348,3 +312,74 @@ def confidence_text(risk: RiskTier) -> str:
         f"targets are proven at {tier:.0%} confidence (risk: {risk.value}); all looks at the sealed test share the {1 - tier:.0%} of error "
         f"that this leaves: a first look, and dev, are judged at {first:.1%}, each later look at more; differences of rungs at {tier:.0%}"
     )
+
+
+_FIRST = ("accuracy", "exact_match", "macro_f1", "log_loss", "ece", "retention", "memorisation", "latency_p95_ms", "cost_per_1k_requests")
+
+
+def contrast_table(found: CandidateComparison) -> PlainTable:
+    """What both measured, the difference where there is one, and what each cost."""
+    table = PlainTable(("what", found.one.name, found.other.name, "difference"))
+    for row in _rows(found):
+        table.add(row)
+    return table
+
+
+def _rows(found: CandidateComparison) -> Iterator[tuple[str, str, str, str]]:
+    one, other = found.one, found.other
+    yield "measured on", f"{one.n:,} {one.split} items", f"{other.n:,} {other.split} items", "paired" if found.paired else "not paired"
+    differences = {told.metric: told for told in found.paired}
+    shown = [name for name in _FIRST if name in one.metrics or name in other.metrics]
+    for name in dict.fromkeys((*([found.compared_on] if found.compared_on in differences else []), *shown, *differences)):
+        told = differences.get(name)
+        yield (
+            name,
+            metric_text(one.metrics.get(name)),
+            metric_text(other.metrics.get(name)),
+            ", ".join(filter(None, (difference_words(told), settles_comparison(told)))) if told else NOTHING,
+        )
+    yield "parameters trained", human_count(one.trained_parameters), human_count(other.trained_parameters), NOTHING
+    yield "time to make", *_both(one, other, lambda side: human_seconds(side.seconds)), NOTHING
+    yield "process memory", *_both(one, other, lambda side: process_memory(side.process_memory_gb)), NOTHING
+    yield "money to make", *_both(one, other, lambda side: human_money(side.money)), NOTHING
+
+
+def _both(one: Side, other: Side, told: Callable[[Side], str]) -> tuple[str, str]:
+    return told(one), told(other)
+
+
+#: The documents hold text that users wrote and no link of ours: what looks like a link or an image stays text, so that no scheme needs
+#: to be judged and no address is called.
+_LEFT_OUT = ["autolink", "image", "link", "reference", "html_block", "html_inline"]
+
+
+def markdown_parser() -> MarkdownIt:
+    """A parser of documents: tables, and neither links, images nor HTML."""
+    return MarkdownIt("commonmark", {"html": False, "linkify": False, "xhtmlOut": False}).enable("table").disable(_LEFT_OUT)
+
+
+def document_html(text: str) -> str:
+    """A Markdown document as one HTML page that fetches nothing; its first line is the title."""
+    title = text.partition("\n")[0].lstrip("# ")
+    body = Markup(markdown_parser().render(text))
+    return page_environment().get_template("document.html").render(title=title, body=body)
+
+
+@cache
+def markdown_environment() -> Environment:
+    """Templates of Markdown documents."""
+    made = Environment(loader=PackageLoader("tailorbird.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters.update(
+        short=short,
+        count=lambda number: f"{number:,}",
+        percent=lambda share: f"{100 * share:.1f} %",
+        cell=markdown_cell,
+        text=markdown_text,
+        machine_memory=machine_memory,
+    )
+    return made
+
+
+def page_environment(package: str = "tailorbird.reporting") -> Environment:
+    """Templates of pages of ``package``, autoescaped."""
+    return Environment(loader=PackageLoader(package), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -1,23 +1,27 @@
 """Rungs: how each way to adapt makes its candidate.
 
-    context → indexes · label_thresholds · trained_files · answer_journal → floor → scope · label_set_head → prompt → hosted_model |
-    ranking | training | encoder | prompt_search (demonstration_sets, prompt_proposals, prompt_trials) → dispatch; adapter_variants
+    context → indexes · label_thresholds · answer_journal → floor → scope · label_set_head → prompt → hosted_model |
+    ranking | training | encoder | prompt_search (demonstration_sets, prompt_trials) → dispatch; adapter_variants
 
 In: an objective, training rows, ports. Out: a candidate, with the report of its training. Must not know: dev and test results, gates, what
 the next rung is.
 """
 
-from tailorbird.rungs.adapter_variants import module_kinds, without_kind
-from tailorbird.rungs.answer_journal import AnswerJournal
-from tailorbird.rungs.context import ReusableTraining, RungContext, RungResult
+from tailorbird.rungs.context import ReusableTraining, RungContext, RungResult, local_retrieval
 from tailorbird.rungs.dispatch import make_candidate
-from tailorbird.rungs.encoder import averaged_rows, encoder_job, prototype_fit
-from tailorbird.rungs.floor import FloorModel, fit_floor
-from tailorbird.rungs.indexes import local_retrieval
-from tailorbird.rungs.label_set_head import TunedLabels, fit_label_set_head, held_out_groups, label_set_texts
+from tailorbird.rungs.encoder import (
+    TunedLabels,
+    averaged_rows,
+    encoder_job,
+    fit_label_set_head,
+    held_out_groups,
+    label_set_texts,
+    prototype_fit,
+)
+from tailorbird.rungs.floor import FloorModel, fit_floor, remembered, trial_of, with_references
 from tailorbird.rungs.label_thresholds import goal_of
-from tailorbird.rungs.scope import remembered, trial_of, with_references
-from tailorbird.rungs.training import training_job
+from tailorbird.rungs.prompt_search import AnswerJournal
+from tailorbird.rungs.training import module_kinds, training_job, without_kind
 
 __all__ = [
     "AnswerJournal",

@@ -1,30 +1,39 @@
-"""Context and result of a rung, and the validation split that rungs choose by, so that dev and test stay untouched by any choice."""
+"""Context and result of a rung, and the validation split that rungs choose by, so that dev and test stay untouched by any choice.
+
+Search indexes of rungs, and retrieval with its parts in local folders.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
+from tailorbird.chat.conversations import last_user_turn
+from tailorbird.crypto.canonical_json import canonical_json, digest_of
 from tailorbird.domain.base_model import BaseModelRef
-from tailorbird.domain.dataset import Document, Row
-from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.dataset import EVERYONE, Document, Row
+from tailorbird.domain.deployment import LocalRetrieval
+from tailorbird.domain.errors import Corrupt, DataInvalid, NotFound
+from tailorbird.domain.evidence import ScopeTrial
 from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import RungPlan
-from tailorbird.domain.prompt import Message, PromptSearch, Sampling
+from tailorbird.domain.prompt import Entry, Message, PromptSearch, PromptSpec, Retrieval, Sampling
 from tailorbird.domain.run import StoredTraining, TrainingProgress, TrainingReport
-from tailorbird.domain.rung_wishes import EndpointWishes
-from tailorbird.domain.scope import ScopeTrial
 from tailorbird.domain.value import Digest
-from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ledger.artifacts import ArtifactStore
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.endpoint import HostedAnswer, KeepAnswer, keep_nothing
 from tailorbird.ports.engine import Engine
-from tailorbird.ports.trainer import Job, Trainer
+from tailorbird.ports.trainer import Job, TrainedModel, Trainer
+from tailorbird.text.search_index import passages_of, write_index
 
 
 class AskHosted(Protocol):
@@ -61,7 +70,7 @@ class RungContext:
     ``engine`` and ``encoder`` open on first use. ``indexes`` is a folder of the tenant that remembers which indexes are stored.
     ``reusable`` finds a finished training by the fingerprint of a job. ``seal_key`` encrypts what is unfinished, and ``results`` is the
     folder for what was trained, in place of the workspace, where the workspace encrypts. ``ask_hosted`` asks the endpoint that the plan
-    names, ``ask_proposer`` its proposer. ``count`` is told how much is done, and of how much.
+    names. ``count`` is told how much is done, and of how much.
     ``leaves_labels_out``: what tells requests out of scope is chosen on labels that are left out, for there are too few examples.
     """
 
@@ -87,7 +96,6 @@ class RungContext:
     seal_key: str = field(default="", repr=False)
     results: Path | None = None
     ask_hosted: AskHosted | None = None
-    ask_proposer: AskHosted | None = None
     count: Callable[[int, int], None] = _count_nothing
     leaves_labels_out: bool = False
     reusable: Callable[[Digest, Job], ReusableTraining | None] = _nothing_reusable
@@ -98,13 +106,12 @@ class RungContext:
         """What is shown to a model, and what a prompt is chosen by: ``train``, or each answer of its conversations where all count."""
         return self.train_items or self.train
 
-    @property
-    def proposer(self) -> EndpointWishes | None:
-        """The hosted model that writes instructions where a prompt is searched: the one that the objective names for that, or the one that
-        answers; None where the base model does."""
-        if self.plan.proposer is None:
-            return None
-        return self.objective.prompt_search.proposer or self.objective.hosted
+
+def candidate_of(context: RungContext, prompt: PromptSpec, **parts: Any) -> Candidate:
+    """The planned rung's candidate: what it was asked to be, with the ``parts`` that the rung made."""
+    plan = context.plan
+    known = {"rung": plan.rung, "variant": plan.variant, "base_model": context.base.digest, "seed": context.objective.seed}
+    return Candidate(prompt=prompt, **known | parts)
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,18 @@ class TrainedFiles:
     fingerprint: Digest
     seconds: float
     reused: StoredTraining | None = None
+
+
+def trained_files(context: RungContext, job: Job, train: Callable[[], TrainedModel]) -> TrainedFiles:
+    """Reuses a training where there is one, else runs ``train`` and stores its files. Raises what the trainer raises."""
+    started, fingerprint = time.perf_counter(), context.trainer().fingerprint(job)
+    found = context.reusable(fingerprint, job)
+    if found is None:
+        trained = train()
+        tree = context.artifacts.put_tree(trained.folder)
+        return TrainedFiles(tree, trained.folder, trained.report, fingerprint, trained.report.seconds)
+    report = found.report.model_copy(update={"settings": digest_of(job.settings), "snapshot": job.snapshot})
+    return TrainedFiles(found.stored.tree, found.folder, report, fingerprint, time.perf_counter() - started, found.stored)
 
 
 @dataclass(frozen=True)
@@ -158,7 +177,7 @@ def hold_out(rows: Sequence[Row], seed: int, share: float = SHARE, enough: int =
         raise DataInvalid(
             f"the {len(rows)} training rows are of one group, so none can be held out",
             "collect rows that are not near-duplicates, or of more than one subject",
-            code="one_group",
+            code="no_train_rows",
         )
     order = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
     chosen = _choose(order, {group: len(members) for group, members in groups.items()}, share, enough)
@@ -177,3 +196,110 @@ def _choose(order: list[str], sizes: dict[str, int], share: float, enough: int) 
             chosen.add(group)
             held += sizes[group]
     return chosen or {min(order, key=lambda group: sizes[group])}
+
+
+#: Texts longer than this share of all texts are not shown.
+_SHOWN_LENGTHS = 0.95
+
+Ways = tuple[Literal["words", "vectors"], ...]
+
+
+def make_index(context: RungContext, entries: Sequence[Entry]) -> Digest:
+    """The stored index of ``entries``, with their vectors where the plan names an encoder.
+
+    Equal entries and an equal encoder give an equal index, so it is made once: what was stored is kept by what it was made of, for all
+    rungs, base models and runs of the tenant. One whose bytes are gone is made anew.
+    """
+    kept = context.indexes / f"{_made_of(context, entries)}.txt"
+    if (known := _known(context, kept)) is not None:
+        return known
+    stored = _stored(context, entries)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    new = kept.with_suffix(f".{os.getpid()}.part")
+    new.write_text(stored, encoding="ascii")
+    new.replace(kept)
+    return stored
+
+
+def _known(context: RungContext, kept: Path) -> Digest | None:
+    """The index that ``kept`` remembers, where it is whole. It is put again, which is free, so that it counts as this step's work too."""
+    try:
+        return context.artifacts.put_tree(context.artifacts.get_tree(kept.read_text(encoding="ascii")))
+    except (FileNotFoundError, NotFound, Corrupt):
+        return None
+
+
+def _made_of(context: RungContext, entries: Sequence[Entry]) -> str:
+    """Name of what an index is made of, without words: entries in their order, and the encoder that reads them."""
+    hashed = hashlib.sha256(f"{context.plan.encoder}\n".encode())
+    for entry in entries:
+        hashed.update(canonical_json(entry) + b"\n")
+    return hashed.hexdigest()
+
+
+def _stored(context: RungContext, entries: Sequence[Entry]) -> Digest:
+    vectors = None
+    if context.encoder_folder is not None:
+        context.progress(f"reading {len(entries)} entries for the index")
+        texts = [f"{entry.title} {entry.text}".strip() for entry in entries]
+        vectors = context.encoder().embed(
+            context.encoder_folder, texts, purpose=("text" if any(entry.target for entry in entries) else "passage")
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        write_index(Path(folder), entries, vectors)
+        return context.artifacts.put_tree(Path(folder))
+
+
+def as_examples(rows: Sequence[Row]) -> list[Entry]:
+    """Training rows as entries with their answers; the longest twentieth is left out: shown together they would fill the context."""
+    ordered = sorted(rows, key=lambda row: row.id)
+    longest = sorted(len(row.text) for row in ordered)[int(_SHOWN_LENGTHS * (len(ordered) - 1))] if ordered else 0
+    ordered = [row for row in ordered if len(row.text) <= longest]
+    return [Entry(id=row.id, text=last_user_turn(row.text), target=row.answer, access=(EVERYONE,)) for row in ordered]
+
+
+def as_passages(context: RungContext) -> list[Entry]:
+    """The tenant's documents as passages, each under its document's access list."""
+    return [passage for document in context.documents for passage in passages_of(document)]
+
+
+def retrieval_of(context: RungContext, what: Literal["examples", "passages"], entries: Sequence[Entry]) -> Retrieval:
+    """The retrieval of a rung that shows ``plan.shots`` entries beside the text: as the release finds them that the plan names, else by
+    words and by vectors where there is an encoder."""
+    plan, index = context.plan, make_index(context, entries)
+    if plan.ranker is None:
+        return Retrieval(
+            what=what,
+            ways=(("words",) if context.encoder_folder is None else ("words", "vectors")),
+            count=plan.shots,
+            index=index,
+            encoder=plan.encoder,
+            rewrite=plan.rewrite,
+        )
+    return Retrieval(
+        what=what,
+        ways=plan.ranker.ways,
+        count=plan.shots,
+        index=index,
+        encoder=plan.ranker.encoder,
+        tuned=plan.ranker.tuned,
+        reranker=plan.ranker.reranker,
+        depth=plan.ranker.depth,
+        release=plan.ranker.release,
+        rewrite=plan.rewrite,
+    )
+
+
+def local_retrieval(spec: Retrieval, store: ArtifactStore) -> LocalRetrieval:
+    """A retrieval with its parts in verified folders. Raises NotFound, Corrupt."""
+
+    def folder(digest: Digest | None) -> str | None:
+        return str(store.get_tree(digest)) if digest else None
+
+    return LocalRetrieval(
+        spec=spec,
+        index=str(store.get_tree(spec.index)),
+        encoder=folder(spec.encoder),
+        tuned=folder(spec.tuned),
+        reranker=folder(spec.reranker),
+    )

@@ -11,8 +11,7 @@ from tailorbird.rungs.encoder import make_encoder
 from tailorbird.rungs.hosted_model import make_hosted
 from tailorbird.rungs.prompt import make_grounding, make_nearest, make_prompt
 from tailorbird.rungs.prompt_search import make_prompt_search
-from tailorbird.rungs.ranking import make_ranker, make_search
-from tailorbird.rungs.training import make_trained
+from tailorbird.rungs.training import make_ranker, make_search, make_trained
 
 #: What makes a rung's candidate. A new rung is a file and a line here.
 MAKERS: dict[RungKind, Callable[[RungContext], RungResult]] = {
@@ -36,5 +35,5 @@ def make_candidate(context: RungContext) -> RungResult:
     """Makes the candidate of the planned rung. Raises Internal for a rung that one does not climb, and what the rung raises."""
     kind = context.plan.rung
     if kind not in MAKERS:
-        raise Internal(f"{kind.value} is not a rung one climbs", "fit the floor with fit_floor", code="rung_unknown")
+        raise Internal(f"{kind.value} is not a rung one climbs", "fit the floor with fit_floor")
     return MAKERS[kind](context)

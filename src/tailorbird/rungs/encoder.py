@@ -1,8 +1,15 @@
-"""Rung ``encoder``: a sentence encoder tuned so that texts of one label lie together, and a linear head over its vectors.
+"""Head of a tuned encoder where an item may bear several labels: what words say and what the encoder learned, added.
 
-Where an item bears one label the head compares a text's vector with one that stands for each label, and several encoders are averaged
-(docs/decisions/0114). The artifact is the floor's: a linear model with the encoder that it reads (``text/linear_classifier.py``), which the
-engine serves as it serves a floor (docs/decisions/0094); or with an adapter of the encoder, which many share (docs/decisions/0118).
+The encoder has learned the rows of train, whose vectors tell their labels better than those of new texts do: a regression fitted to
+them, and thresholds chosen on them, would trust the vectors too much. So the prototypes judge that were tuned with
+the encoder, and how much they count beside a regression over words, how sure both are, and from which probability a label is given is
+chosen on rows, whole groups of them, that neither has learned.
+
+Rung ``encoder``: a sentence encoder tuned so that texts of one label lie together, and a linear head over its vectors.
+
+Where an item bears one label the head compares a text's vector with one that stands for each label, and several encoders are averaged.
+The artifact is the floor's: a linear model with the encoder that it reads (``text/linear_classifier.py``), which the engine
+serves as it serves a floor; or with an adapter of the encoder, which many share.
 """
 
 from __future__ import annotations
@@ -11,8 +18,9 @@ import hashlib
 import shutil
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +28,133 @@ from numpy.typing import NDArray
 
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import Internal
-from tailorbird.domain.ladder import AVERAGED_ENCODERS, ENCODER_PARTS, Candidate
+from tailorbird.domain.evidence import ScopeTrial
+from tailorbird.domain.ladder import AVERAGED_ENCODERS, ENCODER_PARTS
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.scope import ScopeTrial
 from tailorbird.domain.value import Digest
 from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.trainer import LabelJob, LabelledText, TrainedModel
-from tailorbird.rungs.context import RungContext, RungResult, TrainedFiles, hold_out
-from tailorbird.rungs.floor import Embed, FloorModel
-from tailorbird.rungs.label_set_head import TunedLabels, fit_label_set_head, held_out_groups, label_set_texts
-from tailorbird.rungs.label_thresholds import goal_of
-from tailorbird.rungs.scope import Fit, remembered, trial_of, with_references
-from tailorbird.rungs.trained_files import trained_files
-from tailorbird.text.label_rules import LEFT_OUT, PROTOTYPES, LabelPrototypes, read_left_out, read_prototypes
-from tailorbird.text.linear_classifier import ADAPTER, ENCODER, write_linear
+from tailorbird.rungs.context import RungContext, RungResult, TrainedFiles, candidate_of, hold_out, trained_files
+from tailorbird.rungs.floor import VARIANT_WITH_VECTORS, Embed, Fit, FloorModel, fit_floor, remembered, trial_of, with_references
+from tailorbird.rungs.label_thresholds import CalibratedLabels, borne_labels, calibrated_labels, goal_of, placed
+from tailorbird.text.label_rules import LEFT_OUT, PROTOTYPES, THRESHOLD, LabelPrototypes, read_left_out, read_prototypes, split
+from tailorbird.text.linear_classifier import ADAPTER, ENCODER, Floats, write_linear
+
+#: Share of the rows, by whole groups, that is held out of the tuning: fewer documents tell no threshold.
+HELD_OUT, _ENOUGH = 0.2, 5_000
+#: How much the encoder's log-odds may count beside those of words.
+_SHARES = (0.25, 0.5, 0.75, 1.0)
+#: Log-odds at most, where something is fitted to them.
+_MOST = 12.0
+_LEAST = 1e-12
+
+
+def held_out_groups(rows: Sequence[Row], seed: int) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """Splits ``rows`` into (to tune the encoder on, to choose by), by whole groups: a fifth of the rows that bear a label, with all rows of
+    their groups, and a fifth of the groups that bear none. What is tuned on keeps a group of every label, wherever another one can be held
+    out. Raises as ``hold_out``."""
+    bearing = [row for row in rows if split(row.answer)]
+    labelled = {row.group for row in bearing}
+    chosen = set[str]()
+    for part in (bearing, [row for row in rows if row.group not in labelled]):
+        if len({row.group for row in part}) > 1:
+            chosen |= {row.group for row in hold_out(part, seed, HELD_OUT, _ENOUGH)[1]}
+    chosen = _sparing(bearing, chosen, seed)
+    if not chosen:
+        return hold_out(rows, seed, HELD_OUT, _ENOUGH)
+    order = sorted(rows, key=lambda row: row.id)
+    return tuple(row for row in order if row.group not in chosen), tuple(row for row in order if row.group in chosen)
+
+
+def _sparing(bearing: Sequence[Row], chosen: set[str], seed: int) -> set[str]:
+    """``chosen`` without the group that bears most rows of each label that no other group would teach, and where some were taken out with
+    others that can be spared, in the order of the hashes of ``seed`` and group, those that are large last."""
+    groups, sizes = defaultdict[str, Counter[str]](Counter), Counter(row.group for row in bearing)
+    for row in bearing:
+        for label in split(row.answer):
+            groups[label][row.group] += 1
+    kept, hashes = set(chosen), {group: hashlib.sha256(f"{seed}:{group}".encode()).digest() for group in sizes}
+    for label in sorted(groups):
+        if groups[label].keys() <= kept:
+            kept.remove(max(groups[label], key=lambda group: (groups[label][group], hashes[group])))
+    if kept == chosen:
+        return chosen
+    total, held = len(bearing), sum(sizes[group] for group in kept)
+    for group in sorted(sizes.keys() - kept, key=lambda group: (sizes[group] > 2 * HELD_OUT * total, hashes[group])):
+        spared = all(own.keys() - kept - {group} for own in groups.values() if group in own)
+        if spared and held < HELD_OUT * total and held + sizes[group] <= total / 2:
+            kept.add(group)
+            held += sizes[group]
+    return kept
+
+
+def label_set_texts(rows: Sequence[Row], seed: int) -> tuple[tuple[LabelledText, ...], tuple[LabelledText, ...]]:
+    """The same as texts for the trainer. Of those held out without a label at most so many judge as with one, in the order of hashes: where
+    nine in ten bear none, they would take nine tenths of the time and tell the same thing. Raises as ``hold_out``."""
+    learn, held_out = held_out_groups(rows, seed)
+    bearing = [row for row in held_out if split(row.answer)]
+    others = [row for row in held_out if not split(row.answer)][: max(len(bearing), 1)]
+    return tuple(map(_labelled, learn)), tuple(map(_labelled, (*bearing, *others)))
+
+
+def _labelled(row: Row) -> LabelledText:
+    return LabelledText(text=row.text, labels=split(row.answer))
+
+
+@dataclass(frozen=True)
+class TunedLabels:
+    """A tuned encoder: vectors of texts, and the prototypes that were tuned with it."""
+
+    embed: Embed
+    prototypes: LabelPrototypes
+
+
+def fit_label_set_head(
+    rows: Sequence[Row], parts: tuple[Sequence[Row], Sequence[Row]], labels: Sequence[str], seed: int, goal: str, tuned: TunedLabels
+) -> FloorModel:
+    """The head on ``rows``. ``parts`` are those that the encoder has learned and those that it has not; ``goal`` is a key of ``GOALS``.
+
+    Raises what ``fit_floor`` raises. What was learned of a label that all rows of the first part bear, or none, says nothing of new texts:
+    words alone judge it, as all rows teach them, and a half is its threshold. Where no row of the second part bears any other label
+    nothing can be chosen: the head is then a floor's.
+    """
+    learn, held_out = parts
+    taught_MK, borne_NK = borne_labels(learn, labels), borne_labels(held_out, labels)
+    fitted_K: NDArray[np.bool_] = np.any(taught_MK, axis=0) & ~np.all(taught_MK, axis=0)
+    if not borne_NK[:, fitted_K].any():
+        return fit_floor(rows, labels, seed, many=True, embed=tuned.embed, goal=goal)
+    started, texts = time.perf_counter(), [row.text for row in held_out]
+    # From log-probabilities.
+    nats_NK = fit_floor(learn, labels, seed, many=True, goal=goal).linear.log_probabilities(texts)
+    bounded: Floats = np.minimum(nats_NK, -_LEAST)
+    found: Floats = bounded - np.log(-np.expm1(bounded))
+    by_words_NK = found
+    by_vectors_NK = tuned.prototypes.log_odds(tuned.embed(texts))
+    share, chosen = _chosen(by_words_NK[:, fitted_K], by_vectors_NK[:, fitted_K], borne_NK[:, fitted_K], goal)
+    whole = fit_floor(rows, labels, seed, many=True, goal=goal)
+    words_K = placed((1 - share) * chosen.slopes_K, fitted_K, 1.0)
+    vectors_K = placed(share * chosen.slopes_K, fitted_K, 0.0)
+    offsets_K = placed(chosen.offsets_K, fitted_K, 0.0)
+    weights = (words_K[:, None] * whole.linear.weights_KF, vectors_K[:, None] * tuned.prototypes.weights_KH)
+    linear = replace(
+        whole.linear,
+        weights_KF=np.concatenate(weights, axis=1),
+        intercepts_K=words_K * whole.linear.intercepts_K + vectors_K * tuned.prototypes.intercepts_K + offsets_K,
+        width=tuned.prototypes.weights_KH.shape[1],
+    )
+    parameters = int(linear.weights_KF.size + linear.intercepts_K.size)
+    bounds = tuple(placed(np.array(chosen.thresholds), fitted_K, THRESHOLD).tolist()) if chosen.thresholds else ()
+    return FloorModel(tuple(labels), parameters, time.perf_counter() - started, linear, VARIANT_WITH_VECTORS, tuned.embed, bounds)
+
+
+def _chosen(by_words_NK: Floats, by_vectors_NK: Floats, borne_NK: NDArray[np.bool_], goal: str) -> tuple[float, CalibratedLabels]:
+    """The share of the encoder with which the goal is highest on rows that neither has learned; of several, the middle one."""
+    odds = {share: np.clip((1 - share) * by_words_NK + share * by_vectors_NK, -_MOST, _MOST) for share in _SHARES}
+    tried = [(share, calibrated_labels(odds_NK, borne_NK, goal)) for share, odds_NK in odds.items()]
+    highest = max(found.reached for _, found in tried)
+    best = [one for one in tried if one[1].reached >= highest]
+    return best[len(best) // 2]
+
 
 PROTOTYPES_VARIANT = "prototypes of labels"
 #: Factors of log-odds that are tried.
@@ -53,11 +174,9 @@ def make_encoder(context: RungContext) -> RungResult:
     took, fitting = max(tuned.seconds, time.perf_counter() - started), time.perf_counter()
     context.progress("fitting the head")
     head, trial = _head(context, job, tuned)
-    candidate = Candidate(
-        rung=context.plan.rung,
-        variant=context.plan.variant,
-        base_model=context.base.digest,
-        prompt=PromptSpec(
+    candidate = candidate_of(
+        context,
+        PromptSpec(
             instruction=context.objective.task.instruction,
             labels=context.labels,
             label_sets=context.label_sets,

@@ -8,32 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from statistics import fmean
+from functools import partial
 
+from tailorbird.chat.prompts import messages_for, messages_for_row
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import Row
-from tailorbird.domain.endpoint import HostedModel
+from tailorbird.domain.endpoint import HostedModel, is_version_of
 from tailorbird.domain.errors import Exhausted, Internal, InvalidInput
-from tailorbird.domain.ladder import Candidate, RungKind
-from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, PromptSpec, Sampling
-from tailorbird.rungs.answer_journal import AnswerJournal
-from tailorbird.rungs.context import AskHosted, RungContext, RungResult, hold_out
-from tailorbird.rungs.hosted_server import demand_asked, reported_by
-from tailorbird.rungs.indexes import as_passages, retrieval_of
-from tailorbird.rungs.prompt import DRAWS, SCORED, draw_demonstrations, prompt_of
-from tailorbird.rungs.prompt_search import SearchedPrompt, origin_of, search_prompt
-from tailorbird.rungs.trial_answers import hosted_answers
-from tailorbird.text.conversations import as_line, shown_answer
-from tailorbird.text.label_rules import answered_label
-from tailorbird.text.prompt_rendering import messages_for_row
-from tailorbird.text.text_metrics import token_f1
+from tailorbird.domain.prompt import PromptSpec, Sampling
+from tailorbird.rungs.context import AskHosted, RungContext, RungResult, as_passages, candidate_of, retrieval_of
+from tailorbird.rungs.prompt import prompt_of, with_demonstrations
+from tailorbird.rungs.prompt_search import AnswerJournal, SearchedPrompt, TrialAnswers, hosted_answers, origin_of, search_prompt
 
 
 def make_hosted(context: RungContext) -> RungResult:
     """Zero-shot; few-shot where the plan has shots, searched where it has calls, and grounded where it says so.
 
-    Raises what asking raises; InvalidInput (``endpoint_model_other``: another model answers than was asked for; ``endpoint_model_changed``:
+    Raises what asking raises; InvalidInput (another model answers than was asked for; ``endpoint_model_changed``:
     than before a kill; ``endpoint_answer_refused``: none does); Exhausted (``search_money``: nothing is left for a search)."""
     started = time.perf_counter()
     wishes, endpoint, ask = context.objective.hosted, context.plan.endpoint, context.ask_hosted
@@ -43,14 +34,19 @@ def make_hosted(context: RungContext) -> RungResult:
     model = HostedModel(endpoint=endpoint.name, url=endpoint.url, model=wishes.model, reported="")
     journal = _journal(context, model) if context.plan.calls else None
     reported = _reported(prompt, ask, journal)
-    demand_asked(wishes, reported)
+    # Returns where the server names the model that was asked for, a version of it, what the objective accepts, or nothing at
+    # all. Raises InvalidInput.
+    if reported in ("", wishes.reported) or is_version_of(reported, wishes.model):
+        pass
+    else:
+        raise InvalidInput(
+            f"the server answers as {reported}, and {wishes.model} was asked for",
+            f"where that is the same model, write `reported: {reported}` beside `model`",
+        )
     model = model.model_copy(update={"reported": reported})
-    candidate = Candidate(
-        rung=RungKind.HOSTED,
-        variant=context.plan.variant,
-        base_model=context.base.digest,
-        prompt=prompt,
-        seed=context.objective.seed,
+    candidate = candidate_of(
+        context,
+        prompt,
         hosted=model,
     )
     search = None
@@ -58,10 +54,11 @@ def make_hosted(context: RungContext) -> RungResult:
         candidate = candidate.model_copy(update={"retrieval": retrieval_of(context, "passages", as_passages(context))})
     elif journal is not None:
         searched = _searched(context, model, ask, journal)
-        update = {"prompt": searched.found.prompt, "proposed_from": searched.proposed_from, "proposer": searched.proposer}
-        candidate, search = candidate.model_copy(update=update), searched.log
+        candidate, search = candidate.model_copy(update={"prompt": searched.found.prompt}), searched.log
     elif context.plan.shots:
-        candidate = candidate.model_copy(update={"prompt": _with_demonstrations(context, prompt, ask)})
+        candidate = candidate.model_copy(
+            update={"prompt": with_demonstrations(context, prompt, partial(_held_out_score, hosted_answers(context, ask)))}
+        )
     return RungResult(candidate, time.perf_counter() - started, search=search)
 
 
@@ -75,7 +72,16 @@ def _reported(prompt: PromptSpec, ask: AskHosted, journal: AnswerJournal | None)
     """How the server names what answers; as before a kill, where a search has no money left to ask. Raises as ``reported_by``; Exhausted
     (``search_money``)."""
     try:
-        return reported_by(prompt, ask)
+        # How the server names what answers. One that refuses to answer may name nothing, and is asked something else.
+        for nothing in _NOTHING:
+            answer = ask([messages_for(prompt, nothing)], Sampling(max_tokens=16))[0]
+            if answer.model or not answer.refused:
+                return answer.model
+        raise InvalidInput(
+            "the server would not answer the instruction, whatever stands behind it",
+            "write the instruction in other words, or name another model",
+            code="endpoint_answer_refused",
+        )
     except Exhausted as error:
         if journal is None or error.error_code != "budget_spent":
             raise
@@ -101,26 +107,13 @@ def _searched(context: RungContext, model: HostedModel, ask: AskHosted, journal:
     return search_prompt(context, hosted_answers(context, ask), journal, ends_early=True)
 
 
-def _with_demonstrations(context: RungContext, prompt: PromptSpec, ask: AskHosted) -> PromptSpec:
-    """The best of a few drawn sets; of sets that score alike, the first."""
-    shown_from, held_out = hold_out(context.shown, context.objective.seed)
-    judged_on = held_out[:SCORED]
-    best, best_score = prompt, float("-inf")
-    for draw in range(DRAWS):
-        shown = draw_demonstrations(shown_from, context.plan.shots, context.objective.seed + draw)
-        tried = prompt.model_copy(update={"demonstrations": shown})
-        score = _held_out_score(context, tried, judged_on, ask)
-        context.progress(f"demonstrations, set {draw + 1} of {DRAWS}: {score:.3f} on {len(judged_on)} held-out training rows")
-        if score > best_score:
-            best, best_score = tried, score
-    return best
+def _held_out_score(answering: TrialAnswers, prompt: PromptSpec, rows: Sequence[Row]) -> float:
+    """The mean score of the rows."""
+    found = dict[int, str]()
+    with answering.asked_behind(prompt) as asked:
+        asked([messages_for_row(prompt, row.text) for row in rows], found.__setitem__)
+    return float(answering.scores(prompt, rows, [found[at] for at in range(len(rows))], None).mean())
 
 
-def _held_out_score(context: RungContext, prompt: PromptSpec, rows: Sequence[Row], ask: AskHosted) -> float:
-    """The share of rows that come out right (classify), or the mean overlap with their answers (generate)."""
-    answers = ask([messages_for_row(prompt, row.text) for row in rows], Sampling())
-    texts = ["" if answer.refused else answer.text for answer in answers]
-    if context.objective.task.kind is TaskKind.CLASSIFY:
-        return fmean(answered_label(prompt, text) == row.answer for row, text in zip(rows, texts, strict=True))
-    said = [as_line(Message(role="assistant", content=text)) for text in texts]
-    return fmean(token_f1(text, shown_answer(row.answer)) for row, text in zip(rows, said, strict=True))
+#: Asked first, one until it is answered, without anything of the tenant's but the instruction: whether it answers, and as whom.
+_NOTHING = ("N/A", "Hello.", "1")

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tailorbird.chat.conversations import as_line, last_user_turn, shown_answer
+from tailorbird.chat.prompts import messages_for_row
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import EVERYONE, Row
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.prompt import Entry, Message, PromptSpec, Retrieval, Sampling
 from tailorbird.ports.engine import Engine
-from tailorbird.rungs.context import RungContext
-from tailorbird.rungs.indexes import local_retrieval
-from tailorbird.text.conversations import as_line, last_user_turn, shown_answer
+from tailorbird.rungs.context import RungContext, local_retrieval
 from tailorbird.text.label_rules import THRESHOLD, decide_label, split, without_priors
-from tailorbird.text.prompt_rendering import messages_for_row
-from tailorbird.text.text_metrics import token_f1
+from tailorbird.text.words import token_f1
 
 #: Everybody's access: what may be shown to anybody may be learned from and measured with.
 ANYBODY = frozenset({EVERYONE})
@@ -164,6 +164,32 @@ def label_calibrations(odds_NK: Floats, borne_NK: Marks) -> tuple[Floats, Floats
     return np.maximum(slopes_K, _LEAST_SLOPE), offsets_K
 
 
+@dataclass(frozen=True)
+class CalibratedLabels:
+    """Slopes and offsets (K) of labels' log-odds, thresholds (empty: a half) and what the goal ``reached`` with them on the same rows."""
+
+    slopes_K: Floats
+    offsets_K: Floats
+    thresholds: tuple[float, ...]
+    reached: float
+
+
+def calibrated_labels(odds_NK: Floats, borne_NK: Marks, goal: str) -> CalibratedLabels:
+    """What serves ``goal`` (a key of ``GOALS``) best on rows that were left out."""
+    slopes_K, offsets_K = label_calibrations(odds_NK, borne_NK)
+    probabilities_NK = np.exp(-np.logaddexp(0.0, -(odds_NK * slopes_K + offsets_K)))
+    thresholds = fitting_thresholds(probabilities_NK, borne_NK, goal)
+    given_NK = probabilities_NK >= np.asarray(thresholds or THRESHOLD)
+    reached = GOALS[goal](given_NK, borne_NK.astype(float)) if len(odds_NK) else 0.0
+    return CalibratedLabels(slopes_K, offsets_K, thresholds, reached)
+
+
+def borne_labels(rows: Sequence[Row], labels: Sequence[str]) -> Marks:
+    """Which of ``labels`` each of ``rows`` bears."""
+    targets = [set(split(row.answer)) for row in rows]
+    return np.array([[label in target for label in labels] for target in targets], dtype=bool).reshape(len(rows), len(labels))
+
+
 def placed(found: Floats, fitted_K: Marks, otherwise: float) -> Floats:
     """What was found of the labels that were fitted, and ``otherwise`` for the others."""
     whole_K = np.full(len(fitted_K), otherwise)
@@ -209,8 +235,7 @@ def thresholds_on(context: RungContext, prompt: PromptSpec, rows: Sequence[Row],
     if not prompt.label_sets or not rows:
         return prompt
     probabilities_NK = np.array([list(decide_label(prompt, found).probabilities.values()) for found in scores])
-    borne_NK = np.array([[label in split(row.answer) for label in prompt.labels] for row in rows], dtype=bool)
-    bounds = fitting_thresholds(probabilities_NK, borne_NK, goal_of(context.objective))
+    bounds = fitting_thresholds(probabilities_NK, borne_labels(rows, prompt.labels), goal_of(context.objective))
     if not bounds:
         return prompt
     found = f"{min(bounds):g}" if min(bounds) == max(bounds) else f"{min(bounds):g} to {max(bounds):g}, by label,"

@@ -1,53 +1,556 @@
-"""Rung ``prompt-search``: instruction and demonstrations are searched on rows held out of train, under a budget of calls.
+"""Journal of answers: what an engine answered, kept in a folder, so that a kill repeats at most one batch.
 
-The search begins with the prompt that few-shot begins with. Sets of demonstrations come first, for they move a small model most; then
-instructions, with the best of them; then changes of what did best, with instructions written in view of its mistakes (decision 0106). All
-that it decides by is train: dev measures the winner alone.
+Answers to trials of a prompt, and what each scores: of the base model, label scores or text; of a hosted model, what it writes.
+
+Trials of prompts on rows held out of train, in pairs and within a budget of calls: scores, and successive halving by them.
+
+Every prompt is tried on the rows in one order, so that any two share the rows of the one that was tried on fewer. Halving spends the calls
+where they tell: all prompts on few rows, the better half on more, and so on (Karnin et al. 2013; Jamieson & Talwalkar 2016, arXiv
+1502.07943).
+
+Rung ``prompt-search``: demonstrations are searched on rows held out of train, under a budget of calls.
+
+The search begins with the prompt that few-shot begins with. Sets of demonstrations come first, then changes of the best set (decision
+0106). All that it decides by is train: dev measures the winner alone.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
+from pathlib import Path
 from statistics import fmean
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.chat.conversations import as_line, shown_answer
+from tailorbird.chat.prompts import messages_for_row
 from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.crypto.sealed_stream import seal_bytes, unseal_bytes
 from tailorbird.domain.dataset import Row
-from tailorbird.domain.endpoint import HostedModel
-from tailorbird.domain.errors import Exhausted
-from tailorbird.domain.ladder import Candidate, RungKind
+from tailorbird.domain.errors import Corrupt, Exhausted, InvalidInput
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import (
-    PROPOSALS_CORRECTED,
-    PROPOSALS_WRITTEN,
-    ROWS_SHOWN,
-    SEARCHED_SHOTS,
-    SEARCHED_SHOTS_WITHOUT_LABELS,
-    PromptSearch,
-    PromptSpec,
-    TriedPrompt,
-)
+from tailorbird.domain.prompt import SEARCHED_SHOTS, SEARCHED_SHOTS_WITHOUT_LABELS, Message, PromptSearch, PromptSpec, Sampling, TriedPrompt
 from tailorbird.domain.value import Digest
-from tailorbird.rungs.answer_journal import AnswerJournal
-from tailorbird.rungs.context import RungContext, RungResult, hold_out
-from tailorbird.rungs.demonstration_sets import changed_sets, like_the_worst, typical_set
+from tailorbird.evaluation.json_answers import field_score, same_objects
+from tailorbird.rungs.context import AskHosted, RungContext, RungResult, candidate_of, hold_out
 from tailorbird.rungs.label_thresholds import thresholds_on, trial_servable
-from tailorbird.rungs.prompt import content_free_priors, draw_demonstrations, prompt_of
-from tailorbird.rungs.prompt_proposals import Mistake, Proposals, ProposedInstruction
-from tailorbird.rungs.prompt_trials import PromptTrials, Trial, distinct
-from tailorbird.rungs.trial_answers import TrialAnswers, base_answers
+from tailorbird.rungs.prompt import changed_sets, content_free_priors, draw_demonstrations, like_the_worst, prompt_of, typical_set
+from tailorbird.stats.paired_tests import paired_interval
+from tailorbird.system.files import flush, private_folder
+from tailorbird.text.label_rules import answered_label, without_priors
+from tailorbird.text.words import chrf, normalise, rouge_l, token_f1
+
+_CONTEXT = "answer journal, line"
+
+
+class AnswerJournal:
+    """Answers by key, one line of the file a batch. ``origin`` names what they are from: a journal of another origin is begun anew, and
+    one that ends in half a line, or in a line that was changed, goes on before it. ``seal_key`` (32 bytes in hexadecimal digits) encrypts
+    each line for its place; empty: they are in the clear."""
+
+    def __init__(self, path: Path, origin: Digest, seal_key: str = "") -> None:
+        self._path, self._key = path, bytes.fromhex(seal_key)
+        self._lines, self._answers = 0, dict[str, Any]()
+        private_folder(path.parent)
+        whole = self._read(origin)
+        with path.open("ab") as file:
+            file.truncate(whole)
+        if not self._lines:
+            self._append({"origin": origin})
+
+    def get(self, key: str) -> Any | None:
+        """The answer under ``key``, as it was put; None where there is none."""
+        return self._answers.get(key)
+
+    def put(self, answers: Mapping[str, Any]) -> None:
+        """Adds a batch of answers, JSON values, and returns once it is on the disk. Raises OSError."""
+        self._append(dict(answers))
+        self._answers |= answers
+
+    def _read(self, origin: Digest) -> int:
+        """Takes in the lines that are whole; how many bytes they have."""
+        whole = 0
+        for line in self._path.read_bytes().splitlines(keepends=True) if self._path.is_file() else ():
+            found = self._opened(line)
+            if found is None or (not self._lines and found != {"origin": origin}):
+                break
+            if self._lines:
+                self._answers |= found
+            self._lines += 1
+            whole += len(line)
+        return whole
+
+    def _opened(self, line: bytes) -> dict[str, Any] | None:
+        if not line.endswith(b"\n"):
+            return None
+        try:
+            plain = unseal_bytes(base64.b64decode(line), self._key, self._place()) if self._key else line
+            found = json.loads(plain)
+        except (ValueError, Corrupt):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _append(self, told: Mapping[str, Any]) -> None:
+        plain = json.dumps(told).encode()
+        line = base64.b64encode(seal_bytes(plain, self._key, self._place())) if self._key else plain
+        with self._path.open("ab") as file:
+            file.write(line + b"\n")
+            flush(file)
+        self._lines += 1
+
+    def _place(self) -> bytes:
+        return f"{_CONTEXT} {self._lines}".encode()
+
+
+Floats = NDArray[np.float64]
+#: Is told the place of each prompt and its answer, a JSON value, as they come: where one fails, those that are paid for were told.
+KeepTrial = Callable[[int, Any], None]
+AnswerPrompts = Callable[[Sequence[Sequence[Message]], KeepTrial], None]
+
+#: Rows asked for at a time, and lost at most by a kill: of this machine, and of a hosted model, where each is paid for.
+BATCH, HOSTED_BATCH = 16, 4
+#: Tokens of an answer, at most: as many as where a candidate is measured.
+_MOST_TOKENS = 256
+#: Errors of a hosted model that are of the prompt, and not of the model.
+_UNREAD = frozenset({"prompt_too_long", "endpoint_request"})
+
+
+class TrialAnswers(Protocol):
+    """Answers of one model to rows behind prompts, asked ``batch`` at a time, and their score in ``metric``. ``probable``: they are
+    log-probabilities of ``prompt.answers`` (nats); else what was written."""
+
+    metric: str
+    batch: int
+    probable: bool
+
+    def asked_behind(self, prompt: PromptSpec) -> AbstractContextManager[AnswerPrompts]:
+        """What answers behind ``prompt``. Raises what the model raises."""
+
+    def is_unread(self, error: InvalidInput) -> bool:
+        """True where the model does not read a prompt, or a row behind it; False where something else is wrong."""
+
+    def scores(self, prompt: PromptSpec, rows: Sequence[Row], answers: Sequence[Any], priors: tuple[float, ...] | None) -> Floats:
+        """The score in [0, 1] of each row. ``priors`` are taken off probabilities; None: what the prompt makes the model prefer on these
+        rows."""
+
+
+def base_answers(context: RungContext) -> TrialAnswers:
+    """Those of the base model: probabilities of labels (classify), or text (generate)."""
+    return LabelProbabilities(context) if context.objective.task.kind is TaskKind.CLASSIFY else GeneratedTexts(context)
+
+
+def hosted_answers(context: RungContext, ask: AskHosted) -> TrialAnswers:
+    """Those of the hosted model that ``ask`` asks: the labels that it names (classify), or text (generate)."""
+    return NamedLabels(ask) if context.objective.task.kind is TaskKind.CLASSIFY else HostedTexts(context, ask)
+
+
+class _OfTheBase:
+    """What is asked of the base model."""
+
+    batch = BATCH
+
+    def is_unread(self, error: InvalidInput) -> bool:
+        """Whatever the engine says of an input is of the prompt."""
+        del error
+        return True
+
+
+class _OfAServer:
+    """What is asked of a hosted model."""
+
+    batch = HOSTED_BATCH
+
+    def is_unread(self, error: InvalidInput) -> bool:
+        """What the server says of a request."""
+        return error.error_code in _UNREAD
+
+
+class LabelProbabilities(_OfTheBase):
+    """Implements ``TrialAnswers`` by the probability of the right labels, less what the prompt makes the model prefer."""
+
+    metric, probable = "probability of the right labels", True
+
+    def __init__(self, context: RungContext) -> None:
+        self._context = context
+
+    @contextmanager
+    def asked_behind(self, prompt: PromptSpec) -> Iterator[AnswerPrompts]:
+        """Scores ``prompt.answers``."""
+        engine, servable = self._context.engine(), trial_servable(self._context, prompt)
+
+        def scored(prompts: Sequence[Sequence[Message]], keep: KeepTrial) -> None:
+            for place, one in enumerate(engine.score(servable.id, prompts, prompt.answers)):
+                keep(place, list(one.log_probabilities))
+
+        engine.load(servable)
+        try:
+            yield scored
+        finally:
+            engine.unload(servable.id)
+
+    def scores(self, prompt: PromptSpec, rows: Sequence[Row], answers: Sequence[Any], priors: tuple[float, ...] | None) -> Floats:
+        """Probabilities of the rows' answers."""
+        taken = preference(np.array(answers)) if priors is None else priors
+        prompt = prompt.model_copy(update={"priors": taken})
+        place = {answer: at for at, answer in enumerate(prompt.answers)}
+        adjusted = [without_priors(prompt, nats)[place[row.answer]] for row, nats in zip(rows, answers, strict=True)]
+        scores: Floats = np.clip(np.exp(np.array(adjusted, dtype=float)), 0.0, 1.0)
+        return scores
+
+
+def preference(nats_NK: Floats) -> tuple[float, ...]:
+    """What rows make the model prefer, log-probabilities (nats) in the order of the K answers: the mean of what it gives them, with one
+    more row that prefers nothing for each answer (batch calibration, Zhou et al. 2024, arXiv 2309.17249)."""
+    rows, answers = nats_NK.shape
+    return tuple(float(nats) for nats in np.log((np.exp(nats_NK).sum(axis=0) + 1) / (rows + answers)))
+
+
+class _Overlap:
+    """Scores of what was written, by its overlap with the row's answer."""
+
+    probable = False
+
+    def __init__(self, context: RungContext) -> None:
+        # The metric in which the objective compares, or its first KPI that is one; token_f1 where there is none.
+        objective = context.objective
+        named = (objective.compare_on or "", *(kpi.metric for kpi in objective.kpis))
+        self.metric, form = next((metric for metric in named if metric in _OVERLAPS), "token_f1"), context.objective.task.format
+        self._of_objects = self.metric == "exact_match" and form is not None and form.json_keys is not None
+
+    def scores(self, prompt: PromptSpec, rows: Sequence[Row], answers: Sequence[Any], priors: tuple[float, ...] | None) -> Floats:
+        """Overlaps in the metric."""
+        del prompt, priors
+        overlap = _same_object_or_nearly if self._of_objects else _OVERLAPS[self.metric]
+        return np.array([overlap(answer, shown_answer(row.answer)) for row, answer in zip(rows, answers, strict=True)])
+
+
+class GeneratedTexts(_Overlap, _OfTheBase):
+    """Implements ``TrialAnswers`` by what the base model writes."""
+
+    def __init__(self, context: RungContext) -> None:
+        super().__init__(context)
+        # Tokens that an answer may take: half as many again as the longest of train, so that one which does not end costs no
+        # more.
+        longest = sorted({shown_answer(row.answer) for row in context.shown}, key=lambda answer: (-len(answer), answer))[:8]
+        counts = context.engine().count_tokens(context.base_folder, [[Message(role="user", content=answer)] for answer in longest])
+        self._context, self._sampling = context, Sampling(max_tokens=min(_MOST_TOKENS, 3 * max(counts) // 2))
+
+    @contextmanager
+    def asked_behind(self, prompt: PromptSpec) -> Iterator[AnswerPrompts]:
+        """Generates."""
+        engine, servable = self._context.engine(), trial_servable(self._context, prompt)
+
+        def written(prompts: Sequence[Sequence[Message]], keep: KeepTrial) -> None:
+            for place, answer in enumerate(engine.generate(servable.id, prompts, self._sampling)):
+                keep(place, as_line(Message(role="assistant", content=answer.text, tool_calls=answer.tool_calls)))
+
+        engine.load(servable)
+        try:
+            yield written
+        finally:
+            engine.unload(servable.id)
+
+
+def _asked_outside(ask: AskHosted, sampling: Sampling, read: Callable[[str], str] = str) -> AnswerPrompts:
+    """Asks a hosted model: what it writes, as it is ``read``, and nothing where its server refuses to answer."""
+
+    def asked(prompts: Sequence[Sequence[Message]], keep: KeepTrial) -> None:
+        ask(prompts, sampling, lambda place, answer: keep(place, read("" if answer.refused else answer.text)))
+
+    return asked
+
+
+class HostedTexts(_Overlap, _OfAServer):
+    """Implements ``TrialAnswers`` by what a hosted model writes."""
+
+    def __init__(self, context: RungContext, ask: AskHosted) -> None:
+        super().__init__(context)
+        self._ask = ask
+
+    @contextmanager
+    def asked_behind(self, prompt: PromptSpec) -> Iterator[AnswerPrompts]:
+        """Asks for text."""
+        del prompt
+        yield _asked_outside(self._ask, Sampling(max_tokens=_MOST_TOKENS), lambda text: as_line(Message(role="assistant", content=text)))
+
+
+class NamedLabels(_OfAServer):
+    """Implements ``TrialAnswers`` by the labels that a hosted model names: right or wrong, for it gives no probabilities."""
+
+    metric, probable = "the share of right labels", False
+
+    def __init__(self, ask: AskHosted) -> None:
+        self._ask = ask
+
+    @contextmanager
+    def asked_behind(self, prompt: PromptSpec) -> Iterator[AnswerPrompts]:
+        """Asks for text, which names a label or does not."""
+        del prompt
+        yield _asked_outside(self._ask, Sampling())
+
+    def scores(self, prompt: PromptSpec, rows: Sequence[Row], answers: Sequence[Any], priors: tuple[float, ...] | None) -> Floats:
+        """1 where the label is the row's."""
+        del priors
+        return np.array([float(answered_label(prompt, text) == row.answer) for row, text in zip(rows, answers, strict=True)])
+
+
+def _nearly_same(answer: str, target: str) -> float:
+    """Right or wrong, and half of it by how much of the answer is right: on few rows most prompts have as many that are wholly right."""
+    return (float(normalise(answer) == normalise(target)) + chrf(answer, target)) / 2
+
+
+def _same_object_or_nearly(answer: str, target: str) -> float:
+    """As ``_nearly_same``, of answers that are to be JSON objects: one that says the same is right, however it is written, and one that
+    says something else is not."""
+    same = same_objects(answer, target)
+    if same is None:
+        return _nearly_same(answer, target)
+    return 1.0 if same else chrf(answer, target) / 2
+
+
+def _of_fields(answer: str, target: str) -> float:
+    """The score of its fields; of a target that is no object, as ``_nearly_same``."""
+    found = field_score(answer, target)
+    return _nearly_same(answer, target) if found is None else found
+
+
+#: Metrics of a text by which prompts that generate can be compared: those that an objective may compare by.
+_OVERLAPS: dict[str, Callable[[str, str], float]] = {
+    "token_f1": token_f1,
+    "rouge_l": rouge_l,
+    "chrf": chrf,
+    "exact_match": _nearly_same,
+    "field_score": _of_fields,
+}
+
+
+_CONFIDENCE = 0.95
+#: Rows of which an interval is asked, and on which a prompt is tried before it is dropped, at least.
+_FEWEST = 8
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A prompt to try, and where it is from."""
+
+    prompt: PromptSpec
+    origin: str
+
+    @property
+    def name(self) -> Digest:
+        """The prompt's digest."""
+        return digest_of(self.prompt)
+
+    @property
+    def size(self) -> int:
+        """Characters that it puts before every text."""
+        shown = sum(len(one.text) + len(one.target) for one in self.prompt.demonstrations)
+        return shown + (sum(map(len, self.prompt.labels)) if self.prompt.list_labels else 0)
+
+
+def distinct(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials without later ones of the same prompt."""
+    found: dict[Digest, Trial] = {}
+    for trial in trials:
+        found.setdefault(trial.name, trial)
+    return list(found.values())
+
+
+class PromptTrials:
+    """Asks for answers to ``rows`` behind prompts, and scores them as ``answering`` does. No score depends on the order of trials. ``told``
+    is told how many calls were made, of how many."""
+
+    def __init__(
+        self, answering: TrialAnswers, rows: Sequence[Row], journal: AnswerJournal, budget: int, told: Callable[[int, int], None]
+    ) -> None:
+        self._answering, self._rows, self._journal, self._told = answering, tuple(rows), journal, told
+        self.metric, self.probable = answering.metric, answering.probable
+        self._answers: dict[Digest, list[Any]] = {}
+        self._trials: dict[Digest, Trial] = {}
+        self._asked: set[str] = set()
+        self._refused: set[Digest] = set()
+        self._unread: InvalidInput | None = None
+        self.budget, self.dropped = budget, Counter[str]()
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows held out, in the order in which they are asked."""
+        return self._rows
+
+    @property
+    def calls(self) -> int:
+        """Calls that were made: each row that was answered behind a prompt counts once, now or before a kill."""
+        return len(self._asked)
+
+    @property
+    def left(self) -> int:
+        """Calls that may still be made."""
+        return max(0, self.budget - self.calls)
+
+    @property
+    def tried(self) -> tuple[Trial, ...]:
+        """All prompts that were asked, in the order of their first row."""
+        return tuple(self._trials.values())
+
+    def seen(self, trial: Trial) -> int:
+        """Rows that the prompt was tried on."""
+        return len(self._answers.get(trial.name, ()))
+
+    def refused(self, trial: Trial) -> bool:
+        """True where the model does not read the prompt, on some row at least."""
+        return trial.name in self._refused
+
+    def count(self, keys: Iterable[str]) -> None:
+        """Counts what was answered under ``keys`` of the journal, and tells how far the search is."""
+        self._asked.update(keys)
+        self._told(self.calls, self.budget)
+
+    def extend(self, trial: Trial, count: int) -> None:
+        """Tries the prompt on the first ``count`` rows. Raises what the engine raises."""
+        known = self._answers.get(trial.name, [])
+        if asked := self._rows[len(known) : count]:
+            self._answers[trial.name] = known + self.answers(trial.prompt, asked)
+            self._trials.setdefault(trial.name, trial)
+
+    def answers(self, prompt: PromptSpec, rows: Sequence[Row]) -> list[Any]:
+        """Log-probabilities of ``prompt.answers`` (classify, nats) or the text (generate) for each row, from the journal where it has
+        them; each counts as a call."""
+        name = digest_of(prompt)
+        keys = [f"{name} {row.id}" for row in rows]
+        asked = [(key, row) for key, row in zip(keys, rows, strict=True) if self._journal.get(key) is None]
+        self._asked.update(set(keys) - {key for key, _ in asked})
+        if asked:
+            with self._answering.asked_behind(prompt) as answered:
+                for start in range(0, len(asked), self._answering.batch):
+                    self._ask(answered, prompt, asked[start : start + self._answering.batch])
+        return [self._journal.get(key) for key in keys]
+
+    def _ask(self, answered: AnswerPrompts, prompt: PromptSpec, rows: Sequence[tuple[str, Row]]) -> None:
+        """Puts answers into the journal and counts them: of a batch that fails, those that came."""
+        came = dict[str, Any]()
+        try:
+            answered([messages_for_row(prompt, row.text) for _, row in rows], lambda at, answer: came.update({rows[at][0]: answer}))
+        finally:
+            if came:
+                self._journal.put(came)
+                self.count(came)
+
+    def preference(self, trial: Trial) -> tuple[float, ...]:
+        """What the prompt makes the model prefer on the rows that it was tried on, log-probabilities (nats) in the order of
+        ``prompt.answers``: the mean of what it gives them, with one more row that prefers nothing for each answer (batch calibration,
+        Zhou et al. 2024, arXiv 2309.17249)."""
+        return preference(np.array(self._answers[trial.name]))
+
+    def scores(self, trial: Trial, count: int, priors: tuple[float, ...] | None = None) -> Floats:
+        """The score in [0, 1] of each of the first ``count`` rows, which it was tried on. ``priors`` are taken off; None: what the prompt
+        makes the model prefer on these rows."""
+        return self._answering.scores(trial.prompt, self._rows[:count], self._answers[trial.name][:count], priors)
+
+    def difference(self, upper: Trial, lower: Trial, count: int) -> tuple[float, float, float]:
+        """How much better ``upper`` is on the first ``count`` rows, in pairs, with a 95 % interval."""
+        found = self.scores(upper, count) - self.scores(lower, count)
+        low, high = paired_interval(found.tolist(), [row.group for row in self._rows[:count]], _CONFIDENCE)
+        return float(found.mean()), low, high
+
+    def halve(self, trials: Sequence[Trial], calls: int) -> list[Trial]:
+        """The trials that are left of ``trials`` after about ``calls`` calls, best first: in each round all are tried on more rows, and the
+        worse half goes, and whatever is proven worse than the best. Where the calls pay for few rows of all of them, the first are tried.
+        The first alone where they do not pay for a row each. Where the model has read no prompt at all, what stands in the way is raised:
+        prompts that are too long, a template that breaks."""
+        ends_at = self.calls + min(calls, self.left)
+        field = self._entered(distinct(trials), ends_at - self.calls)
+        if not field:
+            return list(trials[:1])
+        count = min(map(self.seen, field))
+        for left in range(_rounds(len(field)) - 1, 0, -1):
+            field = self._better_half(self.ranked(field, count), count)
+            more = self.affordable(field, (ends_at - self.calls) // left)
+            if more > count and (held := self.holding(field, more)):
+                field, count = held, more
+        return self._better_half(self.ranked(field, count), count)
+
+    def _entered(self, waiting: Sequence[Trial], calls: int) -> list[Trial]:
+        """Those of ``waiting`` that the first round was played with: as many of the first as it pays for on enough rows. Where the model
+        reads none of them, the next are."""
+        while waiting := [trial for trial in waiting if not self.refused(trial)]:
+            field = waiting
+            while len(field) > 2 and self.affordable(field, calls // _rounds(len(field))) < min(_FEWEST, len(self._rows)):
+                field = field[:-1]
+            count = self.affordable(field, calls // _rounds(len(field)))
+            if not count:
+                return []
+            if held := self.holding(field, min(count, _FEWEST)):
+                return self.holding(held, count) or held
+        if self._unread is not None and not self._trials:
+            raise self._unread
+        return []
+
+    def holding(self, field: Sequence[Trial], count: int) -> list[Trial]:
+        """Those of ``field`` that the model reads on the first ``count`` rows, on which they are tried; the others are dropped and
+        counted."""
+        kept = list[Trial]()
+        for trial in field:
+            if self.refused(trial):
+                continue
+            try:
+                self.extend(trial, count)
+                kept.append(trial)
+            except InvalidInput as error:
+                if not self._answering.is_unread(error):
+                    raise
+                self._unread = error
+                self._refused.add(trial.name)
+                self.dropped["not read by the model"] += 1
+        return kept
+
+    def ranked(self, trials: Sequence[Trial], count: int) -> list[Trial]:
+        """Best first, by the mean on the first ``count`` rows; of those that are alike, the shorter prompt."""
+        return sorted(trials, key=lambda trial: (-round(float(self.scores(trial, count).mean()), 9), trial.size, trial.name))
+
+    def best_so_far(self) -> Trial:
+        """The best prompt where a search ends before its end: of those that were tried on half as many rows as any, at least, and that
+        the model has read on all of them, where there are such. The first that was tried where none was tried on enough rows to be
+        preferred to it."""
+        read = [trial for trial in self.tried if not self.refused(trial)] or self.tried
+        most = max(map(self.seen, read))
+        if most < _FEWEST:
+            return read[0]
+        field = [trial for trial in read if 2 * self.seen(trial) >= most]
+        return self.ranked(field, min(map(self.seen, field)))[0]
+
+    def _better_half(self, ranked: list[Trial], count: int) -> list[Trial]:
+        kept = ranked[: math.ceil(len(ranked) / 2)]
+        if count < _FEWEST:
+            return kept
+        return kept[:1] + [trial for trial in kept[1:] if self.difference(trial, kept[0], count)[2] >= 0]
+
+    def affordable(self, field: Sequence[Trial], calls: int) -> int:
+        """The most rows on which all of ``field`` can be tried with ``calls``."""
+        low, high = 0, len(self._rows)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if sum(max(0, middle - self.seen(one)) for one in field) <= calls else (low, middle - 1)
+        return low
+
+
+def _rounds(count: int) -> int:
+    """Rounds after which one of so many is left."""
+    return max(1, math.ceil(math.log2(count)))
+
 
 #: Share of the training rows that prompts are tried on: nothing learns from the others, they are only shown.
 JUDGED = 0.5
-#: Shares of the calls that go to sets of demonstrations, to instructions, and to changes of what did best; the rest compares the best.
-_SHARES = (0.35, 0.20, 0.20)
-#: Rows that are looked at for mistakes.
-_LOOKED_AT = 16
+#: Shares of the calls that go to sets of demonstrations and to changes of the best set; the rest compares the best.
+_SHARES = (0.50, 0.25)
 #: Prompts that are compared at last.
 _FINALISTS = 3
 #: Version of the search: a journal of another one is not gone on with.
@@ -64,32 +567,20 @@ def make_prompt_search(context: RungContext) -> RungResult:
     found, trials = searched.found, searched.trials
     held = trials.rows[: trials.seen(found)]
     prompt = thresholds_on(context, prompt, held, trials.answers(found.prompt, held))
-    candidate = Candidate(
-        rung=RungKind.PROMPT_SEARCH,
-        variant=context.plan.variant,
-        base_model=context.base.digest,
-        prompt=prompt,
-        seed=context.objective.seed,
-        proposed_from=searched.proposed_from,
-        proposer=searched.proposer,
+    candidate = candidate_of(
+        context,
+        prompt,
     )
     return RungResult(candidate, time.perf_counter() - started, search=searched.log)
 
 
 @dataclass(frozen=True)
 class SearchedPrompt:
-    """What a search found, what it asked for that, and its log. ``proposed_from`` are the training rows that were shown to who wrote the
-    instruction, ``proposer`` the hosted model that did (None: the base, a rule, or the objective)."""
+    """What a search found, what it asked for that, and its log."""
 
     found: Trial
     trials: PromptTrials
     log: PromptSearch
-    proposer: HostedModel | None
-
-    @property
-    def proposed_from(self) -> tuple[str, ...]:
-        """Ids of rows, sorted."""
-        return tuple(sorted(set(self.found.proposed_from)))
 
 
 def search_prompt(context: RungContext, answering: TrialAnswers, journal: AnswerJournal, *, ends_early: bool = False) -> SearchedPrompt:
@@ -97,7 +588,7 @@ def search_prompt(context: RungContext, answering: TrialAnswers, journal: Answer
     was found, and the log says so. Raises what asking raises."""
     shown_from, judged = hold_out(context.shown, context.objective.seed, JUDGED)
     trials = PromptTrials(answering, judged, journal, context.plan.calls, context.count)
-    search = _SearchStages(context, shown_from, trials, Proposals(context, journal, trials.count))
+    search = _SearchStages(context, shown_from, trials)
     ended = ""
     try:
         found = search.best()
@@ -105,17 +596,14 @@ def search_prompt(context: RungContext, answering: TrialAnswers, journal: Answer
         if not ends_early or error.error_code != "budget_spent" or not trials.tried:
             raise
         found, ended = trials.best_so_far(), "the money that the budget leaves for it was used up"
-    log = _log(context, trials, search.proposals, (search.reference, found)).model_copy(update={"ended": ended})
+    log = _log(context, trials, (search.reference, found), ended)
     context.progress(f"prompt search: {log.sentence}")
-    return SearchedPrompt(found, trials, log, search.proposals.proposer_of(found.prompt.instruction))
+    return SearchedPrompt(found, trials, log)
 
 
 def origin_of(context: RungContext, answers: str) -> Digest:
     """Everything that the answers of a search rest on beside prompts and rows. ``answers`` is who gives them."""
     objective = context.objective
-    if (proposer := context.plan.proposer) is not None and context.proposer is not None:
-        asked = {"url": proposer.url, "model": context.proposer.model}
-        answers = digest_of({"engine": answers, "proposer": asked})
     task = {"task": digest_of(objective.task), "seed": objective.seed, "calls": context.plan.calls}
     return digest_of({"version": _VERSION, "base": context.base.digest, "engine": answers, "snapshot": context.snapshot, **task})
 
@@ -133,11 +621,10 @@ def _held(context: RungContext) -> Iterator[None]:
 
 
 class _SearchStages:
-    """The three stages of a search, and the comparison of what they found."""
+    """The stages of a search, and the comparison of what they found."""
 
-    def __init__(self, context: RungContext, shown_from: Sequence[Row], trials: PromptTrials, proposals: Proposals) -> None:
+    def __init__(self, context: RungContext, shown_from: Sequence[Row], trials: PromptTrials) -> None:
         self._context, self._pool, self._trials = context, shown_from, trials
-        self.proposals = proposals
         times = SEARCHED_SHOTS if context.objective.task.kind is TaskKind.CLASSIFY else SEARCHED_SHOTS_WITHOUT_LABELS
         self._seed, self._usual = context.objective.seed, math.ceil(context.plan.shots / times)
         self._shots = min(context.plan.shots, len(shown_from))
@@ -150,15 +637,11 @@ class _SearchStages:
 
     def best(self) -> Trial:
         """The best prompt that was found."""
-        trials, (sets, instructions, changes) = self._trials, _SHARES
+        trials, (sets, changes) = self._trials, _SHARES
         ahead = trials.halve([self.start, *self._sets()], int(sets * trials.budget))
-        found = [ahead[0]]
-        ahead = trials.halve([found[-1], *self._instructed(found[-1], self._written())], int(instructions * trials.budget))
-        runner_up = found[-1] if ahead[0] is not found[-1] else (ahead[1] if len(ahead) > 1 else self.start)
-        found.append(ahead[0])
-        ahead = trials.halve([found[-1], *self._changed(found[-1], runner_up)], int(changes * trials.budget))
-        found += ahead[:2]
-        return self._final(distinct(list(reversed(found)))[:_FINALISTS])
+        leader, runner_up = ahead[0], ahead[1] if len(ahead) > 1 else self.start
+        ahead = trials.halve([leader, *self._changed(leader, runner_up)], int(changes * trials.budget))
+        return self._final(distinct([*reversed(ahead[:2]), leader])[:_FINALISTS])
 
     def _final(self, finalists: list[Trial]) -> Trial:
         """The best of those that did best and of the prompt that the search began with, on as many rows as the calls left pay for."""
@@ -172,7 +655,7 @@ class _SearchStages:
         return prompt_of(self._context).model_copy(update={"demonstrations": tuple(demonstrations), **changes})
 
     def _sets(self) -> Iterator[Trial]:
-        """The objective's instruction with other demonstrations, the likeliest first, as few calls try the first alone: as many as there is
+        """Other demonstrations, the likeliest first, as few calls try the first alone: as many as there is
         room for, so that most answers are shown; half as many; other draws, none, typical rows; and without the list of labels."""
         if not self._shots:
             return
@@ -185,26 +668,13 @@ class _SearchStages:
         yield Trial(self._shown(()), "no demonstrations")
         yield Trial(self._shown(draw_demonstrations(self._pool, self._usual, self._seed + 1)), f"drawn, {self._usual}")
 
-    def _written(self) -> list[ProposedInstruction]:
-        """By turns one by rule and one by a model, to which a tenth of the calls goes at most."""
-        ruled = self.proposals.by_rule()
-        written = self.proposals.written(self._pool[:ROWS_SHOWN], min(PROPOSALS_WRITTEN, self._trials.budget // 10))
-        return [one for pair in zip_longest(written, ruled) for one in pair if one is not None]
-
-    @staticmethod
-    def _instructed(leader: Trial, proposals: Sequence[ProposedInstruction]) -> Iterator[Trial]:
-        for one in proposals:
-            prompt = leader.prompt.model_copy(update={"instruction": one.instruction})
-            yield Trial(prompt, one.origin, (*leader.proposed_from, *one.proposed_from))
-
     def _changed(self, leader: Trial, runner_up: Trial) -> Iterator[Trial]:
-        """Near the leader: other demonstrations, and instructions written in view of what it got wrong."""
-        yield from self._instructed(leader, self._corrected(leader))
+        """Near the leader: other demonstrations."""
         shown = leader.prompt.demonstrations
         if not shown:
             return
         for origin, changed in changed_sets(shown, runner_up.prompt.demonstrations, self._pool, self._wanted(leader), self._seed):
-            yield Trial(leader.prompt.model_copy(update={"demonstrations": changed}), origin, leader.proposed_from)
+            yield Trial(leader.prompt.model_copy(update={"demonstrations": changed}), origin)
 
     def _wanted(self, leader: Trial) -> list[Row]:
         """Rows to show for what the leader does worst: of the answers that do worst (classify), or like the texts that do (generate)."""
@@ -217,15 +687,6 @@ class _SearchStages:
             found[row.answer].append(score)
         weak = {answer: fmean(scores) for answer, scores in found.items()}
         return sorted((row for row in self._pool if row.answer in weak), key=lambda row: (weak[row.answer], row.id))
-
-    def _corrected(self, leader: Trial) -> list[ProposedInstruction]:
-        """Mistakes are looked for among rows that nothing is scored on, so that no instruction is written in view of what judges it."""
-        if self._trials.budget < 10 * (_LOOKED_AT + PROPOSALS_CORRECTED):
-            return []
-        shown = {one.row_id for one in leader.prompt.demonstrations}
-        rows = [row for row in self._pool if row.id not in shown][:_LOOKED_AT]
-        mistakes = [Mistake(row, said) for row, said in self._trials.mistakes(leader, rows)]
-        return self.proposals.corrected(leader.prompt.instruction, mistakes, PROPOSALS_CORRECTED)
 
 
 def _calibrated(context: RungContext, trials: PromptTrials, found: Trial) -> PromptSpec:
@@ -246,7 +707,7 @@ def _calibrated(context: RungContext, trials: PromptTrials, found: Trial) -> Pro
     return found.prompt.model_copy(update={"priors": options[best]})
 
 
-def _log(context: RungContext, trials: PromptTrials, proposals: Proposals, ends: tuple[Trial, Trial]) -> PromptSearch:
+def _log(context: RungContext, trials: PromptTrials, ends: tuple[Trial, Trial], ended: str) -> PromptSearch:
     start, found = ends
     count = min(trials.seen(start), trials.seen(found))
     difference, low, high = trials.difference(found, start, count)
@@ -255,9 +716,8 @@ def _log(context: RungContext, trials: PromptTrials, proposals: Proposals, ends:
         seed=context.objective.seed,
         budget=trials.budget,
         calls=trials.calls,
-        proposals=proposals.calls,
         rows=len(trials.rows),
-        dropped=dict(sorted((proposals.dropped + trials.dropped).items())),
+        dropped=dict(sorted(trials.dropped.items())),
         start=start.name,
         chosen=found.name,
         compared=count,
@@ -265,7 +725,7 @@ def _log(context: RungContext, trials: PromptTrials, proposals: Proposals, ends:
         low=low,
         high=high,
         tried=tuple(_tried(trials, trial, start) for trial in trials.tried),
-        proposer=proposals.proposer,
+        ended=ended,
     )
 
 
@@ -274,7 +734,6 @@ def _tried(trials: PromptTrials, trial: Trial, start: Trial) -> TriedPrompt:
     difference, low, high = trials.difference(trial, start, both)
     return TriedPrompt(
         prompt=trial.name,
-        instruction=trial.prompt.instruction,
         demonstrations=tuple(one.row_id for one in trial.prompt.demonstrations),
         list_labels=trial.prompt.list_labels,
         origin=trial.origin,
@@ -283,5 +742,4 @@ def _tried(trials: PromptTrials, trial: Trial, start: Trial) -> TriedPrompt:
         difference=difference,
         low=low,
         high=high,
-        proposed_from=trial.proposed_from,
     )

@@ -1,22 +1,40 @@
-"""Training rungs: ``lora``, ``qlora``, ``grounding+lora`` and ``full``."""
+"""Training rungs: ``lora``, ``qlora``, ``grounding+lora`` and ``full``.
+
+Ranking rungs: ``search`` by words, vectors or both; ``bi-encoder`` and ``cross-encoder``, tuned on judged queries.
+
+Variants of a LoRA adapter that lack a part, as a wrong mapping would leave it out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tailorbird.chat.conversations import answer_turn
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.prompt import PromptSpec, Retrieval
-from tailorbird.ports.trainer import Example, TrainedModel, TrainingJob
-from tailorbird.rungs.context import RungContext, RungResult, hold_out
-from tailorbird.rungs.indexes import as_passages, retrieval_of
+from tailorbird.evaluation.canaries import canary_set
+from tailorbird.ports.trainer import Example, JudgedQuery, RankingJob, TrainedModel, TrainingJob
+from tailorbird.rungs.context import (
+    RungContext,
+    RungResult,
+    Ways,
+    as_passages,
+    candidate_of,
+    hold_out,
+    make_index,
+    retrieval_of,
+    trained_files,
+)
 from tailorbird.rungs.label_thresholds import looked_up, trial_servable, with_thresholds
-from tailorbird.rungs.trained_files import trained_files
-from tailorbird.text.canaries import canary_set
-from tailorbird.text.conversations import answer_turn
+from tailorbird.system.tensor_header import tensor_spans
+from tailorbird.text.search_index import whole
 
 
 def make_trained(context: RungContext) -> RungResult:
@@ -30,12 +48,10 @@ def make_trained(context: RungContext) -> RungResult:
     trained = trained_files(context, job, train)
     tree, report, retrieval = trained.tree, trained.report, _retrieval(context)
     whole = context.plan.rung is RungKind.FULL
-    candidate = Candidate(
-        rung=context.plan.rung,
+    candidate = candidate_of(
+        context,
+        _given_by(context, job.prompt, trained.folder, retrieval),
         retrieval=retrieval,
-        variant=context.plan.variant,
-        base_model=context.base.digest,
-        prompt=_given_by(context, job.prompt, trained.folder, retrieval),
         adapter=None if whole else tree,
         weights=tree if whole else None,
         trained_parameters=report.trained_parameters,
@@ -117,3 +133,108 @@ def _examples(context: RungContext, rows: Sequence[Row]) -> tuple[Example, ...]:
 def _retrieval(context: RungContext) -> Retrieval | None:
     """The passages that ``grounding+lora`` learns to use. The same documents give the same index."""
     return retrieval_of(context, "passages", as_passages(context)) if context.plan.rung is RungKind.GROUNDED_LORA else None
+
+
+#: Documents that an answer names, at most.
+MOST = 100
+#: How each untuned variant finds documents.
+WAYS: dict[str, Ways] = {"words": ("words",), "meaning": ("vectors",), "words and meaning": ("words", "vectors")}
+
+
+def make_search(context: RungContext) -> RungResult:
+    """Indexes the documents; nothing is tuned."""
+    started = time.perf_counter()
+    retrieval = _document_retrieval(context, WAYS[context.plan.variant])
+    return RungResult(_ranking_candidate(context, retrieval, 0), time.perf_counter() - started)
+
+
+def make_ranker(context: RungContext) -> RungResult:
+    """Tunes an encoder on the training questions, or reuses a finished tuning of the same job. Raises what the trainer raises."""
+    settings = context.plan.training
+    if settings is None:
+        raise Internal(f"the plan of {context.plan.rung.value} has no training settings", "plan the climb again", code="plan_incomplete")
+    retrieval = _document_retrieval(context, WAYS["words and meaning"])
+    learn, held_out = hold_out(context.train, context.objective.seed)
+    job = RankingJob(
+        kind="bi-encoder" if context.plan.rung is RungKind.BI_ENCODER else "cross-encoder",
+        base=context.base_folder,
+        base_digest=context.base.digest,
+        snapshot=context.snapshot,
+        settings=settings,
+        index=context.artifacts.get_tree(retrieval.index),
+        train=_judged(learn),
+        held_out=_judged(held_out),
+        workspace=context.workspace,
+        results=context.results,
+        index_digest=retrieval.index,
+    )
+
+    def tune() -> TrainedModel:
+        what = f"{context.plan.rung.value} {context.plan.variant}"
+        context.progress(f"tuning {what} on {len(job.train)} questions, {len(job.held_out)} held out")
+        return context.trainer().tune(job, context.report)
+
+    tuned = trained_files(context, job, tune)
+    candidate = _ranking_candidate(
+        context,
+        retrieval.model_copy(update={"tuned" if context.plan.rung is RungKind.BI_ENCODER else "reranker": tuned.tree}),
+        tuned.report.trained_parameters,
+    )
+    return RungResult(candidate, tuned.seconds, 0.0 if tuned.reused else tuned.report.peak_memory_gb, tuned)
+
+
+def _document_retrieval(context: RungContext, ways: Ways) -> Retrieval:
+    index = make_index(context, [whole(document) for document in context.documents])
+    return Retrieval(what="documents", ways=ways, count=MOST, index=index, encoder=context.plan.encoder)
+
+
+def _ranking_candidate(context: RungContext, retrieval: Retrieval, trained: int) -> Candidate:
+    return candidate_of(
+        context,
+        PromptSpec(instruction=context.objective.task.instruction),
+        retrieval=retrieval,
+        trained_parameters=trained,
+    )
+
+
+def _judged(rows: Sequence[Row]) -> tuple[JudgedQuery, ...]:
+    return tuple(JudgedQuery(text=row.text, relevant=json.loads(row.answer)) for row in rows)
+
+
+#: The file of tensors in PEFT's format.
+_TENSORS = "adapter_model.safetensors"
+#: What stands in a tensor's name between its module and its half of the product.
+_HALF = ".lora_B."
+
+
+def module_kinds(adapter: Path) -> tuple[str, ...]:
+    """Kinds of modules that an adapter changes (``q_proj``, ``down_proj``, …), sorted; none where its tensors are not in PEFT's format."""
+    return tuple(sorted({_kind(name) for name in _halves(adapter)}))
+
+
+def without(adapter: Path, target: Path, drops: Callable[[str], bool]) -> Path:
+    """A copy in ``target`` in which the modules whose names ``drops`` takes do nothing: their B is zero."""
+    shutil.copytree(adapter, target, copy_function=shutil.copyfile)  # artifacts are read-only, and a copy would be, too
+    with (target / _TENSORS).open("r+b") as file:
+        for name, (start, end) in _halves(adapter).items():
+            if drops(name.partition(_HALF)[0]):
+                file.seek(start)
+                file.write(bytes(end - start))
+    return target
+
+
+def without_kind(adapter: Path, target: Path, kind: str) -> Path:
+    """A copy in ``target`` without the modules of one kind."""
+    return without(adapter, target, lambda module: module.rpartition(".")[2] == kind)
+
+
+def _halves(adapter: Path) -> dict[str, tuple[int, int]]:
+    try:
+        spans = tensor_spans(adapter / _TENSORS)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {name: span for name, span in spans.items() if _HALF in name}
+
+
+def _kind(name: str) -> str:
+    return name.partition(_HALF)[0].rpartition(".")[2]

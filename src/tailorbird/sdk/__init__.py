@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tailorbird.sdk.answers import Answer
+    from tailorbird.sdk.runs import TenantRun, TenantRuns
+    from tailorbird.sdk.session import Answer
     from tailorbird.sdk.tables import InspectionView, PlanView, ReleaseTable, RunTable, RunView, TenantTable
-    from tailorbird.sdk.tenant_runs import TenantRun, TenantRuns
     from tailorbird.sdk.workspace import Workspace
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 #: Class → its module.
-_MODULES = {"Answer": "answers", "TenantRun": "tenant_runs", "TenantRuns": "tenant_runs", "Workspace": "workspace"}
+_MODULES = {"Answer": "session", "TenantRun": "runs", "TenantRuns": "runs", "Workspace": "workspace"}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from io import StringIO
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.inspection import Inspection
-from tailorbird.domain.plan import Estimate, Plan
+from tailorbird.domain.dataset import Inspection
+from tailorbird.domain.plan import Plan
 from tailorbird.domain.release import Release
 from tailorbird.domain.run import Run
 from tailorbird.domain.value import Value
-from tailorbird.reporting import add_row, finding_text, human_money, human_seconds, ladder_table, plain_table, plan_table
-from tailorbird.reporting.tables import NOTHING, FittedTable
-from tailorbird.sdk.tenant_runs import TenantRun
-from tailorbird.usecases.runs.run_queries import RunReport
+from tailorbird.reporting.ladder import ladder_table
+from tailorbird.reporting.plan import plan_table
+from tailorbird.reporting.tables import (
+    NOTHING,
+    RELEASE_COLUMNS,
+    RUN_COLUMNS,
+    STEP_COLUMNS,
+    Columns,
+    columns_table,
+    finding_text,
+    inspection_table,
+)
+from tailorbird.sdk.runs import TenantRun
+from tailorbird.usecases.runs.queries import RunReport
 
 V = TypeVar("V", bound=Value)
 
@@ -37,7 +47,9 @@ class TableView:
         console = Console(file=StringIO(), width=_WIDTH, color_system=None, legacy_windows=False)
         with console.capture() as captured:
             console.print(self.table())
-        return "\n".join(_printable(line).rstrip() for line in captured.get().rstrip().split("\n"))
+        return "\n".join(
+            "".join(letter if letter.isprintable() else " " for letter in line).rstrip() for line in captured.get().rstrip().split("\n")
+        )
 
     def __str__(self) -> str:
         return repr(self)
@@ -58,8 +70,7 @@ class RunTable(TableView, tuple[Run, ...]):
 
     def table(self) -> RenderableType:
         """A line a run."""
-        rows = ((run.id, run.objective_name, run.state.word, run.created_by, f"{run.created_at:%Y-%m-%d %H:%M}") for run in self)
-        return _filled(("run", "objective", "state", "by", "since"), rows)
+        return columns_table(RUN_COLUMNS, self)
 
 
 class ReleaseTable(TableView, tuple[Release, ...]):
@@ -67,8 +78,7 @@ class ReleaseTable(TableView, tuple[Release, ...]):
 
     def table(self) -> RenderableType:
         """A line a release."""
-        rows = ((short(r.digest), r.content.objective_name, r.content.rung.value, r.state.value, r.content.author) for r in self)
-        return _filled(("release", "objective", "rung", "state", "author"), rows)
+        return columns_table(RELEASE_COLUMNS, self)
 
 
 class PlanView(TableView, Plan):
@@ -84,10 +94,7 @@ class InspectionView(TableView, Inspection):
 
     def table(self) -> RenderableType:
         """A line a column, and the proposal."""
-        guessed = {guess.column: f"{guess.role}? {guess.why}" for guess in self.guesses}
-        rows = ((each.name, each.kind, f"{each.filled:,}", f"{each.distinct:,}", guessed.get(each.name, "")) for each in self.columns)
-        columns = _filled(("column", "holds", "filled", "distinct", "seems to be"), rows)
-        return Group(Text(f"{self.name}: {self.kind}, {self.rows:,} rows\n"), columns, Text(f"\n{self.proposal}"))
+        return Group(Text(f"{self.name}: {self.kind}, {self.rows:,} rows\n"), inspection_table(self), Text(f"\n{self.proposal}"))
 
 
 class RunView(TableView, RunReport):
@@ -102,8 +109,7 @@ class RunView(TableView, RunReport):
         """The ladder where the climb has ended, else the steps."""
         head = Text(f"run {self.run.id} of {self.run.objective_name}: {self.run.state.word}\n")
         if self.ladder is None:
-            rows = ((step.name, step.state.value, f"{step.seconds:.1f} s", step.error or "") for step in self.steps)
-            return Group(head, _filled(("step", "state", "time", "error"), rows))
+            return Group(head, columns_table(STEP_COLUMNS, self.steps))
         return Group(head, ladder_table(self.ladder, self.objective), Text(f"\n{self._outcome()}"))
 
     def _outcome(self) -> str:
@@ -119,43 +125,16 @@ class TenantTable(TableView, tuple[TenantRun, ...]):
 
     def table(self) -> RenderableType:
         """A line a tenant, then why those failed or got nothing that did."""
-        planned = any(each.state == "planned" for each in self)
-        found = self._plans() if planned else self._climbs()
-        return Group(found, *(Text(f"\n{line}") for line in map(_why, self) if line))
-
-    def _climbs(self) -> FittedTable:
-        rows = (
-            (
-                each.tenant,
-                each.rung or NOTHING,
-                "\n".join(f"{kpi.name} {kpi.bound:g}" for kpi in each.kpis) or NOTHING,
-                "\n".join(map(finding_text, each.kpis)) or NOTHING,
-                each.split or NOTHING,
-                each.verdict or each.state.replace("_", " "),
-                short(each.release) if each.release else each.state.replace("_", " "),
-            )
-            for each in self
-        )
-        return _filled(("tenant", "rung", "KPI", "measured", "on", "verdict", "release"), rows)
-
-    def _plans(self) -> FittedTable:
-        rows = [(each.tenant, f"{each.rows:,}", *_planned(each.plan)) if each.plan else (each.tenant, *(NOTHING,) * 4) for each in self]
-        plans = [each.plan for each in self if each.plan]
-        time, money = (sum(_most(plan, name) for plan in plans) for name in ("time", "money"))
-        total = ("in all", f"{sum(each.rows for each in self):,}", "", human_seconds(time), human_money(money))
-        return _filled(("tenant", "rows", "rungs", "time at most", "money at most"), [*rows, total])
-
-
-def _planned(plan: Plan) -> tuple[str, ...]:
-    floor = ["floor"] if plan.floor and plan.floor.time else []
-    rungs = floor + [f"{rung.rung.value} {rung.variant}" for rung in plan.rungs]
-    return ", ".join(rungs), human_seconds(_most(plan, "time")), human_money(_most(plan, "money"))
-
-
-def _most(plan: Plan, name: str) -> float:
-    """The upper ends of an estimate of every rung together: what a climb to the top takes."""
-    estimates: list[Estimate | None] = [getattr(rung, name) for rung in (*((plan.floor,) if plan.floor else ()), *plan.rungs)]
-    return sum(estimate.high for estimate in estimates if estimate is not None)
+        columns: Columns = {
+            "tenant": "tenant",
+            "rung": lambda each: each.rung or NOTHING,
+            "KPI": lambda each: "\n".join(f"{kpi.name} {kpi.bound:g}" for kpi in each.kpis) or NOTHING,
+            "measured": lambda each: "\n".join(map(finding_text, each.kpis)) or NOTHING,
+            "on": lambda each: each.split or NOTHING,
+            "verdict": lambda each: each.verdict or each.state.replace("_", " "),
+            "release": lambda each: each.release or each.state.replace("_", " "),
+        }
+        return Group(columns_table(columns, self), *(Text(f"\n{line}") for line in map(_why, self) if line))
 
 
 def _why(found: TenantRun) -> str:
@@ -165,15 +144,3 @@ def _why(found: TenantRun) -> str:
     if found.state in ("no_release", "left_out"):
         return f"{found.tenant}: {found.state.replace('_', ' ')}: {found.reason}" + "".join(f"\n  · {each}" for each in found.remedies)
     return ""
-
-
-def _printable(line: str) -> str:
-    """Words of data cannot steer a terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in line)
-
-
-def _filled(head: tuple[str, ...], rows: Any) -> FittedTable:
-    table = plain_table(head)
-    for row in rows:
-        add_row(table, row)
-    return table

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from rich.console import Console
 
 from tailorbird import data
 from tailorbird.domain.deployment import Alias
@@ -13,24 +16,44 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.feedback import Feedback, FeedbackGiven, FeedbackKind
 from tailorbird.domain.release import Release
 from tailorbird.domain.rollout import Rollout, RolloutPlan
-from tailorbird.domain.run import Run, RunState
-from tailorbird.sdk.answers import Answer, ChatMessage, conversation
-from tailorbird.sdk.decisions import decide
-from tailorbird.sdk.progress import ProgressOption, reported
-from tailorbird.sdk.remote_runs import follow, is_planned, submit_file
-from tailorbird.sdk.session import WorkspaceSession, create_workspace
+from tailorbird.domain.run import Run
+from tailorbird.sdk.progress import ProgressDisplay
+from tailorbird.sdk.runs import TenantRuns, adapt_here, follow, plan_run, submit_run
+from tailorbird.sdk.session import Answer, ChatMessage, WorkspaceSession, conversation, create_workspace, decide
 from tailorbird.sdk.tables import InspectionView, PlanView, ReleaseTable, RunTable, RunView, TenantTable, viewed
-from tailorbird.sdk.tenant_runs import TenantRuns
 from tailorbird.settings import FOLDER
+from tailorbird.usecases import Progress
 from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.registry import validated
 from tailorbird.usecases.releases import promotion
 from tailorbird.usecases.releases.promotion import AliasMove
 from tailorbird.usecases.releases.release_queries import list_aliases, list_releases, show_release
-from tailorbird.usecases.rollouts.rollouts import Decision, RolloutReport, decide_rollout, list_rollouts, show_rollout, start_rollout
-from tailorbird.usecases.runs import submit as runs
-from tailorbird.usecases.runs.run_queries import list_runs, show_run
-from tailorbird.usecases.snapshots.report import inspect_uploaded
+from tailorbird.usecases.releases.rollouts import Decision, RolloutReport, decide_rollout, list_rollouts, show_rollout, start_rollout
+from tailorbird.usecases.runs.queries import list_runs, show_run
+from tailorbird.usecases.snapshots import inspect_uploaded
+
+#: Who hears of progress: nobody, a display on stderr (True), a callback for sentences, or callbacks for the typed events.
+ProgressOption = bool | Callable[[str], None] | Progress | None
+
+
+@contextmanager
+def reported(wanted: ProgressOption) -> Iterator[Progress]:
+    """Callbacks for the use cases while the body works."""
+    if isinstance(wanted, Progress):
+        yield wanted
+    elif callable(wanted):
+        hear = wanted
+        yield Progress(
+            tell=hear,
+            count=lambda done, total: hear(f"{done}/{total} items"),
+            training=lambda seen: hear(f"training step {seen.step}/{seen.steps}, loss {seen.loss:.3f}"),
+        )
+    elif wanted:
+        with ProgressDisplay(Console(stderr=True, highlight=False)) as progress:
+            yield progress
+    else:
+        yield Progress()
+
 
 PathLike = str | Path
 
@@ -42,8 +65,8 @@ class Workspace:
     ``author``, and decisions as ``approver``, ``operator`` and ``reviewer``, as on the command line. ``as_`` names somebody else for one
     call. Every call raises errors of ``tailorbird.domain.errors``, each with a code and a hint.
 
-    As a context manager it logs out and closes the ledger. ``progress`` of a call: True writes one updating line on stderr; a callable
-    hears sentences; a ``tailorbird.usecases.Progress`` hears typed events.
+    As a context manager it logs out and closes the ledger. ``progress`` of a call: True shows it on stderr; a
+    callable hears sentences; a ``tailorbird.usecases.Progress`` hears typed events.
     """
 
     def __init__(self, path: PathLike | None = None, *, identity: str | None = None, key: PathLike | None = None) -> None:
@@ -96,13 +119,8 @@ class Workspace:
 
     def plan(self, objective: PathLike, *, progress: ProgressOption = None) -> PlanView:
         """What ``adapt`` would train, in what order, at what cost. Freezes the data; trains nothing."""
-        path = Path(objective)
         with reported(progress) as told:
-            if not self._session.server:
-                found = runs.plan(self._session.deps, self._session.actor(), path, told).plan
-            else:
-                run = submit_file(self._session, path, "plan")
-                found = follow(self._session, run, told, until=lambda job: is_planned(self._session, job)).plan
+            found = plan_run(self._session, Path(objective), told).plan
         assert found is not None
         return viewed(PlanView, found)
 
@@ -116,8 +134,7 @@ class Workspace:
         if self._session.server:
             return self.wait(self.submit(path, again=again).id, progress=progress)
         with reported(progress) as told:
-            ended = runs.adapt(self._session.deps, self._session.actor(), path, told, again=again)
-        return self.run(ended.run.id)
+            return viewed(RunView, adapt_here(self._session, path, told, again=again)[0])
 
     def adapt_tenants(self, objective: PathLike, tenants: str | Sequence[str], *, progress: ProgressOption = None) -> TenantTable:
         """``adapt`` for many tenants, of whom none ends another's climb: names, or ``a,b,c``, a file with a name a line, ``all``.
@@ -127,17 +144,9 @@ class Workspace:
         with reported(progress) as told:
             return TenantTable(TenantRuns(self._session, Path(objective), tenants).adapt(told))
 
-    def plan_tenants(self, objective: PathLike, tenants: str | Sequence[str], *, progress: ProgressOption = None) -> TenantTable:
-        """``plan`` for many tenants, named as for ``adapt_tenants``."""
-        with reported(progress) as told:
-            return TenantTable(TenantRuns(self._session, Path(objective), tenants).plan(told))
-
     def submit(self, objective: PathLike, *, again: bool = False) -> Run:
         """Leaves the climb to a worker, and returns the run at once. ``again`` as for ``adapt``."""
-        path = Path(objective)
-        if self._session.server:
-            return submit_file(self._session, path, "adapt", again=again)
-        return runs.submit(self._session.deps, self._session.actor(), path, RunState.ACTIVE, again=again)
+        return submit_run(self._session, Path(objective), again=again)
 
     def wait(self, run: str, *, progress: ProgressOption = None) -> RunView:
         """Follows a run that workers climb to its end. Raises Conflict when it fails or is cancelled."""
@@ -213,13 +222,9 @@ class Workspace:
     def ask(self, alias: str, said: str | Sequence[ChatMessage]) -> Answer:
         """The answer of the release behind an alias to a text or a conversation. By URL alone, with the API key given to ``connect``."""
         if not self._session.server:
-            raise InvalidInput(
-                "answers come from a gateway", "start one (tailorbird serve), and ask by Workspace.connect(url, ...)", code="gateway_only"
-            )
+            raise InvalidInput("answers come from a gateway", "start one (tailorbird serve), and ask by Workspace.connect(url, ...)")
         if not self._api_key:
-            raise InvalidInput(
-                "no API key was given", "make one (tailorbird key create NAME), and connect with api_key=", code="api_key_missing"
-            )
+            raise InvalidInput("no API key was given", "make one (tailorbird key create NAME), and connect with api_key=")
         return self._session.remote().answer(f"{self._session.tenant}/{self._session.alias_name(alias)}", conversation(said), self._api_key)
 
     def feedback(self, request: str, kind: FeedbackKind | str, value: str, *, as_: str | None = None) -> Feedback:

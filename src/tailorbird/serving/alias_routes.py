@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.errors import NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.evidence import ScopeRule
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec, Retrieval
-from tailorbird.domain.scope import ScopeRule
 from tailorbird.domain.value import Digest
-from tailorbird.text.normalisation import nearest
+from tailorbird.text.words import nearest
 
 
 def choose_target(alias: Alias, key: str) -> AliasTarget:

@@ -7,21 +7,28 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Literal, NamedTuple
 
+from tailorbird.chat.prompts import messages_for, without_reasoning
+from tailorbird.chat.tool_calls import offered_tools
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Entry, Message, PromptSpec, RetrievedEntry, Sampling, ToolCall
 from tailorbird.domain.value import Value
-from tailorbird.ports.engine import EngineDriver, LabelScores, TokenLogprob
+from tailorbird.ports.engine import (
+    EmbedRequest,
+    EngineDriver,
+    GenerateRequest,
+    RankRequest,
+    RetrieveRequest,
+    ScoreRequest,
+    TokenLogprob,
+)
 from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
-from tailorbird.serving.endpoint_circuits import NOT_ASKED
-from tailorbird.serving.hosted_driver import is_stood_in_for
+from tailorbird.serving.hosted_models import NOT_ASKED, STOOD_IN_FOR
 from tailorbird.text.label_rules import answered_label, decide_label, is_blank, is_outside, is_referred, scope_scores
-from tailorbird.text.prompt_rendering import messages_for, without_reasoning
 from tailorbird.text.regex import occurs
 from tailorbird.text.search_index import SAMPLING, query_of, query_prompt
-from tailorbird.text.tool_calls import offered_tools
 
 
 class RankedDocument(Value):
@@ -66,21 +73,6 @@ def told_text(piece: AnswerPiece) -> str:
     return f"{piece.text}\n{calls}" if piece.text and calls else piece.text + calls
 
 
-def _is_outside(arm: TrafficArm, text: str, scores: LabelScores) -> bool:
-    """True where the release refuses the request as out of scope; one that refuses any refuses what is blank. Raises Unavailable where
-    the engine does not tell the score that it goes by: every request would be refused, and nobody would know why."""
-    if arm.scope is None:
-        return False
-    told, scorer = scope_scores(arm.prompt, scores), arm.scope.scorer
-    if scorer not in told:
-        raise Unavailable(
-            f"the engine does not tell the {scorer.value} by which this release refuses requests out of scope",
-            "serve the release with the engine torch of this version",
-            code="scope_untold",
-        )
-    return is_blank(text) or is_outside(told, arm.scope)
-
-
 #: How a hosted model is asked for a label, as in evaluation.
 LABEL_SAMPLING = Sampling(max_tokens=256)
 
@@ -88,8 +80,8 @@ LABEL_SAMPLING = Sampling(max_tokens=256)
 MOST_DOCUMENTS = 100
 
 
-class _Query(NamedTuple):
-    """What is looked up for an answer, and the tokens that writing it took."""
+class _Written(NamedTuple):
+    """A text, and the tokens that writing it took."""
 
     text: str
     prompt_tokens: int = 0
@@ -129,7 +121,7 @@ class AnswerService:
         """Each message as ``arm`` reads a query, all in one piece. Raises as ``pieces``; InvalidInput where it makes no vectors."""
         del sampling, groups
         with self._held(arm):
-            found = await self._driver.embed(arm.release, [message.content for message in messages])
+            found = await self._driver.ask(EmbedRequest(release=arm.release, texts=tuple(message.content for message in messages)))
             yield AnswerPiece(text="", finish_reason="stop", prompt_tokens=found.prompt_tokens, vectors=found.vectors)
 
     async def ranked(
@@ -141,7 +133,8 @@ class AnswerService:
         if arm.task is not TaskKind.RANK:
             raise InvalidInput("this model ranks no documents", "ask a model of rank", code="retrieval_missing", param="model")
         with self._held(arm):
-            found = await self._driver.rank(arm.release, last_user_text(messages), documents, sampling.max_tokens)
+            asked = {"text": last_user_text(messages), "documents": tuple(documents), "count": sampling.max_tokens}
+            found = await self._driver.ask(RankRequest(release=arm.release, **asked))
             ranking = tuple(
                 RankedDocument(id=str(place), title="", score=score) for place, score in zip(found.places, found.scores, strict=True)
             )
@@ -160,7 +153,8 @@ class AnswerService:
 
     async def _ranking(self, arm: TrafficArm, text: str, most: int, readable: frozenset[str]) -> AnswerPiece:
         """Documents in order, of those that may be read: one a line by its id, and their scores."""
-        found = await self._driver.retrieve(arm.release, text, readable, min(most, MOST_DOCUMENTS))
+        asked = RetrieveRequest(release=arm.release, text=text, groups=readable, count=min(most, MOST_DOCUMENTS))
+        found = await self._driver.ask(asked)
         ranking = tuple(map(_named, found))
         return AnswerPiece(text="\n".join(one.id for one in ranking), finish_reason="stop", ranking=ranking)
 
@@ -168,9 +162,19 @@ class AnswerService:
         text = last_user_text(messages)
         found = await self._found(arm, text, groups)
         asked = messages_for(arm.prompt, text, [one.entry for one in found])
-        scores = await self._driver.score(arm.release, asked, arm.prompt.answers, groups)
+        request = ScoreRequest(release=arm.release, prompt=tuple(asked), labels=tuple(arm.prompt.answers), groups=groups)
+        scores = await self._driver.ask(request)
         decided = decide_label(arm.prompt, scores.log_probabilities)
-        outside = _is_outside(arm, text, scores)
+        outside = False
+        if arm.scope is not None:  # one that refuses any refuses what is blank
+            told, scorer = scope_scores(arm.prompt, scores), arm.scope.scorer
+            if scorer not in told:  # every request would be refused, and nobody would know why
+                raise Unavailable(
+                    f"the engine does not tell the {scorer.value} by which this release refuses requests out of scope",
+                    "serve the release with the engine torch of this version",
+                    code="scope_untold",
+                )
+            outside = is_blank(text) or is_outside(told, arm.scope)
         return AnswerPiece(
             text="" if outside else decided.answer,
             finish_reason="stop",
@@ -183,18 +187,16 @@ class AnswerService:
 
     async def _written_label(self, arm: TrafficArm, messages: Sequence[Message], groups: frozenset[str]) -> AnswerPiece:
         """The label that a hosted model writes; without one alone, a person should look. It has no probabilities."""
-        text, written, read, wrote = last_user_text(messages), "", 0, 0
+        text = last_user_text(messages)
         found = await self._found(arm, text, groups)
         asked = messages_for(arm.prompt, text, [one.entry for one in found])
-        async with aclosing(self._driver.stream(arm.release, asked, LABEL_SAMPLING)) as chunks:
-            async for chunk in chunks:
-                written, read, wrote = written + chunk.text, read + chunk.prompt_tokens, max(wrote, chunk.completion_tokens)
-        label = answered_label(arm.prompt, written)
+        written = await self._written(GenerateRequest(release=arm.release, prompt=tuple(asked), sampling=LABEL_SAMPLING))
+        label = answered_label(arm.prompt, written.text)
         return AnswerPiece(
             text=label,
             finish_reason="stop",
-            prompt_tokens=read,
-            completion_tokens=wrote,
+            prompt_tokens=written.prompt_tokens,
+            completion_tokens=written.completion_tokens,
             probabilities={},
             referred=not label,
             passages=_quoted(found),
@@ -207,7 +209,8 @@ class AnswerService:
         found = await self._found(arm, query.text, groups)
         asked = conversation_for(arm.prompt, messages, [one.entry for one in found])
         said: list[str] = []
-        async with aclosing(self._driver.stream(arm.release, asked, sampling, groups)) as chunks:
+        request = GenerateRequest(release=arm.release, prompt=asked, sampling=sampling, groups=groups)
+        async with aclosing(await self._driver.ask(request)) as chunks:
             async for chunk in chunks:
                 ends = chunk.finish_reason is not None
                 said.append(chunk.text)
@@ -224,23 +227,29 @@ class AnswerService:
                     passages=_quoted(found) if ends else (),
                 )
 
-    async def _query(self, arm: TrafficArm, messages: Sequence[Message], groups: frozenset[str]) -> _Query:
+    async def _query(self, arm: TrafficArm, messages: Sequence[Message], groups: frozenset[str]) -> _Written:
         """What is looked up for a conversation: its last message, or that as the release's base model rewrites it."""
         last = last_user_text(messages)
         asked = query_prompt(messages) if arm.retrieval is not None and arm.retrieval.rewrite else None
         if asked is None:
-            return _Query(last)
-        written, read, wrote = "", 0, 0
-        async with aclosing(self._driver.stream(arm.release, asked, SAMPLING, groups)) as chunks:
+            return _Written(last)
+        written = await self._written(GenerateRequest(release=arm.release, prompt=tuple(asked), sampling=SAMPLING, groups=groups))
+        return written._replace(text=query_of(written.text, last))
+
+    async def _written(self, request: GenerateRequest) -> _Written:
+        """The whole of an answer."""
+        text, read, wrote = "", 0, 0
+        async with aclosing(await self._driver.ask(request)) as chunks:
             async for chunk in chunks:
-                written, read, wrote = written + chunk.text, read + chunk.prompt_tokens, max(wrote, chunk.completion_tokens)
-        return _Query(query_of(written, last), read, wrote)
+                text, read, wrote = text + chunk.text, read + chunk.prompt_tokens, max(wrote, chunk.completion_tokens)
+        return _Written(text, read, wrote)
 
     async def _found(self, arm: TrafficArm, text: str, groups: frozenset[str]) -> list[RetrievedEntry]:
         """What the release looks up for the text, of what somebody in ``groups`` may read, or everybody."""
         if arm.retrieval is None:
             return []
-        return await self._driver.retrieve(arm.release, text, groups | {EVERYONE}, arm.retrieval.count)
+        asked = RetrieveRequest(release=arm.release, text=text, groups=groups | {EVERYONE}, count=arm.retrieval.count)
+        return await self._driver.ask(asked)
 
 
 def _named(found: RetrievedEntry) -> RankedDocument:
@@ -257,7 +266,7 @@ def last_user_text(messages: Sequence[Message]) -> str:
     for message in reversed(messages):
         if message.role == "user":
             return message.content
-    raise InvalidInput("there is no user message", "send the text as a message with role user", code="no_user_message", param="messages")
+    raise InvalidInput("there is no user message", "send the text as a message with role user", param="messages")
 
 
 def conversation_for(prompt: PromptSpec, messages: Sequence[Message], context: Sequence[Entry] = ()) -> tuple[Message, ...]:
@@ -270,7 +279,6 @@ def conversation_for(prompt: PromptSpec, messages: Sequence[Message], context: S
         raise InvalidInput(
             "the conversation does not end with a user message",
             "let the last message have role user, or role tool behind a call",
-            code="no_user_message",
             param="messages",
         )
     system, *shown, _ = messages_for(prompt, "", context)
@@ -303,7 +311,7 @@ async def with_fallback(
                     given = True
                     yield piece
     except TailorbirdError as error:
-        if arm.fallback is None or given or not is_stood_in_for(error):
+        if arm.fallback is None or given or error.error_code not in STOOD_IN_FOR:
             raise
         if error.error_code != NOT_ASKED:  # the log tells once of an endpoint that is not asked
             told = (short(arm.release), error.error_code, error.message, short(arm.fallback.release))

@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from tailorbird.crypto.canonical_json import digest_of, short
-from tailorbird.domain.effect import EffectProof, EffectReading, EffectStanding, TokenChances, chances_of_labels
 from tailorbird.domain.errors import Corrupt, TailorbirdError
-from tailorbird.domain.prompt import Message, RetrievedEntry, Sampling
+from tailorbird.domain.evidence import EffectProof, EffectReading, EffectStanding, TokenChances, chances_of_labels
+from tailorbird.domain.prompt import Message
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, ProbeRequest, Ranked
-from tailorbird.stats.effect_distance import effect_reading, is_provable
+from tailorbird.ports.engine import EngineDriver, EngineState, LoadRequest, ProbeRequest, ScoreRequest
+from tailorbird.release.reference_probes import effect_reading, is_provable
 
 #: Seconds for which a refusal is told of; what is wanted is tried again within half a minute.
 _REFUSED_FOR = 90.0
 #: Answers by bases that are remembered: more than the probes of a hundred bases.
 _MOST_BASES = 2048
-
-#: Parts of a load, one after another.
-LOAD_PARTS = ("engine", "proof", "probes")
 
 _log = logging.getLogger("tailorbird.serving")
 
@@ -48,11 +45,10 @@ class EffectChecks:
 
     def __init__(self, driver: EngineDriver, proofs: EffectProofs) -> None:
         self._driver, self._proofs = driver, proofs
+        self.ask, self.close = driver.ask, driver.close
         self._readings: dict[Digest, EffectReading] = {}
         self._bases: dict[Digest, TokenChances] = {}
         self._refused_at: dict[Digest, float] = {}
-        #: Seconds that loads took, failed ones too: the engine's part (verification, reading), the signed proof's, and that of the probes.
-        self.seconds = dict.fromkeys(LOAD_PARTS, 0.0)
 
     @property
     def readings(self) -> Mapping[Digest, EffectReading]:
@@ -63,9 +59,8 @@ class EffectChecks:
         """As ``EngineDriver.load``. Raises Corrupt too: ``adapter_inert`` where the engine answers as the base does, ``adapter_differs``
         where it answers as neither."""
         # The engine is asked for its list only where it may say yes: that of thousands, for each of thousands, took longer than the loads.
-        shown = self._holds(request.release) and request.release in await self.loaded()
-        with self._timed("engine"):
-            await self._driver.load(request)
+        shown = self._holds(request.release) and request.release in (await self.status()).loaded
+        await self._driver.load(request)
         if shown:
             return
         try:
@@ -81,90 +76,44 @@ class EffectChecks:
         await self._driver.unload(release)
         self._readings.pop(release, None)
 
-    async def loaded(self) -> tuple[Digest, ...]:
-        """Releases that the engine holds and whose effect was shown."""
-        told = await self._driver.loaded()
-        held = frozenset(told)
+    async def status(self) -> EngineState:
+        """As ``EngineDriver.status``; of the releases that the engine has loaded those whose effect was shown."""
+        state = await self._driver.status()
+        held = frozenset(state.loaded)
         if any(release not in held for release in self._readings if self._holds(release)):
             # The engine is not the one that was asked: what its base answered is worth nothing any more.
             self._bases = {}
             self._readings = {
                 release: reading for release, reading in self._readings.items() if release in held or not self._holds(release)
             }
-        self._forget_refusals()
-        return tuple(release for release in told if self._holds(release))
-
-    async def score(
-        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
-    ) -> LabelScores:
-        """As ``EngineDriver.score``."""
-        return await self._driver.score(release, prompt, labels, groups)
-
-    def stream(
-        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
-    ) -> AsyncGenerator[Chunk, None]:
-        """As ``EngineDriver.stream``."""
-        return self._driver.stream(release, prompt, sampling, groups)
-
-    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
-        """As ``EngineDriver.retrieve``."""
-        return await self._driver.retrieve(release, text, groups, count)
-
-    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
-        """As ``EngineDriver.rank``."""
-        return await self._driver.rank(release, text, documents, count)
-
-    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
-        """As ``EngineDriver.embed``."""
-        return await self._driver.embed(release, texts)
-
-    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
-        """As ``EngineDriver.probe``."""
-        return await self._driver.probe(request)
-
-    async def state(self) -> EngineState:
-        """As ``EngineDriver.state``."""
-        return await self._driver.state()
-
-    async def ready(self) -> bool:
-        """As ``EngineDriver.ready``."""
-        return await self._driver.ready()
-
-    async def close(self) -> None:
-        """As ``EngineDriver.close``."""
-        await self._driver.close()
-
-    @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] += time.perf_counter() - started
-
-    def _holds(self, release: Digest) -> bool:
-        reading = self._readings.get(release)
-        return reading is not None and reading.standing not in (EffectStanding.INERT, EffectStanding.DIFFERS)
-
-    def _forget_refusals(self) -> None:
-        """A release that was refused and that nobody tries to load any more is of no interest."""
+        # A release that was refused and that nobody tries to load any more is of no interest.
         old = time.monotonic() - _REFUSED_FOR
         for release in [release for release, at in self._refused_at.items() if at < old]:
             del self._refused_at[release]
             if not self._holds(release):
                 self._readings.pop(release, None)
+        return state.model_copy(update={"loaded": tuple(filter(self._holds, state.loaded))})
+
+    def _holds(self, release: Digest) -> bool:
+        reading = self._readings.get(release)
+        return reading is not None and reading.standing not in (EffectStanding.INERT, EffectStanding.DIFFERS)
 
     async def _shown(self, request: LoadRequest) -> EffectReading:
         """What the engine shows. Raises Corrupt, and tells of it."""
-        with self._timed("proof"):
-            proof = await asyncio.to_thread(self._proofs.proof, request)
+        proof = await asyncio.to_thread(self._proofs.proof, request)
         if proof is None:
             _log.debug("release %s carries no proof of effect (effect_unproven)", short(request.release))
             return EffectReading(standing=EffectStanding.UNPROVEN)
         if not is_provable(proof):
             return EffectReading(standing=EffectStanding.UNPROVABLE)
-        with self._timed("probes"):
-            reading = await self._asked(request.release, proof)
+        prompts = tuple(probe.prompt for probe in proof.probes)
+        if proof.kind == "scores":
+            reading = effect_reading(proof, await asyncio.gather(*(self._scored(request.release, one, proof.labels) for one in prompts)))
+        else:
+            base = await self._base(request.release, proof, prompts) if proof.kind in ("base", "adapter") else None
+            candidate = base if proof.kind == "base" else await self.ask(ProbeRequest(release=request.release, prompts=prompts))
+            assert candidate is not None
+            reading = effect_reading(proof, candidate, base if proof.kind == "adapter" else None)
         if (error := unlike(request.release, reading)) is not None:
             self._readings[request.release], self._refused_at[request.release] = reading, time.monotonic()
             self._bases = {}
@@ -172,20 +121,8 @@ class EffectChecks:
             raise error
         return reading
 
-    async def _asked(self, release: Digest, proof: EffectProof) -> EffectReading:
-        prompts = tuple(probe.prompt for probe in proof.probes)
-        if proof.kind == "scores":
-            return effect_reading(proof, await asyncio.gather(*(self._scored(release, prompt, proof.labels) for prompt in prompts)))
-        if proof.kind == "base":
-            base = await self._base(release, proof, prompts)
-            assert base is not None
-            return effect_reading(proof, base)
-        candidate = await self._driver.probe(ProbeRequest(release=release, prompts=prompts))
-        assert candidate is not None
-        return effect_reading(proof, candidate, await self._base(release, proof, prompts) if proof.kind == "adapter" else None)
-
     async def _scored(self, release: Digest, prompt: Sequence[Message], labels: Sequence[str]) -> TokenChances:
-        found = await self._driver.score(release, prompt, labels)
+        found = await self.ask(ScoreRequest(release=release, prompt=tuple(prompt), labels=tuple(labels)))
         return chances_of_labels(labels, found.log_probabilities)
 
     async def _base(self, release: Digest, proof: EffectProof, prompts: tuple[tuple[Message, ...], ...]) -> list[TokenChances] | None:
@@ -197,7 +134,7 @@ class EffectChecks:
         known = {key: bases[key] for key in keys if key in bases}
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
         if missing:
-            found = await self._driver.probe(ProbeRequest(release=release, prompts=tuple(missing.values()), bare=True))
+            found = await self.ask(ProbeRequest(release=release, prompts=tuple(missing.values()), bare=True))
             if found is None:
                 return None
             known |= zip(missing, found, strict=True)

@@ -6,19 +6,16 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import TypeVar
+from typing import cast
 
-from tailorbird.domain.effect import TokenChances
-from tailorbird.domain.errors import NotFound, Unavailable
-from tailorbird.domain.prompt import Message, RetrievedEntry, Sampling
+from tailorbird.domain.errors import NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, ProbeRequest, Ranked, Residency
+from tailorbird.ports.engine import A, EngineDriver, EngineState, LoadRequest, Question, Residency
 
 _log = logging.getLogger("tailorbird.serving")
 
-_Answer = TypeVar("_Answer")
 #: Seconds for which a replica that did not answer is asked after the others.
 _AWAY_SECONDS = 5.0
 
@@ -48,103 +45,62 @@ class EngineReplicas:
         self._loading.pop(release, None)
         await asyncio.gather(*(driver.unload(release) for driver in self._drivers.values()), return_exceptions=True)
 
-    async def loaded(self) -> tuple[Digest, ...]:
-        """Releases that some replica holds. Raises Unavailable when no replica answers."""
-        found = await self._told(lambda driver: driver.loaded())
-        return tuple(dict.fromkeys(release for held in found for release in held))
+    async def ask(self, request: Question[A]) -> A:
+        """As ``EngineDriver.ask``, of the first replica of the release, which loads it where it was started anew without it. An answer that
+        has begun is not begun again elsewhere."""
+        release = request.release
 
-    async def score(
-        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
-    ) -> LabelScores:
-        """As ``EngineDriver.score``."""
-        return await self._asked(release, lambda driver: driver.score(release, prompt, labels, groups))
+        async def begin(driver: EngineDriver) -> A:
+            answer = await driver.ask(request)
+            return cast(A, await _begun(answer)) if isinstance(answer, AsyncGenerator) else answer
 
-    async def stream(
-        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
-    ) -> AsyncGenerator[Chunk, None]:
-        """As ``EngineDriver.stream``. An answer that has begun is not begun again elsewhere."""
-
-        async def begin(driver: EngineDriver) -> tuple[Chunk | None, AsyncGenerator[Chunk, None]]:
-            chunks = driver.stream(release, prompt, sampling, groups)
+        async def ask_loaded(driver: EngineDriver) -> A:
             try:
-                return await anext(chunks, None), chunks
-            except BaseException:
-                await chunks.aclose()
-                raise
+                return await begin(driver)
+            except NotFound:
+                if release not in self._requests:
+                    raise
+            async with self._loading.setdefault(release, asyncio.Lock()):
+                wanted = self._requests.get(release)
+                if wanted is not None and release not in (await driver.status()).loaded:
+                    await driver.load(wanted)
+            return await begin(driver)
 
-        first, chunks = await self._asked(release, begin)
-        async with aclosing(chunks):
-            if first is not None:
-                yield first
-            async for chunk in chunks:
-                yield chunk
+        return await self._first(release, ask_loaded)
 
-    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
-        """As ``EngineDriver.retrieve``."""
-        return await self._asked(release, lambda driver: driver.retrieve(release, text, groups, count))
-
-    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
-        """As ``EngineDriver.rank``."""
-        return await self._asked(release, lambda driver: driver.rank(release, text, documents, count))
-
-    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
-        """As ``EngineDriver.embed``."""
-        return await self._asked(release, lambda driver: driver.embed(release, texts))
-
-    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
-        """As ``EngineDriver.probe``."""
-        return await self._asked(request.release, lambda driver: driver.probe(request))
-
-    async def state(self) -> EngineState:
-        """What all replicas that answer are doing, added up; a release is resident where it is on one of them."""
-        states = await self._told(lambda driver: driver.state())
-        sums = {name: sum(getattr(state, name) for state in states) for name in EngineState.model_fields if name != "releases"}
+    async def status(self) -> EngineState:
+        """What all replicas that answer are doing, added up; a release is loaded, and resident, where it is so on one of them. Raises
+        Unavailable when no replica answers."""
+        found = await asyncio.gather(*(driver.status() for driver in self._drivers.values()), return_exceptions=True)
+        states = [one for one in found if isinstance(one, EngineState)]
+        if not states:
+            raise next(one for one in found if isinstance(one, BaseException))
+        counted = EngineState.model_fields.keys() - {"releases", "loaded", "adapters"}
+        sums = {name: sum(getattr(state, name) for state in states) for name in counted}
         releases: dict[Digest, Residency] = {}
         for one in (one for state in states for one in state.releases):
             releases[one.release] = _together(releases[one.release], one) if one.release in releases else one
-        return EngineState(**sums, releases=tuple(releases.values()))
-
-    async def ready(self) -> bool:
-        """True when one replica answers."""
-        return any(await asyncio.gather(*(driver.ready() for driver in self._drivers.values())))
+        loaded = dict.fromkeys(release for state in states for release in state.loaded)
+        return EngineState(**sums, releases=tuple(releases.values()), loaded=tuple(loaded))
 
     async def close(self) -> None:
         """Closes the connections of all."""
         await asyncio.gather(*(driver.close() for driver in self._drivers.values()), return_exceptions=True)
 
-    async def _told(self, ask: Callable[[EngineDriver], Awaitable[_Answer]]) -> list[_Answer]:
-        """What those say that answer. Raises the error of one where none does."""
-        found = await asyncio.gather(*(ask(driver) for driver in self._drivers.values()), return_exceptions=True)
-        told = [one for one in found if not isinstance(one, BaseException)]
-        if not told:
-            raise next(one for one in found if isinstance(one, BaseException))
-        return told
-
-    async def _asked(self, release: Digest, ask: Callable[[EngineDriver], Awaitable[_Answer]]) -> _Answer:
-        """The answer of the first replica of a release; it loads the release where it was started anew without it."""
-
-        async def ask_loaded(driver: EngineDriver) -> _Answer:
-            try:
-                return await ask(driver)
-            except NotFound:
-                if release not in self._requests:
-                    raise
-            async with self._loading.setdefault(release, asyncio.Lock()):
-                request = self._requests.get(release)
-                if request is not None and release not in await driver.loaded():
-                    await driver.load(request)
-            return await ask(driver)
-
-        return await self._first(release, ask_loaded)
-
-    async def _first(self, release: Digest, ask: Callable[[EngineDriver], Awaitable[_Answer]]) -> _Answer:
+    async def _first(self, release: Digest, ask: Callable[[EngineDriver], Awaitable[A]]) -> A:
         """What the first replica answers, or the next where the first is away. One that lives and refuses a request has failed that request
         alone: another would do so, too."""
         first, *others = self._order(release)
         try:
             return await ask(self._drivers[first])
         except Unavailable:
-            if not others or await self._drivers[first].ready():
+            if not others:
+                raise
+            try:
+                await self._drivers[first].status()
+            except TailorbirdError:
+                pass
+            else:
                 raise
         if first not in self._away:
             _log.warning("the replica %s of the engine does not answer; the next is asked", first)
@@ -157,6 +113,24 @@ class EngineReplicas:
         self._away = {address: until for address, until in self._away.items() if until > now}
         ranked = sorted(self._drivers, key=lambda address: hashlib.sha256(f"{release} {address}".encode()).digest())
         return sorted(ranked, key=self._away.__contains__)
+
+
+async def _begun(pieces: AsyncGenerator[A, None]) -> AsyncGenerator[A, None]:
+    """``pieces``, once the first is there. Raises what making it raises."""
+    try:
+        first = await anext(pieces, None)
+    except BaseException:
+        await pieces.aclose()
+        raise
+
+    async def whole() -> AsyncGenerator[A, None]:
+        async with aclosing(pieces):
+            if first is not None:
+                yield first
+            async for piece in pieces:
+                yield piece
+
+    return whole()
 
 
 def _together(one: Residency, other: Residency) -> Residency:

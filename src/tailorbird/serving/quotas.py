@@ -15,10 +15,9 @@ from typing import get_args
 from uuid import uuid4
 
 from tailorbird.domain.errors import Corrupt, Exhausted, Forbidden, Unavailable
-from tailorbird.domain.identity import ApiKey, Tenant
-from tailorbird.domain.quota import NOTHING, Amounts, KeyPeriod, Period, window_end, window_start
+from tailorbird.domain.identity import NOTHING, Amounts, ApiKey, KeyPeriod, Period, Tenant, window_end, window_start
+from tailorbird.ledger import Ledger
 from tailorbird.ports.clock import Clock
-from tailorbird.ports.ledger import Ledger
 from tailorbird.system.background_loop import BackgroundLoop
 
 #: Seconds between two readings of the record.
@@ -106,13 +105,12 @@ class Quotas:
         self._ledger = ledger
         self._clock = clock
         self._read_every = read_every
-        self.loop = BackgroundLoop("limits of tenants", self._read_news, read_every)
+        self.loop = BackgroundLoop("limits of tenants", self.refresh, read_every)
         #: None: its row cannot be read.
         self._tenants: dict[str, Tenant | None] = {}
         self._meters: dict[str, _Meter] = {}
         self._keys: dict[str, _Meter] = {}
-        self._keys_by_others: dict[tuple[str, KeyPeriod, datetime], Amounts] = {}
-        self._seen: tuple[object, datetime] | None = None
+        self._keys_by_others: dict[tuple[str, datetime, str], Amounts] = {}
 
     async def start(self) -> None:
         """Reads the ledger, and starts the periodic refresh."""
@@ -154,10 +152,6 @@ class Quotas:
         """The tenant as last read from the ledger."""
         return self._tenants.get(tenant)
 
-    def meters(self, key: str) -> bool:
-        """True for an API key (by its id) with limits of its own."""
-        return key in self._keys
-
     def left(self, tenant: str, at: datetime, key: ApiKey | None = None) -> dict[str, LimitRemaining]:
         """Remainder of the limits of this minute, by what they limit: the tenant's, or the key's where that is less."""
         found = self._tenants.get(tenant)
@@ -176,13 +170,13 @@ class Quotas:
         """Reads tenants, and what others counted. Raises Unavailable, Corrupt; then all stays as it was."""
         now = self._clock.now()
         starts: dict[Period, datetime] = {period: window_start(period, now) for period in _PERIODS}
-        key_starts: dict[KeyPeriod, datetime] = {period: window_start(period, now) for period in _KEY_PERIODS}
-        self._tenants, others, of_keys = await asyncio.to_thread(self._read, starts, key_starts)
-        self._keys_by_others = {(key, period, key_starts[period]): counted for (key, period), counted in of_keys.items()}
+        key_starts: dict[str, datetime] = {period: window_start(period, now) for period in _KEY_PERIODS}
+        self._tenants, others = await asyncio.to_thread(self._read, starts, key_starts)
+        self._keys_by_others = {(key, key_starts[period], period): counted for (_, key, period), counted in others.items() if key}
         self._meters = {name: self._meters.get(name) or _Meter() for name in self._tenants}
         for name, meter in self._meters.items():
             for period, start in starts.items():
-                meter.at(period, start).others = others.get((name, period), NOTHING)
+                meter.at(period, start).others = others.get((name, "", period), NOTHING)
             meter.forget(starts["minute"] - timedelta(hours=1))
         for key in list(self._keys):
             self._meter_of_key(key, now).forget(starts["minute"] - timedelta(hours=1))
@@ -195,15 +189,14 @@ class Quotas:
         meter = self._keys.setdefault(key, _Meter())
         for period in _KEY_PERIODS:
             window = meter.at(period, at)
-            window.others = self._keys_by_others.get((key, period, window.start), window.others)
+            window.others = self._keys_by_others.get((key, window.start, period), window.others)
         return meter
 
     def _read(
-        self, starts: Mapping[Period, datetime], key_starts: Mapping[KeyPeriod, datetime]
-    ) -> tuple[dict[str, Tenant | None], dict[tuple[str, Period], Amounts], dict[tuple[str, KeyPeriod], Amounts]]:
+        self, starts: Mapping[Period, datetime], key_starts: Mapping[str, datetime]
+    ) -> tuple[dict[str, Tenant | None], dict[tuple[str, str, str], Amounts]]:
         with self._ledger.system(write=False) as system:
-            usage = system.usage
-            return system.tenants.all(), usage.by_others(self.gateway, starts), usage.of_keys_by_others(self.gateway, key_starts)
+            return system.tenants.all(), system.usage.by_others(self.gateway, starts, key_starts)
 
     async def _refresh(self) -> None:
         """As ``refresh``, for a request: what cannot be read is so for a while. Raises Unavailable."""
@@ -211,18 +204,6 @@ class Quotas:
             await self.refresh()
         except Corrupt as error:
             raise Unavailable(error.message, error.hint, code="limits_unreadable") from error
-
-    async def _read_news(self) -> None:
-        seen = self._news()
-        if seen is None or seen != self._seen:
-            await self.refresh()
-            self._seen = seen
-
-    def _news(self) -> tuple[object, datetime] | None:
-        """What is the same while there is nothing new to read: nothing was written, and the minute is the same. None: only the database
-        can tell."""
-        pulse = self._ledger.pulse()
-        return (pulse, window_start("minute", self._clock.now())) if pulse else None
 
 
 def _check(

@@ -11,18 +11,18 @@ import logging
 import math
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeVar, get_args
+from typing import get_args
 
 from tailorbird.domain.curation import WITHHELD
 from tailorbird.domain.deployment import OPEN_ROW, SHADOW, RequestRow
 from tailorbird.domain.errors import Busy, Internal, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.feedback import KeptWords, Review
-from tailorbird.domain.quota import NOTHING, Amounts, KeyPeriod, KeyUsage, Period, Usage, window_start
-from tailorbird.ports.ledger import Ledger, UnitOfWork
+from tailorbird.domain.identity import NOTHING, Amounts, KeyPeriod, Period, Usage, window_start
+from tailorbird.ledger import Ledger, UnitOfWork
 from tailorbird.system.background_loop import BackgroundLoop, place_of
 
 _log = logging.getLogger("tailorbird.serving")
@@ -45,11 +45,9 @@ _TRANSIENT = (Unavailable, Busy)
 #: Seconds after which who was told that the record is away may ask again.
 _RETRY_AFTER = 5.0
 #: Codes of a record that nobody can write for the moment.
-_RECORD_AWAY = frozenset({"database_busy", "database_unanswered", "database_unreachable"})
+_RECORD_AWAY = frozenset({"database_busy", "database_unreachable"})
 #: Takes out of a text what tells who somebody is.
 Redact = Callable[[str], str]
-#: What tells a window of a quota.
-W = TypeVar("W", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -88,12 +86,12 @@ class RequestLog:
     """Group commit of request rows between ``start`` and ``stop``.
 
     A row that cannot be written for ``patience`` seconds (``PATIENCE`` by default) is reported, never forgotten; one that settles another
-    is tried until the end. What rows used up is counted for ``gateway``, where it has a name; that of API keys which are ``metered`` (by
-    their ids) for each of them, too. Without ``redact`` no words are kept.
+    is tried until the end. What rows used up is counted for ``gateway``, where it has a name, by tenant
+    and by API key. Without ``redact`` no words are kept.
 
     A commit starts as soon as there is a row and the former commit has ended, so rows gather exactly while one is under way: no fixed
     delay when traffic is thin, large groups when it is dense. A commit does not wait for the disk and survives the end of this process;
-    on SQLite the disk follows within a second (decision 0034).
+    on SQLite the disk follows within a second.
     """
 
     def __init__(
@@ -102,13 +100,11 @@ class RequestLog:
         patience: float | None = None,
         gateway: str = "",
         redact: Redact | None = None,
-        metered: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._ledger = ledger
         self._patience = PATIENCE if patience is None else patience
         self._gateway = gateway
         self._redact = redact
-        self._metered = metered
         self._waiting: deque[_Entry] = deque()
         self._awake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -281,8 +277,6 @@ class RequestLog:
             work.requests.add([entry.row for entry in new])
             if self._gateway:
                 work.usage.add(usage_of(fresh, self._gateway, instead_of))
-                metered, before = ([row for row in rows if self._metered(row.key)] for rows in (fresh, instead_of))
-                work.usage.add_of_keys(usage_of_keys(metered, self._gateway, before))
             if reviews:
                 work.reviews.add(reviews)
             if contents:
@@ -298,16 +292,13 @@ class RequestLog:
         """The words as they may be kept. Where they cannot be redacted they are withheld: the row is what the tenant pays by."""
         assert self._redact is not None
         try:
-            words = {name: _storable(self._redact(getattr(content, name))) for name in ("text", "answer")}
+            redacted = {name: self._redact(getattr(content, name)) for name in ("text", "answer")}
+            # No database keeps U+0000, and halves of surrogate pairs.
+            words = {name: text.replace("\x00", "").encode("utf-8", "replace").decode() for name, text in redacted.items()}
         except Exception as error:  # noqa: BLE001 - whatever it is, the row is written; what the error says may hold words
             _log.warning("the words of %s are withheld: redacting them failed with %s", content.request, type(error).__name__)
             words = dict.fromkeys(("text", "answer"), WITHHELD)
         return content.model_copy(update=words)
-
-
-def _storable(text: str) -> str:
-    """Without what no database keeps: U+0000, and halves of surrogate pairs."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def counts(row: RequestRow) -> bool:
@@ -327,44 +318,25 @@ def amounts_of(rows: Sequence[RequestRow]) -> Amounts:
 
 
 def usage_of(rows: Sequence[RequestRow], gateway: str, instead_of: Sequence[RequestRow] = ()) -> list[Usage]:
-    """Amounts used by the rows, per quota window, less those of the open rows that they settle."""
-
-    def windows(row: RequestRow) -> list[tuple[Period, datetime]]:
-        return [(period, window_start(period, row.at)) for period in get_args(Period)]
-
-    summed = _by_window(rows, instead_of, windows)
-    return [Usage(gateway=gateway, period=period, start=start, **used._asdict()) for (period, start), used in summed.items()]
-
-
-def usage_of_keys(rows: Sequence[RequestRow], gateway: str, instead_of: Sequence[RequestRow] = ()) -> list[KeyUsage]:
-    """The same, per API key."""
-
-    def windows(row: RequestRow) -> list[tuple[str, KeyPeriod, datetime]]:
-        return [(row.key, period, window_start(period, row.at)) for period in get_args(KeyPeriod)]
-
-    summed = _by_window(rows, instead_of, windows)
-    return [
-        KeyUsage(key=key, gateway=gateway, period=period, start=start, **used._asdict()) for (key, period, start), used in summed.items()
-    ]
-
-
-def _by_window(
-    rows: Sequence[RequestRow], instead_of: Sequence[RequestRow], windows: Callable[[RequestRow], Sequence[W]]
-) -> dict[W, Amounts]:
-    """What changes in each window."""
-    found: dict[W, tuple[list[RequestRow], list[RequestRow]]] = defaultdict(lambda: ([], []))
+    """Amounts used by the rows, per quota window of the tenant and of each API key, less those of the open rows that they settle."""
+    found: dict[tuple[str, Period | KeyPeriod, datetime], tuple[list[RequestRow], list[RequestRow]]] = defaultdict(lambda: ([], []))
     for place, some in enumerate((rows, instead_of)):
         for row in some:
-            for window in windows(row):
-                found[window][place].append(row)
+            for key, periods in {"": get_args(Period), row.key: get_args(KeyPeriod)}.items():
+                for period in periods:
+                    found[key, period, window_start(period, row.at)][place].append(row)
     summed = {window: amounts_of(now).minus(amounts_of(before)) for window, (now, before) in found.items()}
-    return {window: used for window, used in summed.items() if used != NOTHING}
+    return [
+        Usage(gateway=gateway, key=key, period=period, start=start, **used._asdict())
+        for (key, period, start), used in summed.items()
+        if used != NOTHING
+    ]
 
 
 def _unrecorded(error: Exception) -> Internal:
     """What is told of a row that cannot be written, by a defect."""
     _log.error("rows could not be written, by a defect: %s", place_of(error))
-    return Internal("the request could not be recorded, so its answer is not given", "look at the log", code="record_defect")
+    return Internal("the request could not be recorded, so its answer is not given", "look at the log")
 
 
 def _is_there(work: UnitOfWork, row: RequestRow) -> bool:

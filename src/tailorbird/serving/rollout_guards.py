@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 from tailorbird.domain.objective import LiveKpi
 from tailorbird.domain.rollout import (
@@ -29,7 +28,6 @@ from tailorbird.domain.rollout import (
     Rollout,
     RolloutAction,
     RolloutState,
-    SegmentFinding,
     Sums,
     Votes,
 )
@@ -126,12 +124,30 @@ def evaluate_guards(rollout: Rollout, tallies: Iterable[ArmTally], now: datetime
     periods = tuple(_periods(rollout, tallies))
     level = rollout.plan.alpha / len(rollout.plan.guards)
     findings = tuple(_finding(guard, periods, level) for guard in rollout.plan.guards)
-    skewed = _is_skewed(periods)
+    counts = [((p.incumbent.units, p.candidate.units), (1 - p.share, p.share)) for p in periods if not p.shadow]
+    skewed = bool(counts) and other_shares(counts) >= needed(SAMPLE_RATIO_ALPHA)
     here = periods[-1]
     live = live_findings(rollout.live_kpis, votes, rollout.risk.confidence)
-    unseen = _unseen(rollout, here)
+    # A shadow step that shows too little of what users ask, once enough were asked or it would pass, is held.
+    share, bound, unseen = _mirrored([here]), rollout.plan.mirrored, ""
+    enough = here.asked >= _SURELY_ASKED or here.candidate.requests >= rollout.present.requests
+    if share is not None and share < bound and enough:
+        asked = f"{_percent(share)} of {here.asked:,} requests were mirrored"
+        unseen = f"{asked}, and the plan asks for {_percent(bound)}: guards see too little"
     action, reason = _what_follows(rollout, findings, here, now, doubt=_SKEWED if skewed else unseen)
-    action, reason = _heeding(live, rollout, action, reason)
+    every_step_passed = action is RolloutAction.PROMOTE and all(finding.standing != "missed" for finding in live)
+    if action is RolloutAction.PROMOTE and rollout.plan.then != "promote":
+        action, reason = RolloutAction.HOLD, "every step has passed: a person promotes it, or takes it back"
+    # Where there are live KPIs, nobody gets a release alone of whose answers users have not proven enough, and nobody more a release that
+    # is proven to miss. Guards, and the decisions of people, come first.
+    if live and action is not RolloutAction.ROLL_BACK:
+        missed, missing = [finding for finding in live if finding.standing == "missed"], unproven_kpis(live)
+        if rollout.state is not RolloutState.RUNNING:
+            reason = "; ".join(filter(None, (reason, missing or "every live KPI is proven")))
+        elif missed:
+            action, reason = RolloutAction.HOLD, f"a live KPI is missed: {missed[0].text}"
+        elif action is RolloutAction.PROMOTE and missing:
+            action, reason = RolloutAction.HOLD, f"every step has passed, and a live KPI is not proven: {missing}"
     compared = sum(period.candidate.compared for period in periods)
     return GuardReport(
         action=action,
@@ -139,50 +155,13 @@ def evaluate_guards(rollout: Rollout, tallies: Iterable[ArmTally], now: datetime
         requests=here.candidate.requests,
         incumbent_requests=here.asked,
         sample_ratio_broken=skewed,
+        every_step_passed=every_step_passed,
         too_few_mirrored=bool(unseen),
         mirrored=_mirrored(periods),
         guards=findings,
         agreement=sum(period.candidate.agreed for period in periods) / compared if compared else None,
         live=live,
     )
-
-
-def segments(
-    rollout: Rollout, by: Literal["channel", "language", "length"], tallies: Iterable[ArmTally], whole: GuardReport
-) -> tuple[SegmentFinding, ...]:
-    """Findings of each guard within each segment, and where its sign is reversed for certain."""
-    divided: dict[str, list[ArmTally]] = defaultdict(list)
-    for tally in tallies:
-        divided[tally.segment].append(tally)
-    level = rollout.plan.alpha / max(1, len(divided) * len(rollout.plan.guards))
-    found = []
-    for segment, inside in sorted(divided.items()):
-        periods = tuple(_periods(rollout, inside))
-        units = sum(period.candidate.units + period.incumbent.units for period in periods)
-        for guard, overall in zip(rollout.plan.guards, whole.guards, strict=True):
-            one = _finding(guard, periods, level)
-            found.append(
-                SegmentFinding(
-                    by=by,
-                    segment=segment,
-                    guard=guard.name,
-                    incumbent=one.incumbent,
-                    candidate=one.candidate,
-                    low=one.low,
-                    high=one.high,
-                    units=units,
-                    reversed=_is_reversed(one, overall),
-                )
-            )
-    return tuple(found)
-
-
-def _is_reversed(inside: GuardFinding, whole: GuardFinding) -> bool:
-    """True when the segment's interval lies wholly on the other side of nothing than the whole's difference."""
-    if inside.low is None or inside.high is None or whole.candidate is None or whole.incumbent is None:
-        return False
-    difference = whole.candidate - whole.incumbent
-    return (difference > 0 and inside.high < 0) or (difference < 0 and inside.low > 0)
 
 
 def _what_follows(
@@ -199,7 +178,9 @@ def _what_follows(
         return RolloutAction.HOLD, doubt
     step, passed = rollout.present, now - rollout.step_since
     if here.candidate.requests >= step.requests and passed >= timedelta(minutes=step.minutes):
-        return _step_passed(rollout)
+        if rollout.step + 1 < len(rollout.plan.steps):
+            return RolloutAction.ADVANCE, f"step {rollout.step + 1} has passed: no guard is breached"
+        return RolloutAction.PROMOTE, "every step has passed: no guard is breached"
     if passed > timedelta(hours=rollout.plan.patience_hours):
         return RolloutAction.DOUBT, f"{here.candidate.requests} of {step.requests} requests within {rollout.plan.patience_hours:g} h"
     return None, f"step {rollout.step + 1} of {len(rollout.plan.steps)}: {here.candidate.requests} of {step.requests} requests"
@@ -214,38 +195,6 @@ def _mirrored(periods: Iterable[_Period]) -> float | None:
     shadows = [period for period in periods if period.shadow]
     asked = sum(period.asked for period in shadows)
     return min(1.0, sum(period.candidate.requests for period in shadows) / asked) if asked else None
-
-
-def _unseen(rollout: Rollout, here: _Period) -> str:
-    """Why a shadow step shows too little of what users ask, once enough were asked or it would pass; empty where it does not."""
-    share, bound = _mirrored([here]), rollout.plan.mirrored
-    enough = here.asked >= _SURELY_ASKED or here.candidate.requests >= rollout.present.requests
-    if share is None or share >= bound or not enough:
-        return ""
-    return f"{_percent(share)} of {here.asked:,} requests were mirrored, and the plan asks for {_percent(bound)}: guards see too little"
-
-
-def _heeding(live: Sequence[LiveFinding], rollout: Rollout, action: RolloutAction | None, reason: str) -> tuple[RolloutAction | None, str]:
-    """What follows where there are live KPIs: nobody gets a release alone of whose answers users have not proven enough, and nobody more a
-    release that is proven to miss. Guards, and the decisions of people, come first."""
-    if action is RolloutAction.ROLL_BACK or not live:
-        return action, reason
-    if rollout.state is not RolloutState.RUNNING:
-        return action, "; ".join(filter(None, (reason, unproven_kpis(live) or "every live KPI is proven")))
-    missed = [finding for finding in live if finding.standing == "missed"]
-    if missed:
-        return RolloutAction.HOLD, f"a live KPI is missed: {missed[0].text}"
-    if action is RolloutAction.PROMOTE and (missing := unproven_kpis(live)):
-        return RolloutAction.HOLD, f"every step has passed, and a live KPI is not proven: {missing}"
-    return action, reason
-
-
-def _step_passed(rollout: Rollout) -> tuple[RolloutAction, str]:
-    if rollout.step + 1 < len(rollout.plan.steps):
-        return RolloutAction.ADVANCE, f"step {rollout.step + 1} has passed: no guard is breached"
-    if rollout.plan.then == "promote":
-        return RolloutAction.PROMOTE, "every step has passed: no guard is breached"
-    return RolloutAction.HOLD, "every step has passed: a person promotes it, or takes it back"
 
 
 def _periods(rollout: Rollout, tallies: Iterable[ArmTally]) -> Iterator[_Period]:
@@ -302,11 +251,19 @@ def _rate(guard: Guard, periods: Sequence[_Period], level: float) -> GuardFindin
     units = [sum(p.incumbent.units for p in periods), sum(p.candidate.units for p in periods)]
     events = [sum(getattr(p.incumbent, name) for p in periods), sum(getattr(p.candidate, name) for p in periods)]
     shares = [e / n if n else None for e, n in zip(events, units, strict=True)]
-    # Within periods, so that a time that is bad for both is not laid at the door of who had more of it.
-    excess = _excess(periods, name)
-    breached = evidence >= needed(level) and excess is not None and excess > guard.margin
+    # The difference of the rates, averaged over periods by the candidate's units: so that a time that is bad for both is not laid at the
+    # door of who had more of it.
+    usable = [p for p in periods if p.incumbent.units and p.candidate.units]
+    size = sum(p.candidate.units for p in usable)
+    more = sum(getattr(p.candidate, name) - p.candidate.units * getattr(p.incumbent, name) / p.incumbent.units for p in usable)
+    breached = evidence >= needed(level) and bool(size) and more / size > guard.margin
     text = f"{_percent(shares[1])} of {units[1]} units, {_percent(shares[0])} of {units[0]} before; margin {_percent(guard.margin)}"
-    low, high = _wald(periods, name, level)
+    # The ends of a confidence sequence for the difference of the rates: of 0 and 1, count, sum and squares are known.
+    pairs = [
+        (_binary(p.incumbent, name), _binary(p.candidate, name)) for p in periods if min(p.incumbent.units, p.candidate.units) >= _FEWEST
+    ]
+    found = mean_difference(pairs, level, bounded=True)
+    low, high = (found.low, found.high) if found else (None, None)
     return GuardFinding(
         guard=guard.name,
         margin=guard.margin,
@@ -319,25 +276,6 @@ def _rate(guard: Guard, periods: Sequence[_Period], level: float) -> GuardFindin
         breached=breached,
         text=text,
     )
-
-
-def _excess(periods: Sequence[_Period], name: str) -> float | None:
-    """The candidate's rate minus the incumbent's, averaged over periods by the candidate's units."""
-    usable = [p for p in periods if p.incumbent.units and p.candidate.units]
-    size = sum(p.candidate.units for p in usable)
-    if not size:
-        return None
-    more: float = sum(getattr(p.candidate, name) - p.candidate.units * getattr(p.incumbent, name) / p.incumbent.units for p in usable)
-    return more / size
-
-
-def _wald(periods: Sequence[_Period], name: str, level: float) -> tuple[float | None, float | None]:
-    """The ends of a confidence sequence for the difference of the rates: of 0 and 1, count, sum and squares are known."""
-    pairs = [
-        (_binary(p.incumbent, name), _binary(p.candidate, name)) for p in periods if min(p.incumbent.units, p.candidate.units) >= _FEWEST
-    ]
-    found = mean_difference(pairs, level, bounded=True)
-    return (found.low, found.high) if found else (None, None)
 
 
 def _binary(tally: ArmTally, name: str) -> Moments:
@@ -383,11 +321,6 @@ def _shown(name: GuardName, pairs: Sequence[tuple[Moments, Moments]], side: int)
     if not n:
         return None
     return math.exp(total / n) if name in _LOGARITHMIC else total / n
-
-
-def _is_skewed(periods: Sequence[_Period]) -> bool:
-    counts = [((p.incumbent.units, p.candidate.units), (1 - p.share, p.share)) for p in periods if not p.shadow]
-    return bool(counts) and other_shares(counts) >= needed(SAMPLE_RATIO_ALPHA)
 
 
 def _percent(share: float | None) -> str:

@@ -16,7 +16,7 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.serving.alias_routes import TrafficArm
 from tailorbird.serving.answers import AnswerPiece, Answers, told_text
-from tailorbird.serving.endpoint_circuits import Bill, billed
+from tailorbird.serving.hosted_models import Bill, billed
 from tailorbird.serving.request_log import RequestLog
 
 #: Mirrored requests at once, and those that wait at most: what comes beyond is not mirrored, and rollouts tell the share that was.

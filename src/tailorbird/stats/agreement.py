@@ -1,4 +1,4 @@
-"""Inter-rater agreement beyond chance: Cohen's and Fleiss' kappa, Krippendorff's alpha, with bootstrap intervals over items."""
+"""Inter-rater agreement beyond chance: Krippendorff's alpha, with bootstrap intervals over items."""
 
 from __future__ import annotations
 
@@ -7,53 +7,9 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from tailorbird.stats.intervals import Interval, wilson
+from tailorbird.stats.intervals import Interval
 
 Ratings = Sequence[Sequence[Hashable | None]]
-
-
-def cohen_kappa(ratings: Ratings) -> float | None:
-    """Cohen 1960, for two raters; items that only one rated are left out. None without common items, or where both always say the same
-    one."""
-    pairs = _rated_by_both(ratings)
-    chance = _chance(pairs) if pairs else 1.0
-    return (sum(one == other for one, other in pairs) / len(pairs) - chance) / (1 - chance) if chance < 1 else None
-
-
-def cohen_floor(ratings: Ratings, confidence: float) -> float | None:
-    """Cohen's kappa if the share of items that were rated alike were no more than the lower end of Wilson's interval for it.
-
-    A bootstrap of perfect agreement never draws a disagreement, however few the items are; this bound does not collapse. None where kappa
-    is.
-    """
-    pairs = _rated_by_both(ratings)
-    chance = _chance(pairs) if pairs else 1.0
-    if chance == 1:
-        return None
-    return (wilson(sum(one == other for one, other in pairs), len(pairs), confidence)[0] - chance) / (1 - chance)
-
-
-def _rated_by_both(ratings: Ratings) -> list[tuple[Hashable, Hashable]]:
-    return [(one, other) for one, other in ratings if one is not None and other is not None]
-
-
-def _chance(pairs: Sequence[tuple[Hashable, Hashable]]) -> float:
-    """How often two raters say the same by chance, from how often each says what."""
-    ones, others = Counter(one for one, _ in pairs), Counter(other for _, other in pairs)
-    return sum(ones[category] * others[category] for category in ones) / len(pairs) ** 2
-
-
-def fleiss_kappa(ratings: Ratings) -> float | None:
-    """Fleiss 1971, for a fixed number of raters an item, who need not be the same. None where that number differs, is below 2, or where
-    only one category was used."""
-    counts = [Counter(rating for rating in row if rating is not None) for row in ratings]
-    raters = {count.total() for count in counts}
-    if len(raters) != 1 or (n := raters.pop()) < 2:
-        return None
-    total = sum(counts, Counter[Hashable]())
-    chance = sum((share / total.total()) ** 2 for share in total.values())
-    observed = sum(sum(c * (c - 1) for c in count.values()) for count in counts) / (len(counts) * n * (n - 1))
-    return (observed - chance) / (1 - chance) if chance < 1 else None
 
 
 def krippendorff_alpha(ratings: Ratings) -> float | None:

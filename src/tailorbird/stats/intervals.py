@@ -148,7 +148,14 @@ def resample(statistic: Statistic, groups: Sequence[str], confidence: float, see
         return Resampled(value, value, undefined, alike=True)
     below = (np.sum(draws < value) + 0.5 * np.sum(draws == value)) / draws.size
     bias = float(scipy.special.ndtri(np.clip(below, 0.5 / draws.size, 1 - 0.5 / draws.size)))
-    acceleration = _acceleration(statistic, membership, count)
+    at_a_time = max(1, _MOST_KEPT // len(membership))
+    starts = range(0, count, at_a_time)
+    without = [np.arange(start, min(start + at_a_time, count))[:, None] for start in starts]
+    left_out = np.concatenate([statistic((membership != groups_B1).astype(float)) for groups_B1 in without])
+    left_out = left_out[np.isfinite(left_out)]
+    away = left_out.mean() - left_out if left_out.size else left_out
+    spread = float(np.sum(away**2)) ** 1.5
+    acceleration = float(np.sum(away**3)) / (6 * spread) if spread > 0 else 0.0
     tails = scipy.special.ndtri([(1 - confidence) / 2, (1 + confidence) / 2])
     # Beyond the pole of the correction an end is the farthest draw on its side.
     rest = np.maximum(1 - acceleration * (bias + tails), 1e-12)
@@ -299,14 +306,3 @@ def _drawn(generator: np.random.Generator, count: int, draws: int) -> NDArray[np
     for row_G in found_BG:
         row_G[:] = np.bincount(generator.integers(0, count, count), minlength=count)
     return found_BG
-
-
-def _acceleration(statistic: Statistic, membership: NDArray[np.intp], count: int) -> float:
-    at_a_time = max(1, _MOST_KEPT // len(membership))
-    starts = range(0, count, at_a_time)
-    without = [np.arange(start, min(start + at_a_time, count))[:, None] for start in starts]
-    left_out = np.concatenate([statistic((membership != groups_B1).astype(float)) for groups_B1 in without])
-    left_out = left_out[np.isfinite(left_out)]
-    away = left_out.mean() - left_out if left_out.size else left_out
-    spread = float(np.sum(away**2)) ** 1.5
-    return float(np.sum(away**3)) / (6 * spread) if spread > 0 else 0.0

@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.stats.intervals import Interval, check_counts, effective_size, normal_quantile, student_interval, wilson, wilson_bounds
+from tailorbird.stats.intervals import Interval, check_counts, effective_size, normal_quantile, student_interval, wilson_bounds
 
 
 def mcnemar_exact(wins: int, losses: int) -> float:
@@ -71,19 +71,6 @@ def items_for_margin(disagreement: float, margin: float, confidence: float) -> i
         middle = (low + high) // 2
         low, high = (low, middle) if disagreeing(disagreement, middle, confidence) <= margin else (middle + 1, high)
     return high
-
-
-def unpaired_interval(upper: tuple[int, int], lower: tuple[int, int], confidence: float) -> Interval:
-    """Interval of the difference of two independent proportions, each (hits, n): Newcombe's hybrid of Wilson's intervals (Statistics in
-    Medicine 17:873, 1998, method 10). For candidates that were not measured on the same items; wider than a paired one. Raises as
-    ``wilson``.
-    """
-    (one, n), (other, m) = upper, lower
-    difference = one / n - other / m
-    (low, high), (below, above) = wilson(one, n, confidence), wilson(other, m, confidence)
-    down = math.hypot(one / n - low, above - other / m)
-    up = math.hypot(high - one / n, other / m - below)
-    return difference - down, difference + up
 
 
 def items_needed_for_difference(difference: float, interval: Interval, n: int, margin: float) -> int | None:

@@ -1,8 +1,8 @@
-"""Power: chances of passing the gate, and the true rate or the number of items that takes.
+"""Power: chances of passing the gate, and the true rate that takes.
 
 A candidate passes a split when the lower end of Wilson's interval reaches the target. The rule asks that of dev and of test, so the chance
 of passing is the product over both. A climb looks at test for each rung that passes dev, at the price of each look, until one is confirmed;
-so rungs below may spend looks that the right one then lacks (decision 0059).
+so rungs below may spend looks that the right one then lacks.
 
 Where items share groups, how alike they are is known only afterwards. Before, an intra-class correlation of ``ALIKE`` is assumed, and the
 gate's own rule is played on drawn outcomes (beta-binomial): a formula at the mean design effect promises too much, since the rule estimates
@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -26,8 +25,6 @@ from tailorbird.stats.intervals import smallest_passing, spend
 _Split = TypeVar("_Split")
 #: What "four times out of five" is reckoned with: a little more, so that the promise is kept and not just met.
 STATED_POWER = 0.83
-#: The most items that ``items_for_power`` looks at.
-_MOST_ITEMS = 1 << 20
 
 
 def pass_probability(rate: float, n: int, target: float, confidence: float) -> float:
@@ -36,13 +33,6 @@ def pass_probability(rate: float, n: int, target: float, confidence: float) -> f
     if least is None:
         return 0.0
     return float(scipy.special.bdtrc(least - 1, n, rate)) if least else 1.0
-
-
-def rate_for_power(sizes: Sequence[int], target: float, confidence: float, power: float = STATED_POWER) -> float | None:
-    """The smallest true rate that passes all of ``sizes`` with probability ``power``; None where no rate does."""
-    if prod(pass_probability(1.0, n, target, confidence) for n in sizes) < power:
-        return None
-    return _smallest(lambda rate: prod(pass_probability(rate, n, target, confidence) for n in sizes) >= power)
 
 
 #: Rungs that the stated power holds for: as many as long ladders have. All below the one in question are reckoned at the target itself,
@@ -153,13 +143,6 @@ def grouped_low(rate: float, groups: ClusterSizes, confidence: float) -> float:
     return float(_lower_ends(np.array([rate]), size, _student(groups, confidence))[0])
 
 
-def grouped_rate_for_power(splits: Sequence[ClusterSizes], target: float, confidence: float, power: float = _DRAWN_POWER) -> float | None:
-    """``rate_for_power`` where items share groups; None where no rate does."""
-    if any(grouped_low(1.0, groups, confidence) < target for groups in splits):
-        return None
-    return _smallest(lambda rate: prod(_grouped_chance(rate, groups, target, confidence) for groups in splits) >= power, digits=5e-4)
-
-
 def grouped_rate_for_release(
     splits: tuple[ClusterSizes, ClusterSizes], target: float, confidence: float, rungs: int = RUNGS
 ) -> float | None:
@@ -171,10 +154,6 @@ def grouped_rate_for_release(
         return Chances(dev, _grouped_chances(rate, splits[1], target, asked))
 
     return _rate_for_release(chances, target, confidence, _DRAWN_POWER, rungs=rungs, digits=5e-4)
-
-
-def _grouped_chance(rate: float, groups: ClusterSizes, target: float, confidence: float) -> float:
-    return _grouped_chances(rate, groups, target, [confidence])[0]
 
 
 def _grouped_chances(rate: float, groups: ClusterSizes, target: float, confidences: Sequence[float]) -> list[float]:
@@ -226,24 +205,6 @@ def _lower_ends(rates_S: Floats, sizes_S: Floats, critical: float) -> Floats:
 
 def _student(groups: ClusterSizes, confidence: float) -> float:
     return float(scipy.special.stdtrit(max(1, groups.number - 1), (1 + confidence) / 2))
-
-
-def items_for_power(rate: float, target: float, confidence: float, power: float = STATED_POWER) -> int | None:
-    """The number of items from which on a candidate with the true ``rate`` passes with probability ``power``; None where a million do not.
-
-    The chance rises in a saw-tooth, so the number is taken from which it holds for the next dozen sizes too.
-    """
-    if rate <= target:
-        return None
-    high = 1
-    while pass_probability(rate, high, target, confidence) < power:
-        high *= 2
-        if high > _MOST_ITEMS:
-            return None
-    n = high // 2
-    while any(pass_probability(rate, n + step, target, confidence) < power for step in range(12)):
-        n += max(1, n // 100)
-    return n
 
 
 def _smallest(holds: Callable[[float], bool], digits: float = 1e-6) -> float:

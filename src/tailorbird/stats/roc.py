@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from tailorbird.domain.scope import ScopeScorer, ScopeTrial, ScorerTrial
+from tailorbird.domain.evidence import ScopeScorer, ScopeTrial, ScorerTrial
 from tailorbird.stats.intervals import Floats, Interval, score_interval
 
 

@@ -14,6 +14,8 @@ _EXCESS = np.array([1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0])
 
 #: How far above a target the alternatives lie that are mixed, as shares of the way to 1.
 _ABOVE = np.array([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
+#: Observations near which confidence sequences are tightest, and how closely a Dirichlet prior lies around the stated shares.
+_TUNED_TO, _CONCENTRATION = 500.0, 100.0
 #: The most observations that are asked for.
 _MOST_VOTES = 1_000_000
 
@@ -52,32 +54,29 @@ class ConfidenceBounds(NamedTuple):
     high: float
 
 
-def more_events(counts: Sequence[EventCounts], ratio: float = 1.0) -> float:
-    """Evidence that events are more than ``ratio`` times as frequent on the second arm as on the first; ``counts`` are periods.
+def more_events(counts: Sequence[EventCounts]) -> float:
+    """Evidence that events are more frequent on the second arm than on the first; ``counts`` are periods.
 
     Units are assigned at random, so whose event the next one is tells the ratio of the rates and nothing else: under the null the second
-    arm has it with probability θ₀ = s ρ / (s ρ + 1 − s) at most, whatever the rates are and however they change with time. The e-process
-    is the likelihood ratio of that Bernoulli sequence against θ₀, mixed over ratios above ρ (method of mixtures, Robbins 1970; betting on
-    a bounded mean, Waudby-Smith and Ramdas 2024, JRSS B 86). Only the first event of a unit counts, so events of one unit may depend on
-    one another.
+    arm has it with probability s at most, whatever the rates are and however they change with time. The e-process is the likelihood ratio
+    of that Bernoulli sequence against s, mixed over higher ratios of the rates (method of mixtures, Robbins 1970; betting on a bounded
+    mean, Waudby-Smith and Ramdas 2024, JRSS B 86). Only the first event of a unit counts, so events of one unit may depend on one another.
     """
     gains = np.zeros(len(_EXCESS))
     for count in counts:
-        odds = count.share * ratio / (1 - count.share)
+        odds = count.share / (1 - count.share)
         null, alternative = odds / (1 + odds), odds * _EXCESS / (1 + odds * _EXCESS)
         gains += count.second * np.log(alternative / null) + count.first * np.log((1 - alternative) / (1 - null))
     return float(scipy.special.logsumexp(gains) - math.log(len(_EXCESS)))
 
 
-def mean_difference(
-    periods: Sequence[tuple[Moments, Moments]], alpha: float, tuned_to: float = 500.0, *, bounded: bool = False
-) -> ConfidenceBounds | None:
+def mean_difference(periods: Sequence[tuple[Moments, Moments]], alpha: float, *, bounded: bool = False) -> ConfidenceBounds | None:
     """The mean of the second arm minus that of the first, with a one-sided confidence sequence of level ``alpha`` each way; None below
     two observations an arm.
 
     Within a period the assignment's share is one, so the periods' differences are averaged by their size (stratified, as time may move
     both arms). Asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024 (Annals of Statistics 52), one-sided
-    form: σ √(2 (tρ² + 1) / (t² ρ²) · ln(1 + √(tρ² + 1) / 2α)), with ρ chosen so that it is tightest near ``tuned_to`` observations.
+    form: σ √(2 (tρ² + 1) / (t² ρ²) · ln(1 + √(tρ² + 1) / 2α)), with ρ chosen so that it is tightest near 500 observations.
 
     ``bounded`` observations lie in [0, 1], such as events of units. Thirty units without an event have no variance, though events may well
     be there: variances are then estimated with ln(1 / α) more observations at either end, as many as the interval of Agresti and Coull
@@ -91,7 +90,9 @@ def mean_difference(
     value = sum(w * (second.mean - first.mean) for w, (first, second) in zip(weights, usable, strict=True))
     added = needed(alpha) if bounded else 0.0
     spread = sum(w**2 * (one.variance(added) / one.n + two.variance(added) / two.n) for w, (one, two) in zip(weights, usable, strict=True))
-    grown = size * _mixing(alpha, tuned_to) + 1
+    # ρ² of the confidence sequence (Waudby-Smith et al., appendix on ρ): tightest near that many observations.
+    level = -2 * math.log(2 * alpha) if alpha < 0.5 else 1.0
+    grown = size * ((level + math.log(max(level, 1.0)) + 1) / _TUNED_TO) + 1
     radius = math.sqrt(spread * 2 * grown / (grown - 1) * math.log(1 + math.sqrt(grown) / (2 * alpha)))
     return ConfidenceBounds(value, value - radius, value + radius)
 
@@ -148,13 +149,13 @@ def _proven_above(votes: Moments, alpha: float) -> float:
     return low
 
 
-def other_shares(counts: Sequence[tuple[Sequence[int], Sequence[float]]], concentration: float = 100.0) -> float:
+def other_shares(counts: Sequence[tuple[Sequence[int], Sequence[float]]]) -> float:
     """Evidence that units do not fall on the arms in the stated shares; one pair of counts and shares for each period.
 
     Bayes factor of a Dirichlet-multinomial around the stated shares against them (Lindon and Malek 2022, NeurIPS, "Anytime-valid inference
     for multinomial count data").
     """
-    return sum(_against(np.asarray(found, float), np.asarray(shares, float) / sum(shares), concentration) for found, shares in counts)
+    return sum(_against(np.asarray(found, float), np.asarray(shares, float) / sum(shares)) for found, shares in counts)
 
 
 def needed(alpha: float) -> float:
@@ -162,14 +163,8 @@ def needed(alpha: float) -> float:
     return -math.log(alpha)
 
 
-def _mixing(alpha: float, tuned_to: float) -> float:
-    """ρ² of the confidence sequence (Waudby-Smith et al., appendix on ρ): tightest near that many observations."""
-    level = -2 * math.log(2 * alpha) if alpha < 0.5 else 1.0
-    return (level + math.log(max(level, 1.0)) + 1) / tuned_to
-
-
-def _against(found: np.ndarray, shares: np.ndarray, concentration: float) -> float:
-    prior = concentration * shares
+def _against(found: np.ndarray, shares: np.ndarray) -> float:
+    prior = _CONCENTRATION * shares
     mixture = (
         np.sum(scipy.special.gammaln(prior + found) - scipy.special.gammaln(prior))
         - scipy.special.gammaln(prior.sum() + found.sum())

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import fcntl
 import hashlib
 import os
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from itertools import cycle
 from pathlib import Path
 from typing import IO, Any
@@ -29,7 +27,6 @@ _BLOCK = 1 << 20
 #: After so long, unfinished work is that of a process that was killed.
 _STALE_SECONDS = 24 * 3600.0
 #: What a file system says that has no locks.
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 #: What a mode grants to anybody but the owner.
 EVERYBODY_ELSE = 0o077
 
@@ -38,6 +35,31 @@ def digest_file(path: Path) -> Digest:
     """``sha256:<hex>`` of a file's bytes, which are read in blocks. Raises OSError."""
     with path.open("rb") as stream:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def known_digest(path: Path) -> Digest:
+    """``digest_file``, computed once for a file that has not been changed since, as inode, size and times say: a base model is compared for
+    each adapter that is loaded on it. A file that was changed in the last two seconds is read again: another change could have its times.
+    Raises OSError."""
+    at = path.stat()
+    if time.time_ns() - max(at.st_ctime_ns, at.st_mtime_ns) < 2_000_000_000:
+        return digest_file(path)
+    return _digest_of(path, (at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns))
+
+
+@lru_cache(maxsize=8192)
+def _digest_of(path: Path, _identity: tuple[int, ...]) -> Digest:
+    return digest_file(path)
+
+
+def digest_folder(folder: Path) -> Digest:
+    """``sha256:<hex>`` over names and bytes of all files below ``folder``; empty for what is no folder. Raises OSError."""
+    if not folder.is_dir():
+        return ""
+    hashed = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        hashed.update(f"{known_digest(path)} ".encode() + os.fsencode(path.relative_to(folder)) + b"\0")
+    return f"sha256:{hashed.hexdigest()}"
 
 
 def copy_rest(source: IO[bytes], target: IO[bytes]) -> None:
@@ -126,27 +148,6 @@ def is_open_to_others(path: Path) -> bool:
     return bool(path.stat().st_mode & EVERYBODY_ELSE)
 
 
-@contextmanager
-def locked(path: Path, *, shared: bool = False) -> Iterator[bool | None]:
-    """Holds a lock on the file at ``path``, which is made where it is missing, until the end of the block, or of the process, whatever ends
-    it: alone, or ``shared`` with others who share it. False where somebody else holds it otherwise, None where the file system has no
-    locks. Raises OSError."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, OWNER_FILE)
-    try:
-        held: bool | None = True
-        try:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held = False
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            held = None
-        yield held
-    finally:
-        os.close(handle)
-
-
 def bytes_below(folder: Path) -> int:
     """Bytes of all files below ``folder``. Links are not followed; what is deleted meanwhile takes no space."""
     size = 0
@@ -155,25 +156,6 @@ def bytes_below(folder: Path) -> int:
             with suppress(OSError):
                 size += (Path(place) / name).lstat().st_size
     return size
-
-
-def close_to_others(root: Path, but: Path | None = None) -> None:
-    """Takes from everybody but the owner all rights on ``root`` and what is below it, except below ``but``. Links are not followed.
-
-    Raises OSError.
-    """
-    _close(root)
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if Path(folder, name) != but]
-        for name in (*folders, *files):
-            _close(Path(folder, name))
-
-
-def _close(path: Path) -> None:
-    with suppress(FileNotFoundError):  # another process took it away meanwhile
-        mode = path.lstat().st_mode
-        if not stat.S_ISLNK(mode) and mode & EVERYBODY_ELSE:
-            path.chmod(stat.S_IMODE(mode) & ~EVERYBODY_ELSE)
 
 
 #: Where Linux keeps files in memory.

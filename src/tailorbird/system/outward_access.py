@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tailorbird.domain.allowed_places import ANONYMOUS, OF_WORKER, AllowedPlace, parse_address, place_for
+from tailorbird.domain.endpoint import ANONYMOUS, OF_WORKER, AllowedPlace, parse_address, place_for
 from tailorbird.domain.errors import Forbidden, Unavailable
 
 if TYPE_CHECKING:
@@ -212,13 +212,12 @@ def grant_within(reach: SourceAccess, name: str) -> AccessGrant:
     try:
         address = parse_address(name)
     except ValueError as error:
-        raise Forbidden(f"{name[:200]!r} is not read for submitted work: {error}", "write a plain address", code="place_form") from None
+        raise Forbidden(f"{name[:200]!r} is not read for submitted work: {error}", "write a plain address") from None
     place = place_for(address, reach.places)
     if place is None:
         raise Forbidden(
             f"the tenant {reach.tenant} may not read at {name[:200]}",
             f"upload the data, or ask an admin of the host: tailorbird tenant places {reach.tenant} --allow PREFIX (see tenant list)",
-            code="place_not_allowed",
         )
     if place.credential in (ANONYMOUS, OF_WORKER):
         return AccessGrant(place.credential, {})

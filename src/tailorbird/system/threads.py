@@ -1,20 +1,14 @@
-"""Clocks of the work of threads (elapsed, processor time, wait for a core), and barriers that spin while the cores are free.
+"""Clocks of the work of threads: elapsed, processor time, wait for a core; and their priority.
 
 That other processes wanted the cores is seen by two counts together: how long the threads of this process stood ready and had none
 (``schedstat``), and what of the cores was taken by others (``/proc/stat``: all that was busy, a hypervisor's share too, less what this
 process computed). Threads that sleep and wake thousands of times a second stand ready a little each time, on a quiet machine too; there
 others take nothing. Systems other than Linux do not tell, and are taken for quiet. A GPU is waited for and has its own clock: there
 nothing is kept from the cores. Who computes (torch) is told of by its ``ThreadPool``.
-
-GNU's OpenMP lets a thread spin at a barrier for 300,000 rounds before it sleeps, which is fastest alone; beside other work it takes the
-core from the very thread that is waited for. Where more of its threads exist than there are cores, it lets them spin for 100 rounds
-(libgomp's manual, GOMP_SPINCOUNT). So threads that do nothing but exist make the others sleep, at any moment, and without them they
-spin again.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import sys
@@ -22,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,12 +29,9 @@ _TASKS, _HERE, _CORES = Path("/proc/self/task"), Path("/proc/thread-self/schedst
 
 
 class ThreadPool(NamedTuple):
-    """The threads of a library that computes: how many, and something that they compute together. With ``waits`` the library's device
-    is waited for: nothing is kept from the cores."""
+    """The threads of a library that computes: how many."""
 
     threads: Callable[[], int]
-    compute: Callable[[], object]
-    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,19 +63,6 @@ def read(work: Callable[[], object], pool: ThreadPool) -> ClockReading:
     before = _now()
     work()
     return _since(before, pool)
-
-
-class Laps:
-    """The time of something long, lap by lap."""
-
-    def __init__(self, pool: ThreadPool) -> None:
-        self._pool = pool
-        self._last = _now()
-
-    def lap(self) -> ClockReading:
-        """Since the lap before, or since this was made."""
-        found, self._last = _since(self._last, self._pool), _now()
-        return replace(found, waited=0.0) if self._pool.waits else found
 
 
 @dataclass(frozen=True)
@@ -159,90 +137,6 @@ def _busy() -> float | None:
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-#: Quiet readings in a row after which threads spin again.
-_QUIET = 3
-
-
-class Barriers:
-    """The way of waiting, changed by what is read. Threads spin until something is read, and again after ``spin``."""
-
-    def __init__(self, pool: ThreadPool) -> None:
-        self._pool, self._laps = pool, Laps(pool)
-        self._leave: threading.Event | None = None
-        self._idle: list[threading.Thread] = []
-        self._quiet = 0
-
-    @property
-    def asleep(self) -> bool:
-        """True when threads sleep at once."""
-        return self._leave is not None
-
-    def look(self) -> None:
-        """Reads what has been since the last look, and heeds it."""
-        self.heed(self._laps.lap())
-
-    def heed(self, reading: ClockReading) -> None:
-        """Lets threads sleep from the first reading on that was made beside other work, and spin again after quiet ones."""
-        self._quiet = 0 if reading.loaded else self._quiet + 1
-        if reading.loaded:
-            self.sleep()
-        elif self._quiet >= _QUIET:
-            self.spin()
-
-    def sleep(self) -> None:
-        """From now on."""
-        used = self._pool.threads()
-        if self._leave is not None or used == 1:
-            return
-        self._leave = threading.Event()
-        for _ in range(math.ceil((usable_cores() - used + 1) / (used - 1))):
-            there = threading.Event()
-            thread = threading.Thread(target=_exist, args=(self._pool, there, self._leave), name="barriers", daemon=True)
-            thread.start()
-            there.wait()
-            self._idle.append(thread)
-
-    def spin(self) -> None:
-        """From now on."""
-        if self._leave is not None:
-            self._leave.set()
-            for thread in self._idle:
-                thread.join()
-            self._leave, self._idle = None, []
-
-
-def _exist(pool: ThreadPool, there: threading.Event, leave: threading.Event) -> None:
-    """Computes once, so that OpenMP makes threads for this one, and keeps them until it is to leave."""
-    pool.compute()
-    there.set()
-    leave.wait()
-
-
-#: Seconds between two looks.
-_EVERY = 0.25
-_begun = threading.Lock()
-_log = logging.getLogger("tailorbird.system")
-
-
-def watch_barriers(pool: ThreadPool) -> None:
-    """Watches from now on, for as long as the process lives; once, whoever asks. Where ``GOMP_SPINCOUNT`` or ``OMP_WAIT_POLICY`` say how
-    threads wait, or a device other than the processor computes, nothing is changed."""
-    settled = os.environ.get("GOMP_SPINCOUNT") or os.environ.get("OMP_WAIT_POLICY")
-    if settled or pool.waits or pool.threads() == 1 or not _begun.acquire(blocking=False):
-        return
-    threading.Thread(target=_watch, args=(Barriers(pool),), name="barrier watch", daemon=True).start()
-
-
-def _watch(barriers: Barriers) -> None:
-    while True:
-        time.sleep(_EVERY)
-        try:
-            barriers.look()
-        except RuntimeError:  # no thread can be started any more: the interpreter ends, or the system has no more
-            _log.debug("the watch over barriers ended", exc_info=True)
-            return
 
 
 #: Niceness that is added: beside a thread that is ready all the time one behind it has a tenth of a core. And the most that there is.

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
+from tailorbird.domain.evidence import ScopeRule, ScopeScorer
 from tailorbird.domain.prompt import PromptSpec, written_answer
-from tailorbird.domain.scope import ScopeRule, ScopeScorer
 from tailorbird.ports.engine import LabelScores
 from tailorbird.text.linear_classifier import LinearText
 
@@ -56,13 +56,13 @@ def split(text: str) -> tuple[str, ...]:
 def check(label: str) -> None:
     """Raises InvalidInput when ``label`` is blank, has outer white space, holds the separator, or reads as the empty set."""
     if not label.strip() or label != label.strip():
-        raise InvalidInput("a label is blank or has outer white space", "write the label without it", code="label_reserved")
+        raise InvalidInput("a label is blank or has outer white space", "write the label without it")
     if SEPARATOR in label:
         hint = f"rename the label without {SEPARATOR!r}, which stands between labels"
-        raise InvalidInput(f"the label {label[:80]!r} holds {SEPARATOR!r}", hint, code="label_reserved")
+        raise InvalidInput(f"the label {label[:80]!r} holds {SEPARATOR!r}", hint)
     if label.casefold() == NONE:
         hint = f"rename the label (to 'other', say): {NONE!r} alone says that no label applies, which in a list is []"
-        raise InvalidInput(f"a label cannot be called {label!r}", hint, code="label_reserved")
+        raise InvalidInput(f"a label cannot be called {label!r}", hint)
 
 
 #: A label is given at this probability, unless the prompt names another.
@@ -100,11 +100,6 @@ def without_priors(prompt: PromptSpec, log_probabilities: Sequence[float]) -> tu
     """Log-probabilities less the prompt's priors, normalised again; as they are where there are no priors."""
     scores, total = _less_priors(prompt, log_probabilities)
     return tuple(score - total for score in scores)
-
-
-def prior_shift(prompt: PromptSpec, log_probabilities: Sequence[float]) -> float:
-    """Nats by which the logarithm of the sum of all exponentiated scores grows where the prompt's priors are taken off each of them."""
-    return _less_priors(prompt, log_probabilities)[1]
 
 
 def _less_priors(prompt: PromptSpec, log_probabilities: Sequence[float]) -> tuple[list[float], float]:
@@ -308,14 +303,14 @@ def left_out_labels(labels: Sequence[str]) -> tuple[frozenset[str], ...]:
     return tuple(frozenset(ordered[part::parts]) for part in range(parts))
 
 
-#: Nats that a cosine of 1 is worth beside a probability: chosen on Banking77 (docs/decisions/0111).
+#: Nats that a cosine of 1 is worth beside a probability: chosen on Banking77.
 _NATS = 5.0
 
 
 def scope_scores(prompt: PromptSpec, scores: LabelScores) -> dict[ScopeScorer, float]:
     """Every score of a request that can be told, of a prompt with one label an item; more lies further in scope. The prompt's priors are
     taken off the labels' scores before any of them is made."""
-    energy = None if scores.energy is None else scores.energy + prior_shift(prompt, scores.log_probabilities)
+    energy = None if scores.energy is None else scores.energy + _less_priors(prompt, scores.log_probabilities)[1]
     return scores_of(without_priors(prompt, scores.log_probabilities), energy, scores.nearness)
 
 

@@ -100,16 +100,13 @@ class LinearText:
         total_B1 = highest_B1 + np.log(np.exp(scores_BK - highest_B1).sum(axis=1, keepdims=True))
         nearness_B = None
         if self.references_NW is not None and vectors_BW is not None:
-            nearness_B = self._nearness(vectors_BW, self.references_NW)
+            # Cosine of each text to the nearest reference, for so many texts at a time that the products stay small.
+            references_NW = self.references_NW
+            together = max(1, _PRODUCTS // max(1, len(references_NW)))
+            parts = [vectors_BW[start : start + together] for start in range(0, len(vectors_BW), together)]
+            found = [(part @ references_NW.T).max(axis=1).astype(np.float64) for part in parts]
+            nearness_B = np.concatenate(found) if found else np.zeros(0)
         return LinearScores(scores_BK - total_B1, total_B1[:, 0], nearness_B)
-
-    @staticmethod
-    def _nearness(vectors_BW: NDArray[np.float32], references_NW: NDArray[np.float32]) -> Floats:
-        """Cosine of each text to the nearest reference, for so many texts at a time that the products stay small."""
-        together = max(1, _PRODUCTS // max(1, len(references_NW)))
-        parts = [vectors_BW[start : start + together] for start in range(0, len(vectors_BW), together)]
-        found = [(part @ references_NW.T).max(axis=1).astype(np.float64) for part in parts]
-        return np.concatenate(found) if found else np.zeros(0)
 
     def _scores(self, text: str) -> Floats:
         scores_K: Floats = self.intercepts_K.copy()
@@ -165,21 +162,16 @@ def read_linear(folder: Path) -> LinearText:
         words = {feature: place for place, feature in enumerate(told["words"])}
         characters = {feature: place for place, feature in enumerate(told["characters"], start=len(words))}
         width, alone = int(told.get("width", 0)), bool(told.get("alone", False))
-        references_NW = _read_references(folder)
+        if not (folder / _REFERENCES).is_file():
+            references_NW: NDArray[np.float32] | None = None
+        else:
+            read_NW: NDArray[np.float32] = np.load(folder / _REFERENCES, allow_pickle=False).astype(np.float32)
+            references_NW = read_NW
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelInvalid(
-            "the folder holds no floor that can be read", "restore the artifact, or adapt again", code="floor_invalid"
-        ) from error
+        raise ModelInvalid("the folder holds no floor that can be read", "restore the artifact, or adapt again") from error
     model = LinearText(tuple(told["labels"]), words, characters, idf_F, weights_KF, intercepts_K, width, alone, references_NW)
     _check(model, folder)
     return model
-
-
-def _read_references(folder: Path) -> NDArray[np.float32] | None:
-    if not (folder / _REFERENCES).is_file():
-        return None
-    read_NW: NDArray[np.float32] = np.load(folder / _REFERENCES, allow_pickle=False).astype(np.float32)
-    return read_NW
 
 
 def _check(model: LinearText, folder: Path) -> None:
@@ -189,7 +181,7 @@ def _check(model: LinearText, folder: Path) -> None:
     referred = model.references_NW is None or (model.references_NW.ndim, model.references_NW.shape[-1]) == (2, model.width)
     read = sum((folder / name).is_dir() for name in (ENCODER, ADAPTER))
     if not referred or shapes != ((rows, features + model.width), (features,), (rows,)) or read != bool(model.width):
-        raise ModelInvalid("the parts of the floor do not fit together", "restore the artifact, or adapt again", code="floor_invalid")
+        raise ModelInvalid("the parts of the floor do not fit together", "restore the artifact, or adapt again")
 
 
 def _in_order(places: Mapping[str, int]) -> list[str]:

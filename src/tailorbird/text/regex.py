@@ -50,7 +50,17 @@ def _compiled(pattern: str) -> Any:
     options = re2.Options()
     options.max_mem, options.log_errors, options.dot_nl, options.never_capture = _MEMORY, False, True, True
     try:
-        return re2.compile(_translated(pattern).encode("utf-8", "replace"), options)
+        # The pattern with classes and escapes of Python's as RE2 writes them.
+        parts: list[str] = []
+        brackets: str | None = None
+        for found in _PART.finditer(pattern):
+            part = found[0]
+            parts.append(_part(part, brackets is not None))
+            if brackets is None:
+                brackets = "" if part == "[" else None
+            else:  # one that closes right behind the one that opens is a mark like others
+                brackets = None if part == "]" and brackets not in ("", "^") else brackets + part
+        return re2.compile("".join(parts).encode("utf-8", "replace"), options)
     except re2.error as error:
         raise _refused(_reason(error), "pattern_unsupported" if _is_regular(pattern) else "pattern_invalid") from error
 
@@ -77,20 +87,6 @@ def _refused(why: str, code: str) -> InvalidInput:
         "or atomic groups, at most 1,000 repetitions",
         code=code,
     )
-
-
-def _translated(pattern: str) -> str:
-    """The pattern with classes and escapes of Python's as RE2 writes them."""
-    parts: list[str] = []
-    brackets: str | None = None
-    for found in _PART.finditer(pattern):
-        part = found[0]
-        parts.append(_part(part, brackets is not None))
-        if brackets is None:
-            brackets = "" if part == "[" else None
-        else:  # one that closes right behind the one that opens is a mark like others
-            brackets = None if part == "]" and brackets not in ("", "^") else brackets + part
-    return "".join(parts)
 
 
 def _part(part: str, inside: bool) -> str:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tailorbird.domain.dataset import EVERYONE, Document
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Entry, Message, RetrievedEntry, Sampling
-from tailorbird.text.word_tokens import UNSPACED, paired_tokens
+from tailorbird.text.words import UNSPACED, paired_tokens
 
 K1, B = 1.2, 0.75
 
@@ -115,7 +115,6 @@ class SearchIndex:
             raise ModelInvalid(
                 f"the index in {folder.name} cannot be read ({type(error).__name__})",
                 "adapt again: it is made anew",
-                code="index_damaged",
             ) from error
 
     @cached_property
@@ -130,8 +129,11 @@ class SearchIndex:
 
     def find(self, question: str, vectors: Sequence[NDArray[np.float32]], groups: frozenset[str], count: int) -> list[RetrievedEntry]:
         """At most ``count`` entries that somebody in ``groups`` may read: by the words of ``question`` unless it is empty, and by each of
-        its ``vectors``; what several ways find is fused. Raises ModelInvalid (``encoder_width``) for vectors of another model."""
-        readable = np.array([place for place, entry in enumerate(self.entries) if self._may_read(entry, groups)], dtype=np.int64)
+        its ``vectors``; what several ways find is fused. Raises ModelInvalid for vectors of another model."""
+        readable = np.array(
+            [place for place, entry in enumerate(self.entries) if (EVERYONE in entry.access or not groups.isdisjoint(entry.access))],
+            dtype=np.int64,
+        )
         ways = [scores[readable] for scores in self._scored(question, vectors)]
         if not len(readable) or not ways:
             return []
@@ -150,13 +152,8 @@ class SearchIndex:
             raise ModelInvalid(
                 f"the index holds vectors of {held.shape[1]} numbers, and the encoder makes vectors of {asked.shape[0]}",
                 "adapt again: index and encoder are of two models",
-                code="encoder_width",
             )
         return (held @ asked).astype(np.float64)
-
-    @staticmethod
-    def _may_read(entry: Entry, groups: frozenset[str]) -> bool:
-        return EVERYONE in entry.access or not groups.isdisjoint(entry.access)
 
 
 def _fused(ways: Sequence[Scores], *, by_words: bool) -> Scores:

@@ -3,25 +3,18 @@
 In: training jobs (examples, a prompt, resolved settings, a base model's folder). Out: a folder with an adapter or weights, and a report.
 Must not know: why this job was chosen, tenants, releases.
 
-    trainer > tokenization > preflight > network + methods > loop (batches > decoder > loss > optimiser; validation; checkpoints) > report
+    trainer > tokenization > preflight > network + methods > loop (batches > network > loss > optimiser; validation; checkpoints) > report
     trainer > ranking: encoders   > process_launch, process_group: several processes   > step_timing: for the planner   > merge_export
 """
 
 from tailorbird.ports.trainer import Trainer
-from tailorbird.system.primitive_cache import limit_primitive_cache
-from tailorbird.system.threads import watch_barriers
-from tailorbird.training.devices import pick_device, thread_pool
-from tailorbird.training.process_group import Sharding
+from tailorbird.system.process import limit_primitive_cache
 from tailorbird.training.trainer import TorchTrainer
 
 __all__ = ["open_trainer"]
 
 
-def open_trainer(processes: int = 1, sharding: Sharding = "auto") -> Trainer:
-    """The trainer of this process; a job is trained by ``processes`` together, 0 for one on each CUDA device. Nothing is read yet.
-
-    ``sharding``: whether several processes divide the model among them; ``auto`` where memory asks for it.
-    """
+def open_trainer(processes: int = 1) -> Trainer:
+    """The trainer of this process; a job is trained by ``processes`` together, 0 for one on each CUDA device. Nothing is read yet."""
     limit_primitive_cache()
-    watch_barriers(thread_pool(pick_device()))
-    return TorchTrainer(processes, sharding)
+    return TorchTrainer(processes)

@@ -1,4 +1,6 @@
-"""Crash-safe checkpoints, with the state of the training loop.
+"""Tensors in an encrypted file: the safetensors format, streamed through authenticated encryption, never in the clear on a disk.
+
+Crash-safe checkpoints, with the state of the training loop.
 
 checkpoints/step-00000040/{state.json, tensors.safetensors}
 checkpoints/best-00000030.safetensors        the weights with the lowest held-out loss, written once
@@ -6,10 +8,13 @@ checkpoints/best-00000030.safetensors        the weights with the lowest held-ou
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 from uuid import uuid4
 
 import torch
@@ -17,13 +22,85 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.crypto.sealed_stream import HEADER, reader_of, sealed_pieces, unsealing
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.domain.value import Digest, Value
 from tailorbird.system.files import digest_file, flush_path, private_folder
-from tailorbird.system.threads import LOADED, ClockReading
-from tailorbird.training.deferred_signals import beside
-from tailorbird.training.sealed_tensors import digest_header, read_sealed, write_sealed
+
+#: Names of types in the safetensors format.
+_TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_NAMED = {name: kind for kind, name in _TYPES.items()}
+#: The header is padded to a multiple of this; it comes after its length in so many bytes.
+_ALIGNED = 8
+#: What is read ahead of parts smaller than this; larger ones go straight to where they are wanted.
+_PIECE = 1 << 16
+
+
+def write_sealed(path: Path, tensors: Mapping[str, torch.Tensor], key: bytes, name: str) -> None:
+    """Writes contiguous ``tensors`` of the CPU to ``path``, encrypted for ``name``; on the disk when this returns. Raises OSError."""
+    source = reader_of(_parts(tensors), _PIECE)
+    with path.open("wb") as file:
+        for piece in sealed_pieces(source, key, name.encode()):
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_sealed(path: Path, key: bytes, name: str) -> dict[str, torch.Tensor]:
+    """The tensors in the file at ``path``, which was encrypted for ``name``. Raises OSError, Corrupt."""
+    with path.open("rb") as file:
+        stream = unsealing(file, key, name.encode())
+        header = json.loads(stream.read(int.from_bytes(stream.read(_ALIGNED), "little")))
+        read = {tensor: torch.empty(said["shape"], dtype=_NAMED[said["dtype"]]) for tensor, said in header.items()}
+        for tensor in sorted(header, key=lambda tensor: header[tensor]["data_offsets"]):
+            _fill(stream, read[tensor])
+        stream.read(1)  # the end is authenticated, too
+    return read
+
+
+def digest_header(path: Path) -> Digest:
+    """Digest of the header of an encrypted file, which has a salt of its own. Raises OSError."""
+    with path.open("rb") as file:
+        return digest_bytes(file.read(HEADER))
+
+
+def _parts(tensors: Mapping[str, torch.Tensor]) -> Iterator[memoryview]:
+    header, end = dict[str, object](), 0
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNED)
+    yield memoryview(len(text).to_bytes(_ALIGNED, "little") + text)
+    for tensor in tensors.values():
+        yield _bytes_of(tensor)
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    return memoryview(cast(bytes, tensor.reshape(-1).view(torch.uint8).numpy()))
+
+
+def _fill(stream: IO[bytes], tensor: torch.Tensor) -> None:
+    left = _bytes_of(tensor)
+    while left and (count := stream.readinto(left)):  # type: ignore[attr-defined]
+        left = left[count:]
+    if left:
+        raise Corrupt("an encrypted file ends within its tensors", "restore it from a backup, or train again")
+
 
 #: Evaluations in a row that lie above the best beyond their interval, before a run is stopped: one alone may be chance.
 _PATIENCE = 2
@@ -33,13 +110,10 @@ class LoopState(Value):
     """After ``step`` optimiser steps.
 
     ``tokens`` counts prompt and answer tokens as if each row stood alone; losses in nats per answer token. ``seconds`` are all time of the
-    loop, evaluations included, ``thread_seconds`` the processor's in the thread that runs it, ``kept_seconds`` those in which a thread was
-    kept from the cores by other processes, ``process_memory_gb`` the highest resident set of any process that ran it. ``token_budget`` and
-    ``recompute`` are how passes are computed since memory was short, ``halved_at`` the steps before which the budget was halved.
-    ``best_row_losses`` are those of the best step, ``rises`` the evaluations in a row that lay above it for certain. ``pending`` is the
-    line of the last step until it has been judged, where the step is one that is judged, and noted: a run that was interrupted meanwhile
-    goes on there. ``waited`` steps were added while the run stood on its plateau
-    (``Plateau``), found after the steps ``waits``; ``left_plateau`` is the step after which it was found to have left it.
+    loop, evaluations included, ``process_memory_gb`` the highest resident set of any process that ran it.
+    ``best_row_losses`` are those of the best step, ``rises`` the evaluations in a row that lay above it for certain.
+    ``waited`` steps were added while the run stood on its plateau (``Plateau``), found after the steps ``waits``; ``left_plateau`` is the
+    step after which it was found to have left it.
     """
 
     step: int = 0
@@ -47,8 +121,6 @@ class LoopState(Value):
     loss_tokens: int = 0
     flops: float = 0.0
     seconds: float = 0.0
-    thread_seconds: float = 0.0
-    kept_seconds: float = 0.0
     peak_memory_gb: float = 0.0
     process_memory_gb: float = 0.0
     first_held_out_loss: float | None = None
@@ -57,21 +129,11 @@ class LoopState(Value):
     best_row_losses: tuple[float, ...] = ()
     rises: int = 0
     stopped_early: int | None = None
-    token_budget: int | None = None
-    recompute: bool = False
-    halved_at: tuple[int, ...] = ()
     history: tuple[TrainingProgress, ...] = ()
-    pending: TrainingProgress | None = None
     waited: int = 0
     waits: tuple[int, ...] = ()
     left_plateau: int | None = None
     untrained_row_losses: tuple[float, ...] = ()
-
-    def spent(self, lap: ClockReading) -> LoopState:
-        """With the time of ``lap``."""
-        kept = lap.waited / lap.threads
-        took = {"seconds": lap.passed, "thread_seconds": lap.thread, "kept_seconds": kept}
-        return self.model_copy(update={name: getattr(self, name) + more for name, more in took.items()})
 
     def judged(self, held_out_loss: float, row_losses: tuple[float, ...], risen: bool) -> LoopState:
         """With a held-out loss measured now; the first of equal losses stays the best.
@@ -86,15 +148,6 @@ class LoopState(Value):
         if better:
             judged |= {"best_held_out_loss": held_out_loss, "best_step": self.step, "best_row_losses": row_losses}
         return self.model_copy(update=judged)
-
-    @property
-    def loaded(self) -> bool:
-        """Whether other processes wanted the cores."""
-        return self.kept_seconds > LOADED * self.seconds
-
-    def halved(self, token_budget: int) -> LoopState:
-        """With passes of at most ``token_budget`` tokens from the next step on."""
-        return self.model_copy(update={"token_budget": token_budget, "halved_at": (*self.halved_at, self.step)})
 
 
 _KEPT = 2
@@ -185,25 +238,22 @@ class Checkpoints:
             _remove(place)
         return None
 
-    def at(self, step: int) -> TrainingCheckpoint:
-        """The checkpoint after ``step``, which another process of the team has found whole. Raises Conflict (``checkpoint_unseen``)."""
-        found = self._whole(self._folder / f"step-{step:08d}")
-        if found is None:
-            raise Conflict(
-                f"the checkpoint after step {step} cannot be read by all processes that train together",
-                "see that nothing else writes to the workspace, then start again",
-                code="checkpoint_unseen",
-            )
-        return found
-
     def _whole(self, place: Path) -> TrainingCheckpoint | None:
         manifest = _read_manifest(place)
         if manifest is None:
             return None
         if manifest.job != self._origin.job:
-            raise _foreign()
+            raise Conflict(
+                "the workspace holds a checkpoint of another job: its settings, prompt, data or base model differ",
+                "use a new workspace, or remove the old checkpoints to start afresh",
+                code="checkpoint_foreign",
+            )
         if manifest.code != self._origin.code:
-            raise _other_code()
+            raise Conflict(
+                "the training was begun by other code: tailorbird or a library that computes has changed since",
+                "install the versions of then; or remove the folder of the run below runs/ in the workspace, to start afresh",
+                code="checkpoint_foreign",
+            )
         self._best_digests[manifest.state.best_step] = manifest.best
         tensors = self._read(place / _TENSORS, manifest.tensors, place)
         if tensors is None or self.best(manifest.state.best_step) is None:
@@ -217,8 +267,7 @@ class Checkpoints:
     def _write(self, path: Path, tensors: dict[str, torch.Tensor], place: Path) -> None:
         """Encrypted, where there is a key, for the name of the ``place`` that ``path`` is renamed to, or lies in."""
         if self._origin.seal_key:
-            held, key = _held(tensors), bytes.fromhex(self._origin.seal_key)
-            beside(lambda: write_sealed(path, held, key, place.name))
+            write_sealed(path, _held(tensors), bytes.fromhex(self._origin.seal_key), place.name)
         else:
             write_tensors(path, tensors)
 
@@ -229,7 +278,10 @@ class Checkpoints:
 
     def _read(self, path: Path, digest: Digest, place: Path) -> dict[str, torch.Tensor] | None:
         if not self._origin.seal_key:
-            return _read_tensors(path, digest)
+            try:
+                return load_file(path) if digest_file(path) == digest else None
+            except (OSError, SafetensorError):
+                return None
         try:
             known = digest == digest_header(path)
             return read_sealed(path, bytes.fromhex(self._origin.seal_key), place.name) if known else None
@@ -257,22 +309,6 @@ def _new(name: str) -> str:
     return f".new-{name}-{uuid4().hex[:8]}"
 
 
-def _foreign() -> Conflict:
-    return Conflict(
-        "the workspace holds a checkpoint of another job: its settings, prompt, data or base model differ",
-        "use a new workspace, or remove the old checkpoints to start afresh",
-        code="checkpoint_foreign",
-    )
-
-
-def _other_code() -> Conflict:
-    return Conflict(
-        "the training was begun by other code: tailorbird or a library that computes has changed since",
-        "install the versions of then; or remove the folder of the run below runs/ in the workspace, to start afresh",
-        code="checkpoint_other_code",
-    )
-
-
 def _read_manifest(place: Path) -> _Manifest | None:
     try:
         return _Manifest.model_validate_json((place / "state.json").read_bytes())
@@ -280,17 +316,9 @@ def _read_manifest(place: Path) -> _Manifest | None:
         return None
 
 
-def _read_tensors(path: Path, digest: Digest) -> dict[str, torch.Tensor] | None:
-    try:
-        return load_file(path) if digest_file(path) == digest else None
-    except (OSError, SafetensorError):
-        return None
-
-
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Writes ``tensors`` to ``path`` and waits until they are on the disk. Raises OSError."""
-    held = _held(tensors)
-    beside(lambda: save_file(held, path))
+    save_file(_held(tensors), path)
     flush_path(path)
 
 
@@ -300,6 +328,6 @@ def _held(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _remove(path: Path) -> None:
     if path.is_dir():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)  # processes that train together find the same broken ones
     else:
         path.unlink(missing_ok=True)

@@ -13,8 +13,6 @@ from tailorbird.system.machine import PeakMemory, memory_left, memory_limit, res
 from tailorbird.system.threads import ThreadPool
 
 GIB = 2**30
-#: Numbers that are many enough to be shared among threads.
-_SHARED = 2**20
 #: Instructions that multiply bf16 matrices at more than the rate of fp32 ones.
 _FAST_BF16 = ("avx512_bf16", "amx_bf16")
 
@@ -29,9 +27,9 @@ def is_gpu(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def thread_pool(device: torch.device) -> ThreadPool:
-    """The threads with which torch computes on the device."""
-    return ThreadPool(torch.get_num_threads, lambda: torch.zeros(_SHARED).add_(1), waits=is_gpu(device))
+def thread_pool() -> ThreadPool:
+    """The threads with which torch computes."""
+    return ThreadPool(torch.get_num_threads)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ four bits, is where merged models have lost what was learned (peft#2321, transfo
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,17 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_verbosity
 
-from tailorbird.domain.errors import Corrupt, ModelInvalid
-from tailorbird.domain.plan import LoraSettings
+from tailorbird.base_models.adapter_format import (
+    TENSORS_FILE,
+    AdapterChange,
+    adapter_changes,
+    check_fit,
+    refused_adapter,
+    unreadable_adapter,
+)
+from tailorbird.decoders import model_class
+from tailorbird.domain.errors import Corrupt
 from tailorbird.ports.trainer import Merged, MergeJob
-from tailorbird.system.model_load import model_load
-from tailorbird.training.architecture import model_class
-from tailorbird.training.tokenization import RowTokenizer
+from tailorbird.system.process import model_load
+from tailorbird.training.batches import RowTokenizer
 
 #: Everything of a base model's folder that a merged model has too; weights are rewritten.
 _COMPANIONS = ("*.json", "*.jinja", "*.model", "*.txt")
@@ -32,13 +38,15 @@ _COMPANIONS = ("*.json", "*.jinja", "*.model", "*.txt")
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 #: transformers leaves these functions untyped.
 _logging: Any = transformers_verbosity
-_PREFIX = "base_model.model."
 
 
 def merge(job: MergeJob) -> Merged:
     """Merges, writes and compares. Raises as ``Trainer.merge``; what was written stays for inspection."""
-    shape, layers = _read_adapter(job.adapter)
-    dtype = _write(job, shape, layers)
+    try:
+        tensors = load_file(job.adapter / TENSORS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise unreadable_adapter(job.adapter, TENSORS_FILE) from error
+    dtype = _write(job, adapter_changes(job.adapter, tensors))
     rows = [torch.tensor([row.ids]) for row in RowTokenizer(job.base, thinking=job.prompt.thinking).encode(job.prompt, job.probes)]
     divergences = _divergences(_log_probabilities(job.base, job.adapter, rows), _log_probabilities(job.target, None, rows))
     merged = Merged(
@@ -51,39 +59,21 @@ def merge(job: MergeJob) -> Merged:
         raise Corrupt(
             f"the merged model differs from base and adapter by {merged.mean_kl:.2e} nats a token",
             "do not use it: merge again into the unquantised base that the adapter was trained for",
-            code="merge_differs",
         )
     return merged
 
 
-def _read_adapter(folder: Path) -> tuple[LoraSettings, dict[str, dict[str, torch.Tensor]]]:
-    """The adapter's shape, and its tensors by the path of their layer: A and B."""
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "adapter_model.safetensors")
-    except (OSError, ValueError) as error:
-        raise _unusable("it cannot be read") from error
-    if config.get("use_dora"):
-        raise _unusable("it is a DoRA adapter")
-    shape = LoraSettings(rank=config["r"], alpha=config["lora_alpha"], targets=(), rslora=config.get("use_rslora", False))
-    layers: dict[str, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        path, _, part = key.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
-        layers.setdefault(path, {})[part.removeprefix("lora_")] = tensor.float()
-    return shape, layers
-
-
-def _write(job: MergeJob, shape: LoraSettings, layers: dict[str, dict[str, torch.Tensor]]) -> torch.dtype:
+def _write(job: MergeJob, layers: dict[str, AdapterChange]) -> torch.dtype:
     """Writes each file of weights with its layers merged, one file at a time; the type of the merged weights. Where the files name tensors
     otherwise than the model does, it is read and written whole."""
     if not {f"{layer}.weight" for layer in layers} <= set(_names(job.base)):
-        return _write_whole(job, shape, layers)
+        return _write_whole(job, layers)
     dtype = torch.float32
     for path in sorted(job.base.glob("*.safetensors")):
         tensors = load_file(path)
         for name in [name for name in tensors if name.removesuffix(".weight") in layers]:
             layer = name.removesuffix(".weight")
-            tensors[name], dtype = _merged(tensors[name], layers[layer], shape), tensors[name].dtype
+            tensors[name], dtype = _merged(tensors[name], job.adapter, layer, layers[layer]), tensors[name].dtype
         with safe_open(path, framework="pt") as file:
             save_file(tensors, job.target / path.name, metadata=file.metadata())
     _copy_companions(job)
@@ -96,14 +86,14 @@ def _names(folder: Path) -> Iterator[str]:
             yield from file.keys()
 
 
-def _write_whole(job: MergeJob, shape: LoraSettings, layers: dict[str, dict[str, torch.Tensor]]) -> torch.dtype:
+def _write_whole(job: MergeJob, layers: dict[str, AdapterChange]) -> torch.dtype:
     model = _read_model(job.base)
-    for path, parts in layers.items():
+    for path, change in layers.items():
         try:
             layer = model.get_submodule(path)
         except AttributeError as error:
-            raise _unusable(f"the base has no layer {path}") from error
-        layer.weight.data = _merged(layer.weight.data, parts, shape)
+            raise refused_adapter(job.adapter, f"the base has no layer {path}") from error
+        layer.weight.data = _merged(layer.weight.data, job.adapter, path, change)
     model.save_pretrained(job.target, max_shard_size="1000GB")
     _copy_companions(job)
     dtype: torch.dtype = model.dtype
@@ -116,20 +106,14 @@ def _copy_companions(job: MergeJob) -> None:
             shutil.copyfile(path, job.target / path.name)
 
 
-def _merged(weight_OI: torch.Tensor, parts: dict[str, torch.Tensor], shape: LoraSettings) -> torch.Tensor:
+def _merged(weight_OI: torch.Tensor, adapter: Path, path: str, change: AdapterChange) -> torch.Tensor:
     """W + s B A, in fp32, rounded once."""
-    if weight_OI.shape != (parts["B"].shape[0], parts["A"].shape[1]):
-        raise _unusable("its layers have another shape than the base's")
+    outputs, inputs = weight_OI.shape
+    check_fit(adapter, path, change, (inputs, outputs))
     if weight_OI.dtype not in TOLERANCE:
-        raise _unusable(f"the base is held in {weight_OI.dtype}, into which nothing can be merged without loss")
-    whole_OI = torch.addmm(weight_OI.float(), parts["B"], parts["A"], alpha=shape.scaling)
+        raise refused_adapter(adapter, f"the base is held in {weight_OI.dtype}, into which nothing can be merged without loss")
+    whole_OI = torch.addmm(weight_OI.float(), change.up_OR.float(), change.down_RI.float(), alpha=change.scaling)
     return whole_OI.to(weight_OI.dtype)
-
-
-def _unusable(why: str) -> ModelInvalid:
-    return ModelInvalid(
-        f"the adapter cannot be merged: {why}", "merge an adapter in PEFT format into the base it was trained on", code="adapter_invalid"
-    )
 
 
 def _read_model(folder: Path) -> Any:

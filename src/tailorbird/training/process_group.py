@@ -1,27 +1,38 @@
-"""Data-parallel process group of one training, and the sharding of its model (FSDP2, ``fully_shard`` of torch).
+"""Data-parallel process group of one training: each process holds all weights and computes its share of each batch.
 
-Sharding changes where numbers lie and not what is learned: it is chosen by memory, each time anew, and no part of a job's settings.
+Launcher of processes that train one job together on this machine.
+
+Each member is a process of its own, which is told its place and the job. Members say one JSON object a line; the one that leads waits after
+each line of progress for ``go`` or ``end``, so that all of them end at the same step.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
-from collections.abc import Iterable, Sequence
+import queue
+import secrets
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
+from uuid import uuid4
 
 import psutil
 import torch
 from pydantic import Field
 from torch import distributed
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
-from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.errors import Unavailable, error_named
+from tailorbird.domain.run import TrainingProgress
 from tailorbird.domain.value import Value
+from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
+from tailorbird.system.files import private_folder
 from tailorbird.training.devices import take_gpu
 
 _Row = TypeVar("_Row")
@@ -74,14 +85,6 @@ class ProcessGroup:
         """True when it is true in any process."""
         return bool(self.sum(torch.tensor(float(here), device=device)) > 0) if self.size > 1 else here
 
-    def most(self, here: int, device: torch.device) -> int:
-        """The largest number of all processes."""
-        if self.size == 1:
-            return here
-        number = torch.tensor(here, device=device)
-        distributed.all_reduce(number, distributed.ReduceOp.MAX)
-        return int(number)
-
 
 def meet(place: TeamPlace) -> None:
     """Meets the others; this process computes on the GPU of its rank where there are any. Raises Unavailable (``member_lost``) when one of
@@ -91,95 +94,146 @@ def meet(place: TeamPlace) -> None:
     """
     placed = take_gpu(place.rank)
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        os.environ.setdefault(name, _loopback())
+        os.environ.setdefault(
+            name,
+            next(str(name) for name, addresses in psutil.net_if_addrs().items() if any(each.address == "127.0.0.1" for each in addresses)),
+        )
     store = distributed.FileStore(str(place.meeting), place.size)  # type: ignore[attr-defined]
     distributed.init_process_group("nccl" if placed else "gloo", store=store, rank=place.rank, world_size=place.size)
     if not placed:
-        _require_key(place)
-
-
-def _loopback() -> str:
-    """The network interface that only this machine reaches."""
-    return next(str(name) for name, addresses in psutil.net_if_addrs().items() if any(each.address == "127.0.0.1" for each in addresses))
-
-
-def _require_key(place: TeamPlace) -> None:
-    """Each two show each other that they know the key, over the connection that they will use: whoever took somebody's place while the
-    members connected does not. Raises Unavailable (``member_lost``)."""
-    for other in range(place.size):
-        if other == place.rank:
-            continue
-        shown = torch.tensor(list(_proof(place.key, place.rank, other)), dtype=torch.uint8)
-        seen = torch.empty_like(shown)
-        sent = distributed.isend(shown, other)
-        distributed.recv(seen, other)
-        if sent is not None:
-            sent.wait()
-        if not hmac.compare_digest(bytes(seen.tolist()), _proof(place.key, other, place.rank)):
-            raise Unavailable(
-                "a process that is none of the team tried to train with it",
-                "see who else uses this machine, then start again: the run goes on from its checkpoint",
-                code="member_lost",
-            )
+        # Each two show each other that they know the key, over the connection that they will use: whoever took somebody's
+        # place while the members connected does not. Raises Unavailable (``member_lost``).
+        for other in range(place.size):
+            if other == place.rank:
+                continue
+            shown = torch.tensor(list(_proof(place.key, place.rank, other)), dtype=torch.uint8)
+            seen = torch.empty_like(shown)
+            sent = distributed.isend(shown, other)
+            distributed.recv(seen, other)
+            if sent is not None:
+                sent.wait()
+            if not hmac.compare_digest(bytes(seen.tolist()), _proof(place.key, other, place.rank)):
+                raise Unavailable(
+                    "a process that is none of the team tried to train with it",
+                    "see who else uses this machine, then start again: the run goes on from its checkpoint",
+                    code="member_lost",
+                )
 
 
 def _proof(key: str, shows: int, sees: int) -> bytes:
     return hmac.digest(bytes.fromhex(key), f"{shows} to {sees}".encode(), hashlib.sha256)
 
 
-#: Whether processes divide the model among them; ``auto``: where one process cannot hold it.
-Sharding = Literal["auto", "always", "never"]
-#: Share of the free memory that weights, gradients and moments may take before they are divided.
-_SHARE = 0.6
+#: Seconds that members have to save and leave once the run was ended by what hears of its progress, and once somebody interrupted it: a
+#: member that is killed goes on from its last checkpoint.
+_PATIENCE, _INTERRUPTED = 120.0, 1.0
 
 
-def is_divided(needed_gib: float, free_gib: float, team: ProcessGroup, asked: Sharding = "auto") -> bool:
-    """Whether ``team`` divides a model whose weights, gradients and moments take ``needed_gib`` in every process that holds them whole."""
-    return team.size > 1 and (needed_gib > _SHARE * free_gib if asked == "auto" else asked == "always")
+def train_together(job: TrainingJob, report: ReportProgress, processes: int) -> TrainedModel:
+    """As ``Trainer.train``, in ``processes`` processes. What ``report`` raises ends them all, and is passed on."""
+    meeting = private_folder(job.workspace) / f"meeting-{uuid4().hex}"
+    lead = TeamPlace(rank=0, size=processes, meeting=meeting, key=secrets.token_hex(32))
+    places = [lead.model_copy(update={"rank": rank}) for rank in range(processes)]
+    try:
+        with _members(job, places) as members:
+            return _MemberDialogue(members, report).held()
+    finally:
+        meeting.unlink(missing_ok=True)
 
 
-def divide_model(model: Any, team: ProcessGroup, device: torch.device) -> None:
-    """Divides every decoder layer, and the rest as one; gradients are summed over the team, not averaged.
-
-    The output head is divided where it is tied to the embeddings, and stays whole where it is not.
-    """
-    mesh = init_device_mesh(device.type, (team.size,))
-    decoder = model.get_decoder()
-    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    for part in (*decoder.layers, decoder):
-        fully_shard(part, mesh=mesh)
-        # Each process's loss is a sum over its rows, divided by the tokens of all: so gradients are summed.
-        part.set_gradient_divide_factor(1.0)
-        part.set_force_sum_reduction_for_comms(True)
-    if tied:
-        model.get_output_embeddings().weight = model.get_input_embeddings().weight
-    model.get_output_embeddings().to(device)
-
-
-def forget_gathered(model: Any) -> None:
-    """Drops weights that a pass without gradients left whole: the next update would not reach them."""
-    for module in model.modules():
-        if hasattr(module, "reshard"):
-            module.reshard()
-
-
-def share(tensor: torch.Tensor) -> torch.Tensor:
-    """Shard of ``tensor`` in this process: all of one that is not sharded."""
-    local: torch.Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-    return local
+@contextmanager
+def _members(job: TrainingJob, places: Sequence[TeamPlace]) -> Iterator[list[subprocess.Popen[str]]]:
+    private_folder(job.workspace)
+    members = list[subprocess.Popen[str]]()
+    try:
+        for place in places:
+            with (job.workspace / f"member-{place.rank}.log").open("w", encoding="utf-8") as log:
+                members.append(
+                    subprocess.Popen(
+                        # -P: a file of the current folder (a user's random.py) is no module of ours.
+                        [sys.executable, "-P", "-m", "tailorbird.training.worker_main", str(os.getpid())],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=log,
+                        encoding="utf-8",
+                        # An interruption from the keyboard comes to this process, which ends the members in good order.
+                        start_new_session=True,
+                    )
+                )
+            _write(members[-1], place.model_dump_json())
+            _write(members[-1], job.model_dump_json())
+        yield members
+    finally:
+        for member in members:
+            member.kill()
+            member.wait()
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Full ``tensor``, on the CPU where it was sharded. Collective: every process must call it."""
-    if not isinstance(tensor, DTensor):
-        return tensor.detach()
-    with torch.no_grad():
-        gathered: torch.Tensor = tensor.full_tensor().cpu()
-    return gathered
+def _write(member: subprocess.Popen[str], line: str) -> None:
+    assert member.stdin is not None
+    member.stdin.write(line + "\n")
+    member.stdin.flush()
 
 
-def like(tensor: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
-    """``tensor``, whole in every process, placed and divided as ``model`` is."""
-    if not isinstance(model, DTensor):
-        return tensor.to(model.device)
-    return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements)
+class _MemberDialogue:
+    """What members say, from a thread each, in one queue; None from a member that has ended."""
+
+    def __init__(self, members: list[subprocess.Popen[str]], report: ReportProgress) -> None:
+        self._members = members
+        self._report = report
+        self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._ended: BaseException | None = None
+        for member in members:
+            threading.Thread(target=self._listen, args=(member,), daemon=True).start()
+
+    def _listen(self, member: subprocess.Popen[str]) -> None:
+        assert member.stdout is not None
+        for line in member.stdout:
+            self._said.put(json.loads(line))
+        self._said.put(None)
+
+    def held(self) -> TrainedModel:
+        """To its end. Raises what ended it: the report's own, a member's error, or Unavailable when a member was killed."""
+        while True:
+            said = self._next()
+            if said is None or said["event"] == "ended":
+                raise self._ended or _lost()
+            if said["event"] == "error":
+                raise self._ended or error_named(said["kind"], said["message"], said["hint"], said["code"])
+            if said["event"] == "done":
+                return TrainedModel.model_validate(said["trained"])
+            if said["event"] == "progress":
+                self._answer(TrainingProgress.model_validate(said["line"]))
+
+    def _next(self) -> dict[str, Any] | None:
+        """What is said next. An interruption is remembered, and told with the next answer; a second one waits for nobody."""
+        while True:
+            try:
+                return self._said.get(timeout=self._patience())
+            except queue.Empty:
+                return None
+            except KeyboardInterrupt as error:
+                if self._ended is not None:
+                    return None
+                self._ended = error
+
+    def _patience(self) -> float | None:
+        if self._ended is None:
+            return None
+        return _INTERRUPTED if isinstance(self._ended, KeyboardInterrupt) else _PATIENCE
+
+    def _answer(self, line: TrainingProgress) -> None:
+        try:
+            self._report(line)
+        except BaseException as error:  # noqa: BLE001 - raised once the members have ended
+            self._ended = self._ended or error
+        with suppress(BrokenPipeError):  # it is gone, which is heard next
+            _write(self._members[0], "end" if self._ended else "go")
+
+
+def _lost() -> Unavailable:
+    return Unavailable(
+        "a process of the team that trains was ended from outside",
+        "see member-*.log in the workspace (memory is the usual reason), then start again: the run goes on from its checkpoint",
+        code="member_lost",
+    )

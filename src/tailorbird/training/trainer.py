@@ -1,70 +1,121 @@
-"""Torch trainer: from a job to a trained model and its report."""
+"""Fingerprint of the code that a training runs through, and the versions of libraries.
+
+Torch trainer: from a job to a trained model and its report.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 
 from tailorbird.crypto.canonical_json import digest_of, plain_json
+from tailorbird.decoders import context_of
 from tailorbird.domain.errors import Conflict, Exhausted
-from tailorbird.domain.plan import Machine, PassLayout
-from tailorbird.domain.preflight import Examination
+from tailorbird.domain.plan import Calibration, Examination, Machine, PassLayout
 from tailorbird.domain.run import TrainingReport
-from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
 from tailorbird.ports.trainer import EncoderJob, Job, LabelJob, Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
 from tailorbird.system.files import private_folder
 from tailorbird.system.machine import PeakMemory, resident_gib, return_growth
-from tailorbird.training.architecture import context_of
-from tailorbird.training.averaged_encoder import tune_averaged
+from tailorbird.training.batches import RowTokenizer
 from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState
-from tailorbird.training.code_fingerprint import code_digest, versions
-from tailorbird.training.devices import computing_threads, free_gib, gpu_count, gpu_name, pick_device
-from tailorbird.training.label_encoder import tune as tune_labels
-from tailorbird.training.loop import Loop, TrainingCourse
-from tailorbird.training.machine_benchmark import cpu_capability, measure_machine
+from tailorbird.training.devices import computing_threads, gpu_count, gpu_name, pick_device
+from tailorbird.training.encoder import tune_averaged
+from tailorbird.training.encoder import tune_labels as tune_labels
+from tailorbird.training.encoder import tune_ranking as tune_ranking
+from tailorbird.training.loop import Loop, Optimiser, TrainingCourse
 from tailorbird.training.merge_export import merge
-from tailorbird.training.methods import Learner, Method, method_named
+from tailorbird.training.methods import METHODS, Learner, Method
 from tailorbird.training.network import TYPES, Network, row_layout
-from tailorbird.training.optimiser import Optimiser
-from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine, held_gib
-from tailorbird.training.process_group import ProcessGroup, Sharding, is_divided
-from tailorbird.training.process_launch import train_together
-from tailorbird.training.ranking import tune as tune_ranking
-from tailorbird.training.step_timing import calibrate
-from tailorbird.training.tokenization import RowTokenizer
+from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine
+from tailorbird.training.process_group import ProcessGroup, train_together
+from tailorbird.training.timing import calibrate, cpu_capability, measure_machine
+
+#: Libraries that compute, or that turn text into tokens.
+_LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "jinja2", "bitsandbytes")
+_PACKAGE = Path(__file__).parent.parent
+#: Where the code stands that decides a training's steps.
+_ROOMS = ("domain", "text", "chat", "training")
+_MODULES = ("decoders.py", "base_models/adapter_format.py", "base_models/encoder_vectors.py")
+
+
+def versions() -> dict[str, str]:
+    """The version of each library that is installed."""
+    return {name: found for name in _LIBRARIES if (found := _version(name))}
+
+
+@cache
+def code_digest() -> Digest:
+    """Of ``_MODULES``, all modules of ``_ROOMS``, and of the libraries' versions."""
+    found = hashlib.sha256(repr(sorted(versions().items())).encode())
+    own = (_PACKAGE / name for name in _MODULES)
+    for path in sorted((*own, *(path for room in _ROOMS for path in (_PACKAGE / room).rglob("*.py")))):
+        found.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return "sha256:" + found.hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 class TorchTrainer:
     """A ``Trainer`` on torch, in this process, on the first CUDA device or the CPU; in several, where there is more than one device.
 
-    ``processes``: how many train a job together; 0 is one for each CUDA device. ``sharding``: whether they divide the model among them.
+    ``processes``: how many train a job together; 0 is one for each CUDA device.
     """
 
-    def __init__(self, processes: int = 1, sharding: Sharding = "auto") -> None:
-        self._processes, self._sharding = processes, sharding
+    def __init__(self, processes: int = 1) -> None:
+        self._processes = processes
 
     def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
         """As ``Trainer.train``; a job that was interrupted goes on from its newest checkpoint to the same bytes.
 
-        Raises InvalidInput (``no_train_rows``, ``no_held_out_rows``, ``answer_empty``, ``example_too_long``, ``rank_out_of_range``,
-        ``target_unknown``, ``lora_missing``, ``loss_not_finite``, ``workspace_unwritable``), ModelInvalid, Conflict
-        (``checkpoint_foreign``, ``checkpoint_damaged``) and Exhausted (``memory``, ``disk_full``).
+        Raises InvalidInput (``no_train_rows``, ``answer_empty``, ``example_too_long``, ``adapter_invalid``,
+        ``workspace_unwritable``), ModelInvalid, Conflict (``checkpoint_foreign``) and Exhausted (``memory``, ``disk_full``).
         """
         processes = self._processes or gpu_count()
         if processes > 1:
-            return train_together(job, report, processes, self._sharding)
+            return train_together(job, report, processes)
         try:
             with computing_threads(_threads(job)), _leaving_nothing(), _telling_full_disks():
-                return _train(job, report, self._sharding)
+                check_job(job)
+                mark = PeakMemory()
+                method, team = METHODS[job.settings.method], ProcessGroup()
+                checkpoints = Checkpoints(job.workspace, _origin(job), clears=team.leads)
+                course = _encode(job)
+                # Before anything is drawn, so that the same seed gives the same adapters.
+                torch.manual_seed(job.settings.seed)
+                network, learner, parameters = _read(job, method, course, team)
+                optimiser = Optimiser(parameters, job.settings, team=team)
+                loop = Loop(network, optimiser, course, checkpoints, report)
+                state = loop.run()
+                if team.leads:
+                    _take_best(parameters, checkpoints, state)
+                folder = _save(method, learner, job.results or job.workspace, team)
+                trained = sum(parameter.numel() for parameter in parameters.values())
+                found = _report(job, state, trained, network)
+                # A training that was resumed took what its hungriest process took.
+                highest = max(mark.gib, state.process_memory_gb)
+                measured = {
+                    "grown_memory_gb": max(0.0, highest - mark.start),
+                    "process_memory_gb": highest,
+                    "plateau": loop.plateau.told(state),
+                }
+                return TrainedModel(folder=folder, report=found.model_copy(update=measured))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise _out_of_memory() from error
         except RuntimeError as error:
@@ -82,7 +133,6 @@ class TorchTrainer:
                 "code": code_digest(),
                 "device": gpu_name(device) or f"{platform.machine()} {cpu_capability()}",
                 "processes": self._processes or gpu_count(),
-                "sharding": self._sharding,
                 "threads": job.settings.threads or torch.get_num_threads(),
             }
         )
@@ -150,31 +200,6 @@ def _threads(job: TrainingJob) -> int:
     return max(1, job.settings.threads // ProcessGroup().size) if job.settings.threads else 0
 
 
-def _train(job: TrainingJob, report: ReportProgress, sharding: Sharding) -> TrainedModel:
-    check_job(job)
-    mark = PeakMemory()
-    method, team = method_named(job.settings.method), ProcessGroup()
-    checkpoints = Checkpoints(job.workspace, _origin(job), clears=team.leads)
-    course = _encode(job)
-    # Before anything is drawn, so that the same seed gives the same adapters.
-    torch.manual_seed(job.settings.seed)
-    network, learner, parameters = _read(job, method, course, team, sharding)
-    optimiser = Optimiser(parameters, job.settings, method.rates(learner), team)
-    loop = Loop(network, optimiser, course, checkpoints, report)
-    state = loop.run()
-    if team.leads:
-        if network.divided:
-            learner, parameters = _apart(job, method)
-        _take_best(parameters, checkpoints, state)
-    folder = _save(method, learner, job.results or job.workspace, team)
-    trained = sum(parameter.numel() for parameter in parameters.values())
-    found = _report(job, state, trained, network)
-    # A training that was resumed took what its hungriest process took.
-    highest = max(mark.gib, state.process_memory_gb)
-    measured = {"grown_memory_gb": max(0.0, highest - mark.start), "process_memory_gb": highest, "plateau": loop.plateau.told(state)}
-    return TrainedModel(folder=folder, report=found.model_copy(update=measured))
-
-
 def _is_full(error: OSError | SafetensorError) -> bool:
     """Safetensors writes past Python, and tells the number of the system's error in words alone."""
     return getattr(error, "errno", None) == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error)
@@ -198,13 +223,10 @@ def _encode(job: TrainingJob) -> TrainingCourse:
 
 
 def _read(
-    job: TrainingJob, method: Method, course: TrainingCourse, team: ProcessGroup, sharding: Sharding
+    job: TrainingJob, method: Method, course: TrainingCourse, team: ProcessGroup
 ) -> tuple[Network, Learner, dict[str, torch.nn.Parameter]]:
     """The network, what the method works on, and what is trained."""
-    # One of a team that has less memory free than the others decides for all.
-    scarce = is_divided(held_gib(job.base, job.settings), free_gib(pick_device()), team, sharding)
-    divided = method.divisible and team.any(scarce, pick_device())
-    model = method.read(job.base, _dtype(job, method), torch.device("cpu") if divided else pick_device())
+    model = method.read(job.base, TYPES["fp32" if method.master_weights else job.settings.precision], pick_device())
     rows = [*course.train, *course.held_out]
     check_lengths(rows, context_of(model.config) or job.settings.max_length)
     learner = Learner(model, job.settings, job.base)
@@ -213,20 +235,7 @@ def _read(
     network.settle(rows)
     check_packing(network, course.train)
     parameters = method.prepare(learner)
-    if divided:
-        network.divide(pick_device())
-        parameters = {name: model.get_parameter(name) for name in parameters}
     return network, learner, parameters
-
-
-def _dtype(job: TrainingJob, method: Method) -> torch.dtype:
-    return TYPES["fp32" if method.master_weights else job.settings.precision]
-
-
-def _apart(job: TrainingJob, method: Method) -> tuple[Learner, dict[str, torch.nn.Parameter]]:
-    """The model read anew, whole, on the CPU: one whose weights are divided cannot be saved by one process."""
-    learner = Learner(method.read(job.base, _dtype(job, method), torch.device("cpu")), job.settings, job.base)
-    return learner, method.prepare(learner)
 
 
 @torch.no_grad()
@@ -237,7 +246,7 @@ def _take_best(parameters: dict[str, torch.nn.Parameter], checkpoints: Checkpoin
         raise Conflict(
             "the best weights were changed on the disk while the run went on",
             "see that nothing else writes to the workspace, then start again: the run goes on from an older checkpoint",
-            code="checkpoint_damaged",
+            code="checkpoint_foreign",
         )
     for name, parameter in parameters.items():
         parameter.copy_(best[name])
@@ -274,13 +283,9 @@ def _report(job: TrainingJob, state: LoopState, trained: int, network: Network) 
         tokens=state.tokens,
         loss_tokens=state.loss_tokens,
         seconds=state.seconds,
-        thread_seconds=round(state.thread_seconds, 3),
-        loaded=state.loaded,
         peak_memory_gb=state.peak_memory_gb,
         flops=state.flops,
         stopped_early=state.stopped_early,
-        halved_at=state.halved_at,
-        recomputed=state.recompute,
         environment=_environment(job, network),
     )
 
@@ -293,7 +298,7 @@ def _environment(job: TrainingJob, network: Network) -> dict[str, str]:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "device": gpu_name(network.device) or platform.machine(),
-            "processes": f"{network.team.size}{', weights divided' if network.divided else ''}",
+            "processes": str(network.team.size),
             "threads": str(torch.get_num_threads()),
             "cores": str(os.cpu_count()),
             "precision": job.settings.precision,

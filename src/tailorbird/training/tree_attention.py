@@ -123,54 +123,6 @@ def _group_mask(lengths: list[int], size: int, dtype: torch.dtype) -> torch.Tens
     return torch.zeros(own_QQ.shape, dtype=dtype).masked_fill_(~own_QQ, float("-inf"))
 
 
-@dataclass(frozen=True)
-class AttentionState:
-    """What a backward pass needs besides queries, keys and values; ``probabilities`` are empty where they are computed again."""
-
-    tree: AttentionTree
-    scale: float
-    probabilities: tuple[torch.Tensor, ...]
-
-
-def attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, tree: AttentionTree, scale: float, differentiated: bool
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """softmax(q kᵀ · scale + mask) v for each block, as matmuls; ``G`` key heads serve ``R`` query heads each.
-
-    ``query`` (T, G·R, D), ``key`` and ``value`` (T, G, D) give (T, G·R, D), and the probabilities where they are kept.
-    """
-    out_THD = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-    keep = differentiated and query.shape[1] * tree.computed_pairs <= _KEPT_PROBABILITIES
-    kept = []
-    for block in tree.blocks:
-        keys_BKD, values_BKD = _seen(key, block), _seen(value, block)
-        p_BQK = _probabilities(_queries(query, block, key.shape[1]).mul_(scale), keys_BKD, block)
-        out_THD[block.start : block.stop] = _back(torch.bmm(p_BQK, values_BKD), block, query.shape[1])
-        if keep:
-            kept.append(p_BQK)
-    return out_THD, kept
-
-
-def attend_backward(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, upstream_THD: torch.Tensor, kept: AttentionState
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of queries (T, G·R, D), keys and values (T, G, D; summed over blocks, in fp32)."""
-    groups = key.shape[1]
-    grad_q_THD = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-    grad_k, grad_v = torch.zeros(key.shape, device=key.device), torch.zeros(value.shape, device=value.device)
-    for place, block in enumerate(kept.tree.blocks):
-        q_BQD, keys_BKD, values_BKD = _queries(query, block, groups).mul_(kept.scale), _seen(key, block), _seen(value, block)
-        p_BQK = kept.probabilities[place] if kept.probabilities else _probabilities(q_BQD, keys_BKD, block)
-        up_BQD = _queries(upstream_THD, block, groups)
-        # The derivative of a softmax: p · (dp - Σ p dp), in one pass.
-        grad_p_BQK = torch.bmm(up_BQD, values_BKD.transpose(1, 2))
-        grad_s_BQK = torch._softmax_backward_data(grad_p_BQK, p_BQK, -1, p_BQK.dtype)
-        grad_q_THD[block.start : block.stop] = _back(torch.bmm(grad_s_BQK, keys_BKD).mul_(kept.scale), block, query.shape[1])
-        _add(grad_k, block, torch.bmm(grad_s_BQK.transpose(1, 2), q_BQD))
-        _add(grad_v, block, torch.bmm(p_BQK.transpose(1, 2), up_BQD))
-    return grad_q_THD, grad_k, grad_v
-
-
 def _grouped(x_THD: torch.Tensor, block: AttentionBlock) -> torch.Tensor:
     """The block's rows of ``x`` in its groups, zero where they are padded: (N, Q, H, D)."""
     groups, queries, _ = block.mask_NQQ.shape
@@ -224,21 +176,41 @@ def _add(total_TGD: torch.Tensor, block: AttentionBlock, x_BKD: torch.Tensor) ->
 
 
 class TreeAttention(torch.autograd.Function):
-    """``attend``, differentiable."""
+    """softmax(q kᵀ · scale + mask) v for each block, as matmuls; ``G`` key heads serve ``R`` query heads each."""
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, tree: AttentionTree, scale: float) -> torch.Tensor:
-        """What each token attends to."""
-        out_THD, kept = attend(query, key, value, tree, scale, any(ctx.needs_input_grad[:3]))
+        """``query`` (T, G·R, D), ``key`` and ``value`` (T, G, D) to (T, G·R, D)."""
+        out_THD = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        keep = any(ctx.needs_input_grad[:3]) and query.shape[1] * tree.computed_pairs <= _KEPT_PROBABILITIES
+        kept = []
+        for block in tree.blocks:
+            keys_BKD, values_BKD = _seen(key, block), _seen(value, block)
+            p_BQK = _probabilities(_queries(query, block, key.shape[1]).mul_(scale), keys_BKD, block)
+            out_THD[block.start : block.stop] = _back(torch.bmm(p_BQK, values_BKD), block, query.shape[1])
+            if keep:
+                kept.append(p_BQK)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.tree, ctx.scale = tree, scale
         return out_THD
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None, None]:
-        """Gradients of queries, keys and values."""
+        """Gradients of queries, keys and values; the latter two are summed over blocks in fp32."""
         query, key, value, *kept = ctx.saved_tensors
-        grad_q_THD, grad_k, grad_v = attend_backward(query, key, value, upstream[0], AttentionState(ctx.tree, ctx.scale, tuple(kept)))
+        groups = key.shape[1]
+        grad_q_THD = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        grad_k, grad_v = torch.zeros(key.shape, device=key.device), torch.zeros(value.shape, device=value.device)
+        for place, block in enumerate(ctx.tree.blocks):
+            q_BQD, keys_BKD, values_BKD = _queries(query, block, groups).mul_(ctx.scale), _seen(key, block), _seen(value, block)
+            p_BQK = kept[place] if kept else _probabilities(q_BQD, keys_BKD, block)
+            up_BQD = _queries(upstream[0], block, groups)
+            # The derivative of a softmax: p · (dp - Σ p dp), in one pass.
+            grad_p_BQK = torch.bmm(up_BQD, values_BKD.transpose(1, 2))
+            grad_s_BQK = torch._softmax_backward_data(grad_p_BQK, p_BQK, -1, p_BQK.dtype)
+            grad_q_THD[block.start : block.stop] = _back(torch.bmm(grad_s_BQK, keys_BKD).mul_(ctx.scale), block, query.shape[1])
+            _add(grad_k, block, torch.bmm(grad_s_BQK.transpose(1, 2), q_BQD))
+            _add(grad_v, block, torch.bmm(p_BQK.transpose(1, 2), up_BQD))
         return grad_q_THD, grad_k.to(key.dtype), grad_v.to(value.dtype), None, None
 
 

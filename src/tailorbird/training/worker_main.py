@@ -1,4 +1,4 @@
-"""Entry point of one process of a distributed training: ``python -m tailorbird.training.worker_main SHARDING PARENT``.
+"""Entry point of one process of a distributed training: ``python -m tailorbird.training.worker_main PARENT``.
 
 Its place and the job are the first two lines on stdin.
 """
@@ -10,12 +10,12 @@ import os
 import sys
 import threading
 import time
-from typing import Any, cast
+from typing import Any
 
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainingJob
-from tailorbird.training.process_group import Sharding, TeamPlace, meet
+from tailorbird.training.process_group import TeamPlace, meet
 from tailorbird.training.trainer import TorchTrainer
 
 #: Seconds between two looks whether the process that started this one lives.
@@ -25,8 +25,7 @@ _LOOK = 1.0
 class TrainingProcess:
     """Speaks for this process, in UTF-8 whatever the locale; ``out`` is what stdout was before libraries could write to it."""
 
-    def __init__(self, sharding: Sharding) -> None:
-        self._sharding = sharding
+    def __init__(self) -> None:
         self._in = os.fdopen(0, encoding="utf-8", closefd=False)
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
         os.dup2(2, 1)
@@ -39,7 +38,7 @@ class TrainingProcess:
         self._leads = place.rank == 0
         try:
             meet(place)
-            trained = TorchTrainer(sharding=self._sharding).train(job, self._report)
+            trained = TorchTrainer().train(job, self._report)
         except TailorbirdError as error:
             self._say("error", kind=type(error).__name__, **error.as_dict())
         except KeyboardInterrupt:
@@ -70,5 +69,5 @@ def end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    end_with(int(sys.argv[2]))
-    TrainingProcess(cast(Sharding, sys.argv[1])).run()
+    end_with(int(sys.argv[1]))
+    TrainingProcess().run()

@@ -20,11 +20,11 @@ from tailorbird.domain.deployment import Alias
 from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.identity import Identity
-from tailorbird.domain.label_review import Judgement, ModelReview
+from tailorbird.domain.label_review import Judgement
 from tailorbird.domain.release import Look
 from tailorbird.domain.run import Run, Step
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.ledger import UnitOfWork
 
 
 def demand_anchored(work: UnitOfWork, *values: Value | RowGroup) -> None:
@@ -86,11 +86,11 @@ def anchored_splits(work: UnitOfWork, objective: str) -> dict[Digest, tuple[str,
     return assigned
 
 
-def anchored_reviews(work: UnitOfWork, release: Digest) -> tuple[tuple[Judgement, ...], tuple[ModelReview, ...]]:
-    """What people and judge models said in the label review of a release."""
-    said, models = work.judgements.of(release), work.model_reviews.of(release)
-    demand_anchored(work, review_group(work.tenant, release, said, models))
-    return said, models
+def anchored_judgements(work: UnitOfWork, release: Digest) -> tuple[Judgement, ...]:
+    """What people said in the label review of a release."""
+    said = work.judgements.of(release)
+    demand_anchored(work, review_group(work.tenant, release, said))
+    return said
 
 
 def anchored_erasures(work: UnitOfWork) -> tuple[Erasure, ...]:

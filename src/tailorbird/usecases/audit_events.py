@@ -11,7 +11,7 @@ from tailorbird.auth import Action, authorise
 from tailorbird.domain.errors import Forbidden, NotFound
 from tailorbird.domain.event import Event, LogEntry, Remark
 from tailorbird.domain.value import Digest
-from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.ledger import UnitOfWork
 from tailorbird.usecases.dependencies import Actor, Dependencies
 
 #: What an event may carry.

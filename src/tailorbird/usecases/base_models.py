@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from tailorbird import base_models, planning
+from tailorbird import base_models
 from tailorbird.auth import Action
-from tailorbird.domain.plan import ModelFit
 from tailorbird.domain.value import Value
-from tailorbird.ports.model_reader import ModelReader
-from tailorbird.ports.trainer import Trainer
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.registry import local, usecase
 
@@ -63,27 +59,3 @@ def list_models(deps: Dependencies, _actor: Actor) -> BaseModelList:
 def pull_model(deps: Dependencies, _actor: Actor, name: str, progress: Progress) -> Path:
     """Downloads a base model, verifies its digest, and stores it as safetensors; the folder. Raises Forbidden, and what pulling raises."""
     return base_models.pull(name, deps.models, deps.model_reader, progress.tell)
-
-
-@local(Action.PLAN)
-def fit_model(deps: Dependencies, _actor: Actor, name: str, question: planning.FitQuestion) -> ModelFit:
-    """Memory and speed of each training method with the base model ``name`` (a pulled model, a folder, a config file) on this machine and
-    on common GPUs; nothing is downloaded.
-
-    Raises Forbidden, ModelInvalid, InvalidInput (``example_too_long``), Unavailable (training is not installed).
-    """
-    return fit_named(deps.models, deps.model_reader, deps.trainer, name, question)
-
-
-def fit_named(
-    models: base_models.ModelCache,
-    reader: Callable[[], ModelReader],
-    trainer: Callable[[], Trainer],
-    name: str,
-    question: planning.FitQuestion,
-) -> ModelFit:
-    """As ``fit_model``, without a workspace. Raises ModelInvalid, InvalidInput, Unavailable."""
-    base = base_models.describe_local(name, models, reader)
-    trains, length = trainer(), planning.asked_length(base, question)
-    layout = trains.row_layout(base_models.find_local(name, models), length) if base.anatomy else "packed"
-    return planning.fit_of(base, trains.measure_machine(), question, layout)

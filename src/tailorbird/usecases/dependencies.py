@@ -1,38 +1,94 @@
-"""Dependencies of every use case: the ports, opened once by ``wiring``."""
+"""Dependencies of every use case: the ports, opened once by ``wiring``, and the count of denials."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
 
 from tailorbird.base_models import ModelCache
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.crypto.sealed_stream import derive
-from tailorbird.domain.data_key import DataKey
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Forbidden, Unavailable
-from tailorbird.domain.identity import Identity, Signature
+from tailorbird.domain.identity import DataKey, Identity, Signature
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.run import Outlook, TrainingProgress
 from tailorbird.domain.value import Digest
-from tailorbird.ports.artifacts import ErasableStore, StoredFiles
+from tailorbird.ledger import Ledger
+from tailorbird.ledger.artifacts import ArtifactStore
+from tailorbird.ledger.blobs import Blobs
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.compute import Compute
 from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.endpoint import EndpointClient
 from tailorbird.ports.engine import LocalEngine
-from tailorbird.ports.ledger import Ledger
 from tailorbird.ports.model_reader import ModelReader
-from tailorbird.ports.signals import Notifier
-from tailorbird.ports.tracker import Tracker
+from tailorbird.ports.tracker import Notifier, Tracker
 from tailorbird.ports.trainer import Trainer
 from tailorbird.system.outward_access import Credentials
-from tailorbird.usecases.denial_counter import Denials
-from tailorbird.usecases.tenant_keys import SealedArtifacts, TenantKeys
+from tailorbird.usecases.tenant_keys import TenantKeys
+
+#: Denials of one actor in a minute that are written by themselves; actors that are remembered.
+MOST, _ACTORS = 10, 10_000
+WINDOW = timedelta(minutes=1)
+
+
+class Uncounted(NamedTuple):
+    """Denials of ``actor`` from ``since`` on that were not written by themselves."""
+
+    tenant: str
+    actor: str
+    since: datetime
+    denied: int
+
+
+@dataclass
+class _Minute:
+    began: datetime
+    most: int
+    denied: int = 0
+
+
+class Denials:
+    """What one process denied lately. Safe to share between threads; what it has counted and not told is lost with the process."""
+
+    def __init__(self) -> None:
+        self._minutes: OrderedDict[tuple[str, str], _Minute] = OrderedDict()
+        self._over: list[Uncounted] = []
+        self._lock = Lock()
+
+    def is_written(self, tenant: str, actor: str, now: datetime, most: int = MOST) -> bool:
+        """Counts a denial; True when it is to be written by itself, as are ``most`` of an actor in a minute."""
+        with self._lock:
+            minute = self._minutes.get((tenant, actor))
+            if minute is None or not minute.began <= now < minute.began + WINDOW:
+                self._close(tenant, actor)
+                minute = self._minutes[tenant, actor] = _Minute(now, most)
+                while len(self._minutes) > _ACTORS:
+                    self._close(*next(iter(self._minutes)))
+            minute.denied += 1
+            return minute.denied <= minute.most
+
+    def take(self, now: datetime | None = None) -> list[Uncounted]:
+        """The counts of minutes that were over by ``now`` (None: of all), each once."""
+        with self._lock:
+            for key, minute in list(self._minutes.items()):
+                if now is None or not minute.began <= now < minute.began + WINDOW:
+                    self._close(*key)
+            over, self._over = self._over, []
+            return over
+
+    def _close(self, tenant: str, actor: str) -> None:
+        minute = self._minutes.pop((tenant, actor), None)
+        if minute is not None and minute.denied > minute.most:
+            self._over.append(Uncounted(tenant, actor, minute.began, minute.denied - minute.most))
 
 
 def _no_encoder() -> Encoder:
@@ -43,10 +99,6 @@ def _no_detectors(names: Sequence[str]) -> Sequence[Detector]:
     if names:
         raise Unavailable(f"no detector {names[0]} is installed", f"pip install 'tailorbird[{names[0]}]'", code="package_missing")
     return ()
-
-
-def _no_compute() -> Compute | None:
-    return None
 
 
 def _no_endpoints(endpoint: Endpoint, _model: str) -> EndpointClient:
@@ -78,8 +130,8 @@ class Dependencies:
 
     ``workspace`` is the folder with the database, artifacts, models and keys. ``host`` is the tenant whose admins add and remove the
     others; ``redact`` takes out of a text what tells who somebody is (None: no words of requests are ever kept); ``detectors`` opens those
-    of personal data that an objective names beside our own. ``judge_kappa`` is the agreement with people that the lower end of a judge
-    model's kappa must reach before it counts. ``fetches_encoder``: a plan whose floor could read vectors fetches the catalogue's encoder.
+    of personal data that an objective names beside our own.
+    ``fetches_encoder``: a plan whose floor could read vectors fetches the catalogue's encoder.
     ``model_cache`` is the folder of converted base models that a user's workspaces share (None: each has its own).
     ``credentials`` are those that places of tenants may name; ``endpoint_client`` opens a client of a model of an endpoint.
     ``compute`` opens the cluster that does the steps of runs (None: they are done here), each with ``step_cores`` cores where no plan says
@@ -92,7 +144,7 @@ class Dependencies:
     """
 
     ledger: Ledger
-    artifacts: ErasableStore
+    artifacts: ArtifactStore
     clock: Clock
     workspace: Path
     trainer: Callable[[], Trainer]
@@ -107,19 +159,18 @@ class Dependencies:
     host: str = ""
     redact: Callable[[str], str] | None = None
     detectors: Callable[[Sequence[str]], Sequence[Detector]] = _no_detectors
-    judge_kappa: float = 0.4
     fetches_encoder: bool = False
     model_cache: Path | None = None
     credentials: Credentials = field(default_factory=dict, repr=False)
     endpoint_client: Callable[[Endpoint, str], EndpointClient] = _no_endpoints
-    compute: Callable[[], Compute | None] = _no_compute
+    compute: Callable[[], Compute | None] = lambda: None
     step_cores: int = 0
     training_processes: int = 0
     settings_digest: Digest = ""
     tenant: str = ""
     keys: TenantKeys | None = None
-    sealed: Callable[[DataKey], ErasableStore] | None = None
-    sealed_files: Callable[[str], StoredFiles] | None = None
+    sealed: Callable[[DataKey], ArtifactStore] | None = None
+    sealed_files: Callable[[str], Blobs] | None = None
     clear: Callable[[], Path] | None = None
 
     def for_tenant(self, tenant: str) -> Dependencies:
@@ -131,11 +182,11 @@ class Dependencies:
             raise Forbidden(f"work of tenant {self.tenant} asks for artifacts of {tenant}", "ask as that tenant", code="other_tenant")
 
         @cache
-        def opened() -> ErasableStore | None:
+        def opened() -> ArtifactStore | None:
             key = keys.of(tenant)
             return sealed(key) if key is not None else None
 
-        return replace(self, tenant=tenant, artifacts=SealedArtifacts(opened, self.artifacts))
+        return replace(self, tenant=tenant, artifacts=self.artifacts.of_tenant(opened))
 
     @property
     def models(self) -> ModelCache:
@@ -169,10 +220,6 @@ class Dependencies:
         """Where this machine keeps what production of a release is compared with."""
         return self.workspace / "cache" / f"reference-{digest_of({'release': release}).removeprefix('sha256:')}.json"
 
-    def annotations(self, tenant: str) -> Path:
-        """Where labels that teachers gave a tenant lie until they are handed over, by digests of the texts, without words."""
-        return self.workspace / "annotations" / tenant
-
     def indexes(self, tenant: str) -> Path:
         """Where a tenant's stored indexes are remembered, by what they were made of, without words."""
         return self.workspace / "indexes" / tenant
@@ -196,15 +243,6 @@ class Actor:
         return self.identity.name
 
 
-def _silent_text(_: str) -> None: ...
-
-
-def _silent_training(_: TrainingProgress) -> None: ...
-
-
-def _silent_count(_done: int, _total: int) -> None: ...
-
-
 @dataclass(frozen=True)
 class StepBegun:
     """A step that begins: of which run, how many of its steps are done, and what the plan expects."""
@@ -215,14 +253,11 @@ class StepBegun:
     outlook: Outlook
 
 
-def _silent_step(_: StepBegun | None) -> None: ...
-
-
 @dataclass(frozen=True)
 class Progress:
     """Who is told how far the work is; silent by default. ``step`` hears of a step that begins, and None once it has ended."""
 
-    tell: Callable[[str], None] = _silent_text
-    training: Callable[[TrainingProgress], None] = _silent_training
-    count: Callable[[int, int], None] = _silent_count
-    step: Callable[[StepBegun | None], None] = _silent_step
+    tell: Callable[[str], None] = lambda _text: None
+    training: Callable[[TrainingProgress], None] = lambda _progress: None
+    count: Callable[[int, int], None] = lambda _done, _total: None
+    step: Callable[[StepBegun | None], None] = lambda _step: None

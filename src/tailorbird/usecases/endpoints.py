@@ -8,23 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import Field
 
 from tailorbird.auth import Action
-from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import Endpoint, HostedModel, is_plain_address, is_same_model, server_of
 from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.event import Event
-from tailorbird.domain.identity import Tenant
+from tailorbird.domain.identity import Tenant, window_start
 from tailorbird.domain.objective import GeneratedBy, Objective
-from tailorbird.domain.quota import window_start
-from tailorbird.domain.rung_wishes import EndpointWishes
-from tailorbird.domain.value import Digest, Name, Value
+from tailorbird.domain.value import Name, Value
+from tailorbird.ledger import UnitOfWork
 from tailorbird.objective import Fault, ObjectiveFile, raise_faults
-from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.anchored_rows import demand_anchored
 from tailorbird.usecases.audit_events import Facts, record, require_host
 from tailorbird.usecases.dependencies import Actor, Dependencies
@@ -54,15 +51,13 @@ def add_endpoint(deps: Dependencies, actor: Actor, endpoint: Endpoint, tenants: 
     """Register a hosted model for tenants.
 
     In place of the one of that name, where a tenant has one. Nothing is sent to it until the tenant's policy and the terms of the data
-    allow it. Raises NotFound (no such tenant): then none of them has it; InvalidInput
-    (``endpoint_address``).
+    allow it. Raises NotFound (no such tenant): then none of them has it; InvalidInput.
     """
     require_host(deps, actor)
     if not is_plain_address(endpoint.url):
         raise InvalidInput(
             f"the address of the endpoint {endpoint.name} can be read in more than one way",
             "write it in plain letters: https://HOST[:PORT][/PATH]; a name with other letters in its xn-- form",
-            code="endpoint_address",
         )
     facts: Facts = {"name": endpoint.name, "url": endpoint.url, "region": endpoint.region, "private": endpoint.private}
     with deps.ledger.system() as system:
@@ -157,37 +152,17 @@ def demand_terms(objective: Objective, name: str) -> None:
             )
 
 
-class NamedEndpoints(NamedTuple):
-    """The endpoints that an objective names: of the ``hosted`` model, and of the ``proposer`` of its prompt's search."""
-
-    hosted: Endpoint | None
-    proposer: Endpoint | None
-
-    @property
-    def identity(self) -> dict[str, Digest]:
-        """What stands in a run's fingerprint for them: whom it asks, and at what price; not by which key."""
-        named = {"endpoint": self.hosted, "proposer": self.proposer}
-        return {name: digest_of(each.model_copy(update={"key": None})) for name, each in named.items() if each is not None}
-
-
-def named_endpoints(deps: Dependencies, file: ObjectiveFile) -> NamedEndpoints:
-    """The endpoints that an objective names, where all who have to agree do: they are asked again before anything is sent. Raises
-    ObjectiveInvalid at the line of ``hosted`` or of ``prompt_search``, with the code of what stands in the way."""
-    objective = file.objective
-    return NamedEndpoints(
-        hosted=_named(deps, file, objective.hosted, "hosted.endpoint"),
-        proposer=_named(deps, file, objective.prompt_search.proposer, "prompt_search.proposer.endpoint"),
-    )
-
-
-def _named(deps: Dependencies, file: ObjectiveFile, wishes: EndpointWishes | None, path: str) -> Endpoint | None:
+def named_endpoint(deps: Dependencies, file: ObjectiveFile) -> Endpoint | None:
+    """The endpoint of the objective's ``hosted`` model, where all who have to agree do: they are asked again before anything is sent.
+    Raises ObjectiveInvalid at its line, with the code of what stands in the way."""
+    wishes = file.objective.hosted
     if wishes is None:
         return None
     try:
         found = usable_endpoint(deps, file.objective.tenant, wishes.endpoint)
         demand_terms(file.objective, found.name)
     except (NotFound, Forbidden) as error:
-        raise_faults(file.source, [Fault(file.line_of(path), error.message, error.hint, error.error_code)])
+        raise_faults(file.source, [Fault(file.line_of("hosted.endpoint"), error.message, error.hint, error.error_code)])
         raise
     return found
 
@@ -251,28 +226,14 @@ TEACHER = "teacher"
 def demand_unshown(work: UnitOfWork, objective: str, endpoint: Endpoint, model: str) -> None:
     """Raises Conflict (``teacher_saw_test``) where the server of ``endpoint``, or the same model at another, was shown the objective's
     sealed test, under whatever name."""
-    if (when := _shown_on(work, objective, endpoint, model)) is not None:
+    showings = _showings(endpoint_events(work), objective)
+    first = next((event for event in showings if _is_of(event, {server_of(endpoint.url)}, model)), None)
+    if first is not None:
         raise Conflict(
-            f"{model} at the endpoint {endpoint.name} was shown the sealed test of {objective} on {when}",
+            f"{model} at the endpoint {endpoint.name} was shown the sealed test of {objective} on {first.at.date().isoformat()}",
             "let another model of another server label the texts: what it learned of the test would be learned from here",
             code="teacher_saw_test",
         )
-
-
-def demand_proposer_unshown(work: UnitOfWork, objective: str, endpoint: Endpoint, model: str) -> None:
-    """The same of who writes instructions. Raises Conflict (``proposer_saw_test``)."""
-    if (when := _shown_on(work, objective, endpoint, model)) is not None:
-        raise Conflict(
-            f"{model} at the endpoint {endpoint.name} was shown the sealed test of {objective} on {when}: it writes no instruction for it",
-            "name another model of another server under `prompt_search.proposer`; without one the model that answers writes",
-            code="proposer_saw_test",
-        )
-
-
-def _shown_on(work: UnitOfWork, objective: str, endpoint: Endpoint, model: str) -> str | None:
-    """The day on which the objective's sealed test was sent to that server or model first; None where it was not."""
-    showings = _showings(endpoint_events(work), objective)
-    return next((event.at.date().isoformat() for event in showings if _is_of(event, {server_of(endpoint.url)}, model)), None)
 
 
 def demand_teachers_unshown(work: UnitOfWork, file: ObjectiveFile) -> None:
@@ -301,14 +262,10 @@ def _is_labelled(events: Iterable[Event], objective: str, made: GeneratedBy) -> 
     """True where ``events`` tell of that labelling. The order of the log counts, not what clocks said."""
     wanted = ("data.annotated", made.endpoint, objective, to_second(made.at))
     return any(
-        (event.kind, event.subject, event.data.get("objective"), event.data.get("at")) == wanted and made.model in _models_of(event)
+        (event.kind, event.subject, event.data.get("objective"), event.data.get("at")) == wanted
+        and made.model in ({str(event.data.get("model", "")), *str(event.data.get("reported", "")).split(", ")} - {""})
         for event in events
     )
-
-
-def _models_of(event: Event) -> set[str]:
-    """Names of the model that has labelled: the one that was asked for, and those that its server gave."""
-    return {str(event.data.get("model", "")), *str(event.data.get("reported", "")).split(", ")} - {""}
 
 
 def to_second(at: datetime) -> str:

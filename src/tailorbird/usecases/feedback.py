@@ -17,7 +17,7 @@ from tailorbird.domain.feedback import Feedback, FeedbackGiven, FeedbackKind, Ke
 from tailorbird.domain.identity import Scope
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Value
-from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.ledger import UnitOfWork
 from tailorbird.text.label_rules import NONE, join, split
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies

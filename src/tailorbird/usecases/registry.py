@@ -235,7 +235,7 @@ def perform_for_program(deps: Dependencies, key: ApiKey, use_case: UseCase[P, A]
 
 
 def _signs_nothing(purpose: str, _digest: Digest) -> Signature:
-    raise Forbidden(f"a program signs nothing (for the purpose {purpose})", "let a person do it", code="key_elsewhere")
+    raise Forbidden(f"a program signs nothing (for the purpose {purpose})", "let a person do it")
 
 
 def validated(kind: type[Q], fields: Mapping[str, object]) -> Q:

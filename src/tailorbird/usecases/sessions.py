@@ -24,7 +24,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.usecases.anchored_rows import demand_anchored
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.maintenance.clock_floor import believed, believed_now
+from tailorbird.usecases.identities import known_identity
 from tailorbird.usecases.registry import usecase
 
 #: How long a session lasts, and how far the clock of who logs in may be off.
@@ -99,11 +99,13 @@ def open_session(deps: Dependencies, login: Login, signature: Signature, servers
     if not _NONCE.fullmatch(login.nonce) or login.at.tzinfo is None or abs(now - login.at) > CLOCKS_AGREE:
         raise _refused("the login is too old, too new or malformed", "set this machine's clock, and sign a new login", "login_stale")
     try:
-        identity = _proven(deps, login, signature)
+        identity = known_identity(deps, login.tenant, login.identity)
+        signing.verify_sent(signature, identity=identity, purpose="login", digest=digest_of(login))
+        demand_enabled(identity)
     except TailorbirdError:
         _note_refusal(deps, login)
         raise _refused("the login does not prove an identity", "check tenant, name and key file", "login_refused") from None
-    began = believed_now(deps)
+    began = deps.clock.now()
     secret = f"tbs_{login.nonce}_{secrets.token_urlsafe(32)}"
     session = Session(
         id=login.nonce,
@@ -128,10 +130,10 @@ def actor_of(deps: Dependencies, secret: str) -> Actor:
     if match is None:
         raise _refused("this is not a session", "log in with an identity's key", "session_malformed")
     with deps.ledger.system(write=False) as system:
-        session, floor = system.tenants.session(match["id"]), system.floor.at()
+        session = system.tenants.session(match["id"])
     if session is None or not hmac.compare_digest(_hash(secret), session.secret_sha256):
         raise _refused("the session is not known", "log in again", "session_unknown")
-    if not session.is_valid(believed(deps.clock.now(), floor)):
+    if not session.is_valid(deps.clock.now()):
         raise _refused("the session has ended", "log in again", "session_ended")
     with deps.ledger.work(session.tenant, write=False) as work:
         identity = work.identities.get(session.identity)
@@ -146,17 +148,6 @@ def end_session(deps: Dependencies, secret: str) -> None:
     assert match is not None
     with deps.ledger.work(actor.tenant) as work:
         work.sessions.end(match["id"], deps.clock.now())
-
-
-def _proven(deps: Dependencies, login: Login, signature: Signature) -> Identity:
-    """Raises NotFound, Corrupt or Forbidden."""
-    with deps.ledger.work(login.tenant, write=False) as work:
-        identity = work.identities.get(login.identity)
-        demand_anchored(work, identity)
-    present = identity.model_copy(update={"former_keys": ()})
-    signing.verify(signature, identity=present, purpose="login", digest=digest_of(login))
-    demand_enabled(identity)
-    return identity
 
 
 def _note_refusal(deps: Dependencies, login: Login) -> None:
@@ -179,7 +170,7 @@ def _note_refusal(deps: Dependencies, login: Login) -> None:
 
 
 def _sign_nothing(purpose: str, _digest: Digest) -> Signature:
-    raise Forbidden(f"nothing can be signed here for the purpose {purpose}", "sign it where the key is, and send it", code="key_elsewhere")
+    raise Forbidden(f"nothing can be signed here for the purpose {purpose}", "sign it where the key is, and send it")
 
 
 def _hash(secret: str) -> str:

@@ -15,21 +15,19 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
-from tailorbird.auth import Action, check_public_key
-from tailorbird.crypto.canonical_json import plain_json
-from tailorbird.domain.allowed_places import Places
+from tailorbird.auth import Action, check_public_key, verify_sent
+from tailorbird.crypto.canonical_json import digest_of, plain_json
+from tailorbird.domain.endpoint import Places
 from tailorbird.domain.errors import Conflict, InvalidInput, NotFound
 from tailorbird.domain.event import Event
 from tailorbird.domain.feedback import TrafficPolicy
-from tailorbird.domain.identity import Identity, Role, Signature, Tenant
-from tailorbird.domain.quota import Period, QuotaLimits, Storage, Usage, window_start
-from tailorbird.domain.value import Digest, Name, Value
-from tailorbird.ports.artifacts import ErasableStore
+from tailorbird.domain.identity import Identity, Period, QuotaLimits, Role, Signature, Storage, Tenant, Usage, window_start
+from tailorbird.domain.value import Name, Value
 from tailorbird.system.outward_access import SourceAccess
 from tailorbird.usecases.audit_events import Facts, record, require_host
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.each_tenant import for_each_tenant
-from tailorbird.usecases.identities import add_person, addition, require_signed_by
+from tailorbird.usecases.identities import add_person, addition
 from tailorbird.usecases.registry import PublicKey, usecase
 from tailorbird.usecases.storage_quota import reached, stored_by
 
@@ -86,9 +84,9 @@ def add_tenant(deps: Dependencies, actor: Actor, name: Name, people: People, lim
     for person in people:
         check_public_key(person.public_key)
     if not any(Role.ADMIN in person.roles for person in people):
-        raise Conflict("a tenant needs an admin of its own", "send one with the role admin", code="tenant_without_admin")
+        raise Conflict("a tenant needs an admin of its own", "send one with the role admin")
     if len({person.public_key for person in people}) < len(people):
-        raise Conflict("one key is one person", "make a key for each", code="key_reused")
+        raise Conflict("one key is one person", "make a key for each")
     _require_signed(name, people, deps.clock.now())
     now = deps.clock.now()
     tenant = Tenant(name=name, created_at=now, limits=limits)
@@ -148,7 +146,6 @@ def set_policy(deps: Dependencies, actor: Actor, policy: TrafficPolicy) -> Tenan
         raise Conflict(
             "words cannot be kept: nothing here takes personal data out of them",
             "install the detectors of personal data, or keep no words",
-            code="redactor_missing",
         )
     now = deps.clock.now()
     with deps.ledger.system() as system:
@@ -185,7 +182,7 @@ def remove_tenant(deps: Dependencies, actor: Actor, name: Name) -> Removed:
     """
     require_host(deps, actor)
     if name == deps.host:
-        raise Conflict("the host cannot be removed", "it runs this installation", code="tenant_host")
+        raise Conflict("the host cannot be removed", "it runs this installation")
     with deps.ledger.system(write=False) as system:
         theirs = set(system.references.digests(of=name))
     files = _files_of(deps, name)
@@ -200,7 +197,12 @@ def remove_tenant(deps: Dependencies, actor: Actor, name: Name) -> Removed:
         kept = set(system.references.digests())
     # The files first: there is nobody any more for whom this could be asked again.
     deleted = sum(map(_delete, files))
-    artifacts = _forget(deps.artifacts, theirs, kept) + _forget_sealed(deps, name, scope)
+    # Deletes what is reached from ``theirs`` and not from ``kept``; how many artifacts.
+    store = deps.artifacts
+    only_theirs = reached(store, theirs) - reached(store, kept)
+    for digest in only_theirs:
+        store.destroy(digest)
+    artifacts = len(only_theirs) + _forget_sealed(deps, name, scope)
     deps.ledger.flush(scrub=True)
     return Removed(tenant=name, rows=rows, artifacts=artifacts, files=deleted)
 
@@ -228,9 +230,10 @@ def _purge_requests(deps: Dependencies, tenant: str) -> Iterator[int]:
     while gone == PURGED_AT_ONCE and (days := _request_days(deps, tenant)) is not None:
         day = (deps.clock.now() - timedelta(days=days)).replace(hour=0, minute=0, second=0, microsecond=0)
         with deps.ledger.work(tenant) as work:
-            gone = work.requests.purge(min([day, *(rollout.started_at for rollout in work.rollouts.open())]), PURGED_AT_ONCE)
+            before = min([day, *(rollout.started_at for rollout in work.rollouts.open())])
+            gone = work.requests.purge(before, PURGED_AT_ONCE)
             if gone:
-                record(work, "requests.purged", "retention", tenant, deps.clock.now(), {"count": gone})
+                record(work, "requests.purged", "retention", tenant, deps.clock.now(), {"count": gone, "before": before.isoformat()})
         yield gone
         # Whoever waited for the write lock comes first.
         time.sleep(_BREATH)
@@ -257,7 +260,8 @@ def _require_signed(tenant: str, people: People, now: datetime) -> None:
     signer = Identity(tenant=tenant, name=root.name, roles=root.roles, public_key=root.public_key, created_at=now)
     for person in people:
         if person.signature is not None:
-            require_signed_by(signer, addition(tenant, person.name, person.roles, person.public_key), person.signature)
+            change = addition(tenant, person.name, person.roles, person.public_key)
+            verify_sent(person.signature, identity=signer, purpose="identity", digest=digest_of(change))
         elif person is not root:
             raise InvalidInput(
                 f"{person.name} is not signed for by the admin of {tenant}",
@@ -292,14 +296,6 @@ def _view(deps: Dependencies, tenant: Tenant) -> TenantView:
     return TenantView(tenant=tenant, minute=minute, month=month, storage=stored_by(deps, tenant.name))
 
 
-def _forget(store: ErasableStore, theirs: set[Digest], kept: set[Digest]) -> int:
-    """Deletes what is reached from ``theirs`` and not from ``kept``; how many artifacts."""
-    only_theirs = reached(store, theirs) - reached(store, kept)
-    for digest in only_theirs:
-        store.destroy(digest)
-    return len(only_theirs)
-
-
 def _forget_sealed(deps: Dependencies, name: str, scope: str | None) -> int:
     """Deletes what was encrypted under the key of ``scope``, which is gone; how many files."""
     if deps.keys is not None:
@@ -311,11 +307,11 @@ def _forget_sealed(deps: Dependencies, name: str, scope: str | None) -> int:
 
 
 def _files_of(deps: Dependencies, name: str) -> list[Path]:
-    """Places on this machine that are the tenant's: its keys, the folders of its runs, what its annotations and indexes keep,
+    """Places on this machine that are the tenant's: its keys, the folders of its runs, what its indexes keep,
     and what its releases' traffic is compared with."""
     with deps.ledger.work(name, write=False) as work:
         runs, releases = [run.id for run in work.runs.all()], [release.digest for release in work.releases.all()]
-    own = [deps.workspace / place / name for place in ("keys", "annotations", "indexes", "uploads")]
+    own = [deps.workspace / place / name for place in ("keys", "indexes", "uploads")]
     of_runs = [folder for run in runs for folder in (deps.runs / run, deps.scratch(run)) if folder]
     return [*own, *of_runs, *map(deps.reference, releases)]
 

@@ -12,7 +12,7 @@ from tailorbird.inference.forward.abilities import Abilities, probe
 from tailorbird.inference.forward.module_adapter import RowRange
 
 VOCABULARY = 50_000
-WISH = Abilities(caches=True, chunks=True)
+WISH = Abilities(caches=True)
 
 
 class Summing:
@@ -50,27 +50,32 @@ class Summing:
         return hidden_ME
 
 
+def abilities(forward: Summing, coarse: bool) -> Abilities:
+    probe(forward, coarse, WISH)
+    return forward.abilities
+
+
 @pytest.mark.parametrize("coarse", [False, True])
 def test_a_pass_that_goes_on_from_caches_may_use_them(coarse: bool) -> None:
-    assert probe(Summing(), coarse, WISH).abilities == WISH
+    assert abilities(Summing(), coarse) == WISH
 
 
 def test_rounding_to_16_bits_is_no_error_though_one_logit_in_many_lies_far_off() -> None:
-    assert probe(Summing(noise=0.015), True, WISH).abilities == WISH
+    assert abilities(Summing(noise=0.015), True) == WISH
 
 
 def test_the_same_in_32_bits_is_one() -> None:
-    assert probe(Summing(noise=0.015), False, WISH).abilities == Abilities()
+    assert abilities(Summing(noise=0.015), False) == Abilities()
 
 
 def test_another_expert_at_one_position_is_no_error() -> None:
-    assert probe(Summing(noise=0.01, astray=True), True, WISH).abilities == WISH
+    assert abilities(Summing(noise=0.01, astray=True), True) == WISH
 
 
 @pytest.mark.parametrize("coarse", [False, True])
 def test_a_pass_that_forgets_what_its_cache_held_reads_whole_texts(coarse: bool) -> None:
-    assert probe(Summing(forgets=True), coarse, WISH).abilities == Abilities()
+    assert abilities(Summing(forgets=True), coarse) == Abilities()
 
 
 def test_a_systematic_difference_beyond_rounding_is_an_error() -> None:
-    assert probe(Summing(noise=0.1), True, WISH).abilities == Abilities()
+    assert abilities(Summing(noise=0.1), True) == Abilities()

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from support.oracle import MakeModel
+from tailorbird.base_models.adapter_format import AdapterChange
 from tailorbird.inference.forward.batch import Part, build_batch
 from tailorbird.inference.forward.model_folder import read_weights
-from tailorbird.inference.forward.weights import AdapterChange, Changes, place
+from tailorbird.inference.forward.weights import Changes, place
 from tailorbird.inference.forward_factory import reader_of_decoders
 from tailorbird.inference.native import library
 from tailorbird.inference.native.forward import NativeForward
@@ -63,8 +64,8 @@ def off(found: torch.Tensor, exact: torch.Tensor) -> float:
 
 
 def passes(base: Path, precision: Any) -> tuple[Any, Any, Any]:
-    """In fp32, by the native pass, and by torch in the same precision: random weights make much of any rounding."""
-    exact, peer = reader_of_decoders(place("fp32"), "plain")(base), reader_of_decoders(place(precision), "plain")(base)
+    """In fp32, by the native pass, and by torch in bf16: random weights make much of any rounding."""
+    exact, peer = (reader_of_decoders(place(held), "plain")(base) for held in ("fp32", "bf16"))  # type: ignore[arg-type]
     forward = reader_of_decoders(place(precision), "native")(base)
     assert (exact.kernels, peer.kernels, forward.kernels) == ("plain", "plain", "native")
     return exact, forward, peer
@@ -76,7 +77,7 @@ def test_ranks_mixed_in_a_step_are_what_fp32_makes_of_each(make_model: MakeModel
     exact, found, peer = (step(one, [*(one.adapt(changes(one, rank)) for rank in RANKS), None], counts) for one in passes(base, precision))
     bare = step(reader_of_decoders(place("fp32"), "plain")(base), [None] * len(counts), counts)
     assert off(bare[:-2], exact[:-2]) > 0.5, "they change nothing to speak of"
-    assert off(found, exact) < 1.3 * off(peer, exact)
+    assert off(found, exact) < (2 if precision == "int8" else 1.3) * off(peer, exact), "int8 rounds the base's weights too"
 
 
 @pytest.mark.parametrize("names", [("self_attn.k_proj",), ("mlp.up_proj", "self_attn.q_proj"), ("mlp.down_proj",), ("self_attn.o_proj",)])

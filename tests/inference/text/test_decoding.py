@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from tailorbird.chat.tokenizer import read_tokenizer
 from tailorbird.inference.text.decoding import StopWatch, TextStream, likeliest
-from tailorbird.text.token_reader import read_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,16 @@ from typing import Any
 import pytest
 
 from support.chat_families import FAMILIES, FRAMED, write_family
+from tailorbird.chat.tokenizer import ChatTokenizer
 from tailorbird.domain.prompt import Sampling
 from tailorbird.inference import jobs
 from tailorbird.inference.jobs import GenerationFormat, GenerationJob
 from tailorbird.inference.text.decoding import RowSampler, SampledToken
 from tailorbird.ports.engine import Chunk
-from tailorbird.text.chat_tokenizer import ChatTokenizer
 
 SWITCHED, BEGUN, CHANNELS = "reasoning that is switched", "reasoning that is begun", "channels"
 UNCLOSED, THOUGHTS = "turns that are not closed", "thoughts in the prompt alone"
 ANALYSIS, FINAL = "<|channel|>analysis<|message|>", "<|channel|>final<|message|>"
-
-#: Where an answer has a format, gpt-oss names it.
-FINAL_JSON = "<|channel|>final <|constrain|>json<|message|>"
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +58,6 @@ def written(
         ("chatml", "<thing>Yes.<|im_end|>", "<thing>Yes."),
         (CHANNELS, f"{ANALYSIS}hm<|end|><|start|>assistant{FINAL}Yes.<|return|>", "Yes."),
         (CHANNELS, f"{FINAL}Yes.<|return|>", "Yes."),
-        (CHANNELS, f"{FINAL_JSON}1<|return|>", "1"),
-        (CHANNELS, f"{ANALYSIS}hm<|end|><|start|>assistant{FINAL_JSON}1<|return|>", "1"),
-        (CHANNELS, f"{ANALYSIS}hm<|end|><|start|>assistant{FINAL_JSON.replace(' ', '')}1<|return|>", "1"),
         (UNCLOSED, "\n<think>hm</think>\nYes.<|user|>", "Yes."),
         (UNCLOSED, "\nYes.<|user|>", "\nYes."),
         (THOUGHTS, "<|channel>thought\nhm\n<channel|>Yes.<turn|>", "Yes."),

@@ -8,15 +8,13 @@ import pytest
 
 from support.chat_families import TOOL_FAMILIES, write_family
 from support.tools import TOOLS
+from tailorbird.chat.conversations import fold_answer
+from tailorbird.chat.frames import ReasoningMarks
+from tailorbird.chat.tokenizer import ChatTokenizer
+from tailorbird.chat.tool_calls import tools_text
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, ToolCall
-from tailorbird.inference.text.decoding import Grammars, TextStream
-from tailorbird.inference.text.reasoning_filter import ReasoningFilter
-from tailorbird.inference.text.tool_call_filter import ToolCallFilter
-from tailorbird.text.chat_tokenizer import ChatTokenizer
-from tailorbird.text.conversations import fold_answer
-from tailorbird.text.tool_calls import tools_text
-from tailorbird.text.turn_frames import ReasoningMarks
+from tailorbird.inference.text.decoding import Grammars, ReasoningFilter, TextStream, ToolCallFilter
 
 TEXT = tools_text(TOOLS)
 ASKED = (Message(role="user", content="Where is order 7?", tools=TEXT),)
@@ -90,26 +88,6 @@ def test_a_call_that_nothing_is_reasoned_before_is_told(name: str, chats: dict[s
         stream = TextStream(chat.tokenizer, (), ReasoningFilter(chat.tokenizer, marks), ToolCallFilter(parser, chat.tools.call_marks))
         shown = "".join([*map(stream.feed, written(chat, answer)), stream.finish()])
         assert (shown.strip(), stream.tool_calls) == ("" if calls else answer, calls)
-
-
-@pytest.mark.parametrize(
-    ("header", "arguments", "called"),
-    [
-        ("commentary to=functions.get_order json", '{"id": "7"}', True),
-        ("commentary to=functions.get_order_of json", '{"id": "7"}', False),
-        ("commentary to=functions.get_order get_invoice", '{"id": "7"}', False),
-        ("commentary to=functions.get_order", '{"id": "7"} and more', False),
-        ("commentary to=functions.get_order", '["7"]', False),
-    ],
-)
-def test_a_call_whose_header_has_another_order_is_told(chats: dict[str, ChatTokenizer], header: str, arguments: str, called: bool) -> None:
-    """gpt-oss was taught to name the channel first, its template the recipient: the header was shown to the user."""
-    chat = chats["calls in a channel"]
-    text = f"<|channel|>{header}<|message|>{arguments}"
-    tokens = chat.tokenizer.encode(text, add_special_tokens=False).ids
-    shown, last, calls = streamed(chat, tokens)
-    assert calls == ((CALL,) if called else ())
-    assert ("".join(shown) + last == "") == called
 
 
 def test_words_before_a_call_are_shown(chats: dict[str, ChatTokenizer]) -> None:

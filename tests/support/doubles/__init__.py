@@ -4,7 +4,6 @@ from support.doubles.artifacts import MemoryArtifacts
 from support.doubles.compute import ProcessCompute
 from support.doubles.endpoint import MemoryEndpoint
 from support.doubles.engine import MemoryEncoder, MemoryEngine
-from support.doubles.ledger import MemoryLedger, MemoryStore
 from support.doubles.model_reader import MemoryModelReader
 from support.doubles.observers import FixedClock, MemoryNotifier, MemoryTracker
 from support.doubles.trainer import MemoryTrainer
@@ -15,10 +14,8 @@ __all__ = [
     "MemoryEncoder",
     "MemoryEndpoint",
     "MemoryEngine",
-    "MemoryLedger",
     "MemoryModelReader",
     "MemoryNotifier",
-    "MemoryStore",
     "MemoryTracker",
     "MemoryTrainer",
     "ProcessCompute",

@@ -10,11 +10,11 @@ from pathlib import Path
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, short
 from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.domain.value import Digest
-from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ledger.artifacts import ArtifactStore
 
 
 class MemoryArtifacts:
-    """An ``ErasableStore`` for one process. ``folder`` is where read trees appear."""
+    """An ``ArtifactStore`` for one process. ``folder`` is where read trees appear."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -31,7 +31,7 @@ class MemoryArtifacts:
         """The bytes named ``digest``. Raises NotFound or Corrupt."""
         data = self._stored.get(digest)
         if data is None:
-            raise NotFound(f"no artifact {short(digest)}", "check the digest, or restore the artifact store", code="artifact_missing")
+            raise NotFound(f"no artifact {short(digest)}", "check the digest, or restore the artifact store", code="not_found")
         if digest_bytes(data) != digest:
             raise Corrupt(f"artifact {short(digest)} was changed", "restore the artifact store from a backup", code="artifact_corrupt")
         return data

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tailorbird.chat.tool_calls import arguments_text, offered_tools, tool_names
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.base_model import Purpose
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.effect import TOLD, TokenChances
 from tailorbird.domain.errors import InvalidInput, NotFound, TailorbirdError
+from tailorbird.domain.evidence import TOLD, TokenChances
 from tailorbird.domain.prompt import Entry, Message, RetrievedEntry, Sampling, ToolCall
 from tailorbird.domain.value import Digest
 from tailorbird.ports.encoder import Vectors
@@ -38,9 +39,8 @@ from tailorbird.ports.engine import (
 )
 from tailorbird.system.tensor_header import tensor_spans
 from tailorbird.text.linear_classifier import ENCODER, LinearText, read_linear
-from tailorbird.text.normalisation import normalise
 from tailorbird.text.search_index import SearchIndex, words
-from tailorbird.text.tool_calls import arguments_text, offered_tools, tool_names
+from tailorbird.text.words import normalise
 
 #: Of a vector of the encoder, and how many of its numbers words are counted in.
 WIDTH, _PLACES = 64, 61
@@ -146,7 +146,7 @@ class MemoryEngine:
             Residency(release=each, tenant=found.tenant, resident=True, pinned=self._pinned[each], loads=1)
             for each, found in self._loaded.items()
         )
-        return EngineState(releases=held)
+        return EngineState(releases=held, loaded=tuple(self._loaded))
 
     def close(self) -> None:
         """Ends the threads."""

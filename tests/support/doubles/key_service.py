@@ -39,7 +39,7 @@ class MemoryKeyService:
         self._answer()
         scheme, version, text = wrapped.split(":", 2)
         if scheme != "memory" or not self._versions[int(version)]:
-            raise Forbidden("another key service wrapped this", "ask that one", code="workspace_key_wrong")
+            raise Forbidden("another key service wrapped this", "ask that one", code="forbidden")
         try:
             return unseal_bytes(b64decode(text), self._versions[int(version)], context.encode())
         except (Corrupt, ValueError):

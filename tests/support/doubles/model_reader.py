@@ -6,10 +6,10 @@ import json
 import struct
 from pathlib import Path
 
+from tailorbird.base_models.encoder_vectors import ENCODER_FILE, encoder_json
 from tailorbird.domain.base_model import EncoderDescription, EncoderFile, LinearGroup, ModelAnatomy, ModelShape
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.ports.model_reader import GgufFile, GgufJob
-from tailorbird.text.encoder_vectors import ENCODER_FILE, encoder_json
 
 _CONFIG: dict[str, object] = {
     "architectures": ["LlamaForCausalLM"],
@@ -74,10 +74,17 @@ class MemoryModelReader:
     def write_gguf(self, job: GgufJob) -> GgufFile:
         """Writes what would be written, as JSON, and finds no difference."""
         sources = {"source": sorted(path.name for path in job.source.iterdir()), "facts": job.facts}
-        job.target.write_text(json.dumps(sources | {"adapter": job.adapter is not None}, sort_keys=True), encoding="utf-8")
-        positions = 0 if job.adapter else len(job.probes)
+        job.target.write_text(json.dumps(sources, sort_keys=True), encoding="utf-8")
         size = job.target.stat().st_size
-        return GgufFile(name=job.target.name, architecture="llama", precision=job.precision, tensors=1, size=size, positions=positions)
+        given = {
+            "architecture": "llama",
+            "precision": job.precision,
+            "tensors": 1,
+            "positions": len(job.probes),
+            "mean_kl": 0.0,
+            "max_kl": 0.0,
+        }
+        return GgufFile.model_validate({"name": job.target.name, "size": size, **given})
 
 
 def _width(config: Path) -> dict[str, object]:

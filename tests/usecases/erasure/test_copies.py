@@ -21,15 +21,15 @@ from tailorbird.domain.errors import NotFound
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.ledger import open_artifacts
-from tailorbird.processes import StepWorker
+from tailorbird.processes.worker import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.erasure import erase, lineage
+from tailorbird.usecases.erasure import erase, places
 from tailorbird.usecases.erasure.places import clear_copies, follow_erasures
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.registry import perform
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.run_queries import show_run
-from tailorbird.usecases.uploads import Upload, keep_upload, uploads_folder
+from tailorbird.usecases.runs.queries import show_run
+from tailorbird.usecases.storage_quota import Upload, keep_upload, uploads_folder
 
 WHO = "Ada Lovelace"
 SAID = "the mill by the old bridge has lost both of its keys again"
@@ -181,19 +181,19 @@ def test_an_upload_that_ends_during_the_search_is_found(
 ) -> None:
     """Whole files were searched first: one that became whole after that was in neither list."""
     upload(deps, author, ROWS)
-    listed = lineage.uploaded
+    listed = places.UploadPlace.present
     place = uploads_folder(deps, "acme") / uuid4().hex
     place.mkdir(parents=True)
     (place / "file").write_bytes(ROWS + b"what is the fee,fee,Grace Hopper\n")
 
-    def ends_meanwhile(deps: Dependencies, tenant: str) -> set[Digest]:
-        found = listed(deps, tenant)
+    def ends_meanwhile(self: places.UploadPlace, deps: Dependencies, tenant: str) -> set[Digest]:
+        found = listed(self, deps, tenant)
         if place.exists():
             keep_upload(deps, author, place)
             shutil.rmtree(place)
         return found
 
-    monkeypatch.setattr(lineage, "uploaded", ends_meanwhile)
+    monkeypatch.setattr(places.UploadPlace, "present", ends_meanwhile)
     forget(deps, admin)
     assert not uploads_of(deps)
 

@@ -28,9 +28,10 @@ from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance import health
 from tailorbird.usecases.maintenance.health import examine
+from tailorbird.usecases.registry import perform
 from tailorbird.usecases.releases import promotion
 from tailorbird.usecases.runs import submit
-from tailorbird.usecases.snapshots.snapshot_queries import find_snapshot
+from tailorbird.usecases.snapshots import find_snapshot
 
 WHO = "Ada Lovelace"
 
@@ -136,8 +137,8 @@ def test_a_release_that_should_have_gone_is_told_of(
     asked, _ = erased(deps, admin)
     on_time = replace(deps, clock=FixedClock(datetime.combine(duty.due, time(12), UTC)))
     late = replace(deps, clock=FixedClock(datetime.combine(duty.due, time(12), UTC) + timedelta(days=1)))
-    assert health.notices(on_time) == []
-    (notice,) = health.notices(late)
+    assert health.overdue_duties(on_time) == []
+    (notice,) = health.overdue_duties(late)
     assert notice.code == "erasure_overdue"
     assert asked.id in notice.text
     assert duty.what in notice.text
@@ -185,7 +186,7 @@ def test_the_certificate_is_signed_by_who_may(deps: Dependencies, author: Actor,
 
 def test_only_an_admin_erases_and_a_denial_is_logged(deps: Dependencies, author: Actor, job: Path) -> None:
     with pytest.raises(Forbidden):
-        erase.erase(deps, author, WHO)
+        perform(deps, author, erase.erase, WHO)
     with deps.ledger.work("acme", write=False) as work:
         assert work.events.latest(1)[0].event.kind == "access.denied"
 

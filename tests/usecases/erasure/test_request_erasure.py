@@ -14,9 +14,11 @@ import pytest
 from support.doubles import MemoryEncoder
 from support.usecases import everything, on_both_databases, somebody, write_objective
 from tailorbird import data
+from tailorbird.chat.conversations import fold_answer, fold_turns
+from tailorbird.chat.tool_calls import tools_text
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.crypto.merkle import Proof, TreeHead, verify_membership
-from tailorbird.data.privacy import personal_data
+from tailorbird.data.privacy import OwnDetector
 from tailorbird.domain.dataset import JOINED, Provenance, Row, SnapshotManifest
 from tailorbird.domain.deployment import FORGOTTEN, Alias, AliasTarget, RequestRow
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, ObligationKind
@@ -24,18 +26,17 @@ from tailorbird.domain.errors import NotFound
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, KeptWords, Review, ReviewReason
 from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.prompt import Message, ToolCall, with_reasoning
-from tailorbird.serving import experiment_unit
-from tailorbird.text.conversations import fold_answer, fold_turns
-from tailorbird.text.tool_calls import tools_text
+from tailorbird.serving.alias_routes import experiment_unit
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.erasure import erase, request_erasure
+from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.erasure.lineage import SubjectData
+from tailorbird.usecases.erasure.places import texts_of
 from tailorbird.usecases.feedback import give_feedback, redact, settle_review
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases.promotion import sign_and_decide
 from tailorbird.usecases.runs.submit import adapt, plan
-from tailorbird.usecases.snapshots.snapshot_queries import find_snapshot
-from usecases.climb.test_rungs import EncoderReader, WideReader, write_ranking
+from tailorbird.usecases.snapshots import find_snapshot
+from usecases.runs.test_rungs import EncoderReader, WideReader, write_ranking
 
 WHO = "Ada Lovelace"
 SAID = "Ada keeps the keys of the mill under the third stone by the gate."
@@ -342,18 +343,6 @@ def test_a_name_too_short_to_look_for_is_said_on_the_certificate(deps: Dependenc
     assert forget(deps, admin, who)[1] == certificate
 
 
-def test_a_certificate_that_was_silent_on_a_short_name_is_followed_by_one_that_is_not(
-    deps: Dependencies, admin: Actor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Desk(deps).asked("sent", "where is it", user="มด")
-    with monkeypatch.context() as earlier:
-        earlier.setattr(erase, "not_looked_for", lambda *_: ())
-        _, first = forget(deps, admin, "มด")
-    assert first.not_looked_for == ()
-    _, second = forget(deps, admin, "มด")
-    assert (second.earlier, len(second.not_looked_for), second.words) == (digest_of(first), 1, ())
-
-
 def test_a_name_that_was_looked_for_is_said_to_have_been(deps: Dependencies, admin: Actor) -> None:
     Desk(deps).asked("sent", "where is it", user=WHO)
     _, certificate = forget(deps, admin)
@@ -388,7 +377,7 @@ def test_an_erasure_ends_where_a_detector_fails(
     def fails(*_: object) -> None:
         raise KeyError(said)
 
-    monkeypatch.setattr(personal_data.OwnDetector, "detect", fails)
+    monkeypatch.setattr(OwnDetector, "detect", fails)
     _, certificate = forget(replace(deps, redact=redact), admin)
     assert [each.request for each in certificate.words] == ["as-read"]
     (limit,) = certificate.not_looked_for
@@ -405,23 +394,23 @@ def test_what_rows_say_is_looked_for_as_requests_keep_it() -> None:
     target = with_reasoning("hm", fold_answer(Message(role="assistant", content="", tool_calls=(said,))))
     plainly = Provenance.model_construct(transforms=())
     row = Row.model_construct(text=fold_turns([question]), target=target, provenance=plainly)
-    looked_for = set(request_erasure._of_rows([row], answers=True))
+    looked_for = set(texts_of({"": SubjectData([row])}, answers=True))
     assert {"where is it?", "user: where is it?", 'f({"to": "Marta"})', target} <= looked_for
     plain = Row.model_construct(text="where is it?", target=with_reasoning("hm", "In the mill."), provenance=plainly)
-    assert set(request_erasure._of_rows([plain], answers=True)) == {"where is it?", plain.target, "In the mill."}
+    assert set(texts_of({"": SubjectData([plain])}, answers=True)) == {"where is it?", plain.target, "In the mill."}
 
 
 def test_texts_of_several_columns_are_looked_for_one_by_one() -> None:
     """In an upload each stands in a cell of its own."""
     body = "The mill at the brook has been closed since the flood."
     joined = Row.model_construct(text=f"The mill\n\n{body}", target="a", provenance=Provenance.model_construct(transforms=(JOINED,)))
-    assert set(request_erasure._of_rows([joined], answers=False)) == {joined.text, body}
+    assert set(texts_of({"": SubjectData([joined])}, answers=False)) == {joined.text, body}
 
 
 def test_what_was_answered_within_a_conversation_is_looked_for() -> None:
     earlier = "Your claim for the roof of the mill was approved on Friday."
     held = SubjectData((), (), tuple(Row.model_construct(text="and?", target=said) for said in (earlier, "You are welcome.")))
-    looked_for = set(request_erasure._as_read({"sha256:" + "0" * 64: held}, answers=True))
+    looked_for = set(texts_of({"sha256:" + "0" * 64: held}, answers=True))
     assert earlier in looked_for
     assert "You are welcome." not in looked_for  # anybody's
-    assert earlier not in set(request_erasure._as_read({"sha256:" + "0" * 64: held}, answers=False))
+    assert earlier not in set(texts_of({"sha256:" + "0" * 64: held}, answers=False))

@@ -16,11 +16,10 @@ from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.label_review import Mark, ReviewItem, ReviewSheet
 from tailorbird.domain.release import Release
 from tailorbird.release import candidate_side
-from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases import Actor, Dependencies, Progress, label_review
 from tailorbird.usecases.erasure import erase
-from tailorbird.usecases.erasure.request_erasure import sheet_in
+from tailorbird.usecases.erasure.places import sheet_in
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.label_reviews import label_review
 from tailorbird.usecases.runs.submit import adapt
 
 REASON = "this is what the lady of the mill wrote"

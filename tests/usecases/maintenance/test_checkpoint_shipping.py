@@ -16,8 +16,7 @@ from tailorbird.domain.errors import NotFound
 from tailorbird.domain.event import Checkpoint
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.maintenance.audit import keep_signed, log_key, log_public_key, make_checkpoint, verify_log
-from tailorbird.usecases.maintenance.checkpoint_shipping import notices
+from tailorbird.usecases.maintenance.audit import checkpoint_notices, keep_signed, log_key, log_public_key, make_checkpoint, verify_log
 
 HOOK = "https://witness.example/hook/secret-in-the-path"
 
@@ -36,7 +35,7 @@ def pass_time(deps: Dependencies, hours: float) -> None:
 
 
 def codes(deps: Dependencies) -> list[str]:
-    return [notice.code for notice in notices(deps)]
+    return [notice.code for notice in checkpoint_notices(deps)]
 
 
 def test_a_checkpoint_goes_to_every_place(deps: Dependencies, tmp_path: Path) -> None:

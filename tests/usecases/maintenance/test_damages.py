@@ -8,11 +8,10 @@ import pytest
 
 from support.operations import TENANT, Open, add_event
 from tailorbird.domain.errors import Corrupt
-from tailorbird.ledger import open_artifacts
 from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance.audit import verify_log
-from tailorbird.usecases.maintenance.backup import BackupTarget, back_up, demand_undamaged
+from tailorbird.usecases.maintenance.backup import back_up, demand_undamaged
 
 PAGE = 4096
 
@@ -60,9 +59,8 @@ def test_a_backup_of_a_damaged_database_is_refused(another: Open, tmp_path: Path
     actor = act_as(deps, TENANT, "admin")
     deps.ledger.close()
     _damage(file, file.stat().st_size // PAGE - 2)
-    target = BackupTarget(tmp_path / "to", open_artifacts(str(tmp_path / "to" / "artifacts"), tmp_path / "cache"), b"")
     with pytest.raises(Corrupt) as refused:
-        back_up(deps, actor, target, Progress())
-    assert refused.value.error_code == "database_damaged"
+        back_up(deps, actor, tmp_path / "to", b"", Progress())
+    assert refused.value.error_code == "database_corrupt"
     assert "tailorbird restore" in refused.value.hint
     assert not (tmp_path / "to").exists()

@@ -21,11 +21,19 @@ from tailorbird.ledger import open_ledger
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.usecases import Dependencies, admit
 from tailorbird.usecases.identities import NewKey, act_as, create_api_key, revoke_api_key
-from tailorbird.usecases.maintenance.audit import keep_signed, log_public_key, make_checkpoint, verify_log
-from tailorbird.usecases.maintenance.checkpoint_shipping import demand_no_fork, find_forks, notices, settle_forks
-from tailorbird.usecases.maintenance.log_key import rotate_log_key
+from tailorbird.usecases.maintenance.audit import (
+    checkpoint_notices,
+    demand_no_fork,
+    find_forks,
+    keep_signed,
+    log_public_key,
+    make_checkpoint,
+    rotate_log_key,
+    settle_forks,
+    verify_log,
+)
 from tailorbird.usecases.releases.promotion import promote
-from tailorbird.usecases.rollouts.rollouts import start_rollout
+from tailorbird.usecases.releases.rollouts import start_rollout
 
 SOME = "sha256:" + "0" * 64
 
@@ -93,7 +101,7 @@ def test_a_fork_is_not_signed_nor_shipped_nor_promoted_and_is_alarmed_once(rolle
         assert keep_signed(deps) is None
     assert [message["kind"] for message in alarm.sent] == ["log.forked"]
     assert (tmp_path / "witness.jsonl").read_bytes() == before
-    assert "log_forked" in [notice.code for notice in notices(deps)]
+    assert "log_forked" in [notice.code for notice in checkpoint_notices(deps)]
     for attempt in (
         lambda: checkpoint(deps),
         lambda: promote(deps, operator, SOME),

@@ -9,7 +9,7 @@ from support.rungs import make_plan_of, make_settings
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.plan import Estimate, Machine, Plan, RungPlan
 from tailorbird.domain.run import ComputeNode, StepNeed
-from tailorbird.usecases.runs.step_placement import need_of, require_room
+from tailorbird.usecases.runs.placement import need_of, require_room
 
 SMALL = ComputeNode(host="small", cores=2, memory_gb=4.0)
 LARGE = ComputeNode(host="large", cores=8, memory_gb=64.0, gpus=2)

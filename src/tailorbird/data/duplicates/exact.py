@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tailorbird.data.readers import SourceRow, id_of
+from tailorbird.data.readers.sources import SourceRow, id_of
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.value import Digest
-from tailorbird.text.normalisation import normalise
+from tailorbird.text.words import normalise
 
 #: The more a split must be protected, the higher: a row of test is worth more than its copy in train.
 PROTECTION = {Split.TEST: 3, Split.DEV: 2, Split.TRAIN: 1, None: 0}

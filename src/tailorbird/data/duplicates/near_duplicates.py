@@ -127,23 +127,21 @@ def _reordered(one: str, other: str) -> bool:
     allowed = max(len(one), len(other)) // SHARE_REORDERED
     if abs(len(one) - len(other)) > allowed:
         return False
-    left, right = _unshared(one.split(), other.split())
+    # Both without the words that both have, each as often as both have it.
+    words = one.split()
+    others = other.split()
+    if min(len(words), len(others)) > _FEW_WORDS:
+        left, right = _unshared_of_many(words, others)
+    else:
+        left, right = list[str](), others.copy()
+        for word in words:
+            if word in right:
+                right.remove(word)
+            else:
+                left.append(word)
     if Levenshtein.distance(" ".join(left), " ".join(right), score_cutoff=allowed) <= allowed:
         return True
     return bool(Levenshtein.distance(" ".join(sorted(left)), " ".join(sorted(right)), score_cutoff=allowed) <= allowed)
-
-
-def _unshared(words: list[str], others: list[str]) -> tuple[list[str], list[str]]:
-    """Both without the words that both have, each as often as both have it."""
-    if min(len(words), len(others)) > _FEW_WORDS:
-        return _unshared_of_many(words, others)
-    left, right = list[str](), others.copy()
-    for word in words:
-        if word in right:
-            right.remove(word)
-        else:
-            left.append(word)
-    return left, right
 
 
 def _unshared_of_many(words: list[str], others: list[str]) -> tuple[list[str], list[str]]:
@@ -182,11 +180,6 @@ class TextIndex:
         return len(self.lengths_N)
 
 
-def index_texts(texts: Sequence[str]) -> TextIndex:
-    """The index of ``texts``, each with a character that is no space."""
-    return TextIndex(sign(texts), np.fromiter(map(len, texts), np.int32, len(texts)), histograms(texts))
-
-
 #: What decides which texts are near-duplicates. Stored with every snapshot.
 SCHEME = f"{shared_text.SCHEME} {minhash.SIGNATURE_SCHEME} window-16/2 {EDIT_SCHEME}"
 
@@ -221,7 +214,7 @@ class _NearSearch:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
-        self._index = index_texts(texts)
+        self._index = TextIndex(sign(texts), np.fromiter(map(len, texts), np.int32, len(texts)), histograms(texts))
         self._group_N = np.arange(len(texts), dtype=np.int32)
         self._ones = list[int]()
         self._others = list[int]()

@@ -24,10 +24,10 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from tailorbird.chat.conversations import MARK, unfold_turns
+from tailorbird.chat.tool_calls import texts_of
 from tailorbird.domain.prompt import Message
-from tailorbird.text.conversations import MARK, unfold_turns
-from tailorbird.text.normalisation import normalise
-from tailorbird.text.tool_calls import texts_of
+from tailorbird.text.words import normalise
 
 #: The version of what follows.
 SCHEME = "shared-6-words/1"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,15 +18,13 @@ from urllib.parse import urljoin, urlsplit
 
 import httpcore
 
-from tailorbird.data.readers.confined_reader import READERS
-from tailorbird.data.readers.data_file import DataFile, open_file
-from tailorbird.data.readers.hub import PREFIX, fetch_rows
-from tailorbird.data.readers.packed_file import is_packed, unpacked
-from tailorbird.data.readers.text_files import FOLDER, open_folder
-from tailorbird.domain.allowed_places import ANONYMOUS, OF_WORKER, parse_address
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.data.readers.data_file import FOLDER, DataFile, open_file, open_folder, unpacked
+from tailorbird.data.readers.formats import READERS
+from tailorbird.domain.endpoint import ANONYMOUS, OF_WORKER, parse_address
 from tailorbird.domain.errors import DataInvalid, Forbidden, Unavailable
 from tailorbird.domain.objective import DataSource
-from tailorbird.system.files import private_folder
+from tailorbird.system.files import digest_file, private_folder
 from tailorbird.system.outward_access import AccessGrant, grant_for, is_bounded, public_address_of
 
 #: Redirects that are followed at most.
@@ -121,24 +120,25 @@ _FOREIGN = (
     ("aiohttp", "ClientError"),
     ("google.auth.exceptions", "GoogleAuthError"),
     ("azure.core.exceptions", "AzureError"),
+    ("httpx", "HTTPError"),
+    ("httpx2", "HTTPError"),
 )
 
 
 def fetch(name: str, workspace: Path, *, folder: bool) -> Path:
-    """What lies at the address ``name``, copied into ``workspace``: one file, or every file below it where it is a ``folder``.
+    """Copies what lies at the address ``name`` into ``workspace``: one file, or every file below it where it is a ``folder``.
 
     Raises DataInvalid (address that is not taken, nothing there), Forbidden (submitted work, and no place of its tenant covers the
     address), Unavailable (no client installed, no access, no network).
     """
     check_address(name)
     grant, target = grant_for(name), workspace / "data"
-    if grant is not None and parse_address(name).kind == "https":
-        if folder:
-            raise DataInvalid(f"{name}: a folder is not read over https", "name each file", code="address_folder")
-        with _explained(name):
-            download(name, target)
-        return target
     with _explained(name):
+        if grant is not None and parse_address(name).kind == "https":
+            if folder:
+                raise DataInvalid(f"{name}: a folder is not read over https", "name each file")
+            download(name, target)
+            return target
         from fsspec.core import url_to_fs
 
         system, path = url_to_fs(name, **_options(name, grant))
@@ -156,21 +156,66 @@ def fetch(name: str, workspace: Path, *, folder: bool) -> Path:
         return target
 
 
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+#: A data set of the hub: a split of its Parquet conversion, or one file at a revision.
+_HUB = re.compile(
+    rf"hf://(?P<repository>datasets/{_PART}/{_PART})"
+    rf"(?:(?::(?P<config>{_PART})/(?P<split>{_PART}))?|(?P<revision>@{_PART})?(?P<file>(?:/{_PART})*/{_PART}\.\w+))"
+)
+#: The branch where the hub keeps each public data set as Parquet files, ``CONFIG/SPLIT/NUMBER.parquet``.
+_CONVERTED = "@refs/convert/parquet"
+
+
+def _fetch_from_hub(name: str, workspace: Path) -> AbstractContextManager[DataFile]:
+    """Opens a data set of the hub, or one of its files, that is copied into ``workspace``. No script or card of it is read.
+
+    Raises as ``fetch``.
+    """
+    address = _HUB.fullmatch(name)
+    if address is None:
+        hint = "write hf://datasets/OWNER/NAME, with :CONFIG/SPLIT where needed, or hf://datasets/OWNER/NAME@REVISION/PATH for one file"
+        raise DataInvalid(f"{name[:200]}: not the address of a data set on the hub", hint)
+    repository, grant, target = address["repository"], grant_for(name), workspace / "data"
+    with _explained(name):
+        from huggingface_hub import HfFileSystem, constants
+
+        constants.HF_HUB_DISABLE_TELEMETRY = True  # otherwise each request tells the hub what is installed here
+        system: Any = HfFileSystem(**_options(name, grant), skip_instance_cache=True)
+        if address["file"]:
+            _copy(system, f"{repository}{address['revision'] or ''}{address['file']}", target)
+            return _open_file(name, target)
+        root, config, split = f"{repository}{_CONVERTED}", address["config"], address["split"] or "train"
+        if config is None:
+            configs = sorted(PurePosixPath(entry["name"]).name for entry in system.ls(root) if entry["type"] == "directory")
+            config = "default" if "default" in configs or not configs else configs[0]
+            if config != "default" and len(configs) > 1:
+                hint = f"name one: hf://{repository}:CONFIG/{split}; it has {', '.join(configs[:30])}"
+                raise DataInvalid(f"{name}: a data set of several configurations", hint)
+        parts = [path for path in sorted(system.ls(f"{root}/{config}/{split}", detail=False)) if path.endswith(".parquet")]
+        for number, path in enumerate(parts):
+            private_folder(target)
+            _copy(system, path, target / f"{number:05}.parquet")
+        if not parts:
+            raise FileNotFoundError(name)
+    digests = {part.name: digest_file(part) for part in sorted(target.iterdir())}
+    return nullcontext(DataFile(name, target, digest_of(digests), ".parquet"))
+
+
 def check_address(name: str) -> None:
     """Raises DataInvalid when ``name`` has a protocol that is not read, or carries credentials or a query."""
     protocol = name.partition("://")[0].lower()
     if protocol not in PROTOCOLS:
         hint = f"write a path as it is, hf://datasets/OWNER/NAME, or an address that begins with one of: {', '.join(PROTOCOLS)}"
-        raise DataInvalid(f"{name.partition('://')[0][:40]}://: data is not read from there", hint, code="address_protocol")
+        raise DataInvalid(f"{name.partition('://')[0][:40]}://: data is not read from there", hint)
     parts = urlsplit(name)
     before = parts.netloc.rpartition("@")[0]
     if ":" in before or (before and protocol not in _CONTAINER_FIRST) or parts.query:
         hint = "give credentials in the environment, as the storage's own client takes them, and a plain address here"
-        raise DataInvalid("an address of data carries credentials or a query", hint, code="address_credentials")
+        raise DataInvalid("an address of data carries credentials or a query", hint)
 
 
 #: What makes each storage's client use no credential.
-_WITHOUT: dict[str, dict[str, Any]] = {"s3": {"anon": True}, "gs": {"token": "anon"}}
+_WITHOUT: dict[str, dict[str, Any]] = {"s3": {"anon": True}, "gs": {"token": "anon"}, "hf": {"token": False}}
 #: What Azure's client takes from the environment before what it is given.
 _AZURE = "AZURE_STORAGE_CONNECTION_STRING"
 
@@ -186,7 +231,12 @@ def _options(name: str, grant: AccessGrant | None) -> dict[str, Any]:
             f"have an admin name a credential for the place, with a connection_string, or start the worker without {_AZURE}",
             code="credential_mixed",
         )
-    return dict(_WITHOUT[kind] if grant.credential == ANONYMOUS else grant.options)
+    if grant.credential == ANONYMOUS:
+        return _WITHOUT[kind]
+    return {
+        **(_WITHOUT[kind] if kind == "hf" else {}),
+        **grant.options,
+    }  # the hub's client takes the environment's token where it gets none
 
 
 def _copy(system: Any, source: str, target: Path) -> None:
@@ -200,11 +250,21 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise Unavailable(f"{name}: the client of this storage is not installed", _install_hint(name), code="package_missing") from error
+        packages = {"hf": "huggingface_hub", "s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "https": "aiohttp"}
+        raise Unavailable(
+            f"{name}: the client of this storage is not installed",
+            f"pip install {packages.get(name.partition('://')[0].lower(), 'adlfs')}",
+            code="package_missing",
+        ) from error
     except FileNotFoundError as error:
-        raise DataInvalid(f"{name}: there is no such file", "check the address", code="file_missing") from error
+        hint = (
+            "check the address; of a data set of the hub without a Parquet conversion, name a file"
+            if name.startswith("hf:")
+            else "check the address"
+        )
+        raise DataInvalid(f"{name}: there is no such file", hint, code="file_missing") from error
     except _client_errors() as error:
-        hint = "check the address, the network, and the credentials in the environment"
+        hint = "check the address, the network (HF_HUB_OFFLINE must not be set for the hub), and the credentials in the environment"
         raise Unavailable(f"{name}: cannot be read ({type(error).__name__})", hint, code="data_unreachable") from error
 
 
@@ -212,118 +272,59 @@ def _client_errors() -> tuple[type[Exception], ...]:
     return (OSError, ValueError, *(getattr(sys.modules[module], kind) for module, kind in _FOREIGN if module in sys.modules))
 
 
-def _install_hint(name: str) -> str:
-    packages = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "https": "aiohttp"}
-    return f"pip install {packages.get(name.partition('://')[0].lower(), 'adlfs')}"
-
-
-def columns_of(source: DataSource, split_by: str = "") -> dict[str, str]:
-    """The columns that a source names, by the key under which it names them; and the one that all rows are split by."""
-    text, label = _keyed("text", source.text), _keyed("label", source.label)
-    content = {"messages": source.messages, "tools": source.tools or ""} if source.messages else {**text, **label}
-    if source.out_of_scope:
-        content = text
-    if source.qrels:
-        content = {"id": source.id, **text}
-    terms = {f"terms.{key}": column for key, column in source.terms}
-    more = {"subject": source.subject, "split_column": source.split_column, "split.by": split_by}
-    return {key: column for key, column in {**content, **more, **terms}.items() if column}
-
-
-def _keyed(key: str, columns: str | tuple[str, ...]) -> dict[str, str]:
-    """One column by its key, several by the key and their places."""
-    return {key: columns} if isinstance(columns, str) else {f"{key}.{place}": column for place, column in enumerate(columns)}
-
-
-_RELATIVE = "paths are relative to the folder of the objective file"
-_SHEET = "save the sheet as 'CSV UTF-8' (in a spreadsheet: Save As, or Export): the first line names the columns, a row a line"
-_PACKED = "unpack it, and give {readable}"
-_LINES = "give {readable}: a .csv with a line of column names (text,label), a folder LABEL/NAME.txt for whole texts"
-_TABLE = "write it as Parquet, where it was made (pandas: to_parquet('rows.parquet'); pyarrow: parquet.write_table)"
-_TEXTS = "take the texts out of it: a .csv with a line of column names (text,label), or a folder LABEL/NAME.txt"
-#: What to do with other kinds of file that often hold data.
-_OTHERWISE = {
-    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), _SHEET),
-    **dict.fromkeys((".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"), _PACKED),
-    **dict.fromkeys((".txt", ".md", ".log"), _LINES),
-    **dict.fromkeys((".arrow", ".feather", ".orc", ".avro", ".pkl", ".pickle", ".npz", ".dta", ".sav", ".rds"), _TABLE),
-    **dict.fromkeys((".pdf", ".docx", ".doc", ".rtf", ".odt", ".html", ".htm", ".xml", ".eml", ".mbox"), _TEXTS),
-    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "export the table as CSV"),
-    **dict.fromkeys((".ndjson", ".jsonlines", ".jl"), "rename it so that it ends in .jsonl"),
-    ".pq": "rename it so that it ends in .parquet",
-}
-
-
 @contextmanager
-def open_source(source: DataSource, folder: Path, split_by: str = "") -> Iterator[DataFile]:
-    """The file of ``source``, as ``open_path``, with what the source says of its letters and separators."""
-    with open_path(source.path, columns_of(source, split_by).values(), folder) as file:
+def open_source(source: DataSource, folder: Path) -> Iterator[DataFile]:
+    """Opens the file of ``source``, as ``open_path``, with the encoding and the separator that the source names."""
+    with open_path(source.path, folder) as file:
         yield replace(file, encoding=source.encoding, separator=source.separator)
 
 
 @contextmanager
-def open_path(name: str, wanted: Collection[str], folder: Path) -> Iterator[DataFile]:
-    """The file called ``name``: what is not on this machine is there until the end of the ``with`` block.
+def open_path(name: str, folder: Path) -> Iterator[DataFile]:
+    """Opens the file called ``name``; what was fetched from another machine is removed at the end of the ``with`` block.
 
-    Of a data set on the hub only the ``wanted`` columns are fetched. Raises DataInvalid (kind of file that is not read, nothing there),
-    Unavailable (storage, hub or package cannot be reached).
+    Raises DataInvalid (kind of file that is not read, nothing there), Unavailable (storage, hub or package cannot be reached).
     """
-    if "://" not in name:
-        with _local(name, folder / name) as file:
+    if "://" in name:
+        with tempfile.TemporaryDirectory(prefix="tailorbird-") as workspace, _open_fetched(name, Path(workspace)) as file:
             yield file
         return
-    with tempfile.TemporaryDirectory(prefix="tailorbird-") as workspace, _fetched(name, wanted, Path(workspace)) as file:
-        yield file
-
-
-def _local(name: str, path: Path) -> AbstractContextManager[DataFile]:
+    path = folder / name
     if is_bounded() and (Path(name).is_absolute() or ".." in Path(name).parts):
         raise Forbidden(f"{name} did not come with the objective", "upload it", code="upload_missing")
     if not path.exists():
-        pattern = any(mark in name for mark in "*?[")
-        hint = "name each file as a source of its own: patterns are not expanded" if pattern else _RELATIVE
+        hint = "paths are relative to the folder of the objective file, and patterns are not expanded"
         raise DataInvalid(f"{name}: there is no such file", hint, code="file_missing")
-    return open_folder(name, path) if path.is_dir() else _opened(name, path)
+    with open_folder(name, path) if path.is_dir() else _open_file(name, path) as file:
+        yield file
 
 
-@contextmanager
-def _opened(name: str, path: Path) -> Iterator[DataFile]:
-    """A file, or what is packed in it; the digest is that of its own bytes."""
-    packed = PurePosixPath(name).suffix.lower()
-    if not is_packed(name):
-        with open_file(name, path, _kind(name)) as file:
-            yield file
-        return
-    _check_packed(name)
-    with open_file(name, path, packed) as file, unpacked(name, path, packed) as (place, suffix):
-        kind = _kind(f"{name}/*{suffix}") if packed == ".zip" else _kind(name[: -len(packed)])
-        yield replace(file, path=place, kind=kind, packed=path.stat().st_size)
-
-
-def _check_packed(name: str) -> None:
-    """Raises DataInvalid where the name tells that what is packed cannot be read."""
-    if name.lower().endswith(".gz"):
-        _kind(name[: -len(".gz")])
-
-
-def _fetched(name: str, wanted: Collection[str], workspace: Path) -> AbstractContextManager[DataFile]:
-    if name.startswith(PREFIX):
-        return open_file(name, fetch_rows(name, wanted, workspace), ".jsonl")
+def _open_fetched(name: str, workspace: Path) -> AbstractContextManager[DataFile]:
+    if name.startswith("hf://"):
+        return _fetch_from_hub(name, workspace)
     check_address(name)
     if not PurePosixPath(name).suffix:
         return open_folder(name, fetch(name, workspace, folder=True))
-    if is_packed(name):
-        _check_packed(name)
-    else:
-        _kind(name)
-    return _opened(name, fetch(name, workspace, folder=False))
+    _kind(name)  # before anything is fetched
+    return _open_file(name, fetch(name, workspace, folder=False))
+
+
+@contextmanager
+def _open_file(name: str, path: Path) -> Iterator[DataFile]:
+    """Opens a file, compressed or not; the digest is that of its own bytes."""
+    with open_file(name, path, _kind(name)) as file:
+        if not name.lower().endswith(".gz"):
+            yield file
+            return
+        with unpacked(name, path) as place:
+            yield replace(file, path=place, packed=path.stat().st_size)
 
 
 def _kind(name: str) -> str:
-    kind = PurePosixPath(name).suffix.lower()
+    """The format of a file, by the suffix of its name before ``.gz``. Raises DataInvalid."""
+    kind = PurePosixPath(name[:-3] if name.lower().endswith(".gz") else name).suffix.lower()
     if kind not in READERS:
         suffixes = ", ".join(suffix for suffix in READERS if suffix != FOLDER)
-        readable = f"a file that ends in {suffixes} (or that and .gz, or one in a .zip), or a folder of .txt files"
-        hint = _OTHERWISE.get(kind, "give {readable}").format(readable=readable)
+        hint = f"write the rows as a file that ends in {suffixes} (or that and .gz), or a text a file in a folder, LABEL/NAME.txt"
         raise DataInvalid(f"{name}: a kind of file that cannot be read", hint, code="file_kind")
     return kind

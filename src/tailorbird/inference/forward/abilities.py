@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,44 +18,12 @@ _log = logging.getLogger("tailorbird.engine")
 
 class Abilities(NamedTuple):
     """What transformers' pass of one model was seen to do exactly. ``caches``: going on from a cache equals computing the whole text;
-    ``chunks``: by several tokens too; ``stacks``: sequences of several lengths in one step equal each alone; ``heads``: logits can be
-    computed from hidden states apart from the decoder."""
+    ``stacks``: sequences of several lengths in one step equal each alone; ``heads``: logits can be computed from hidden states apart from
+    the decoder."""
 
     caches: bool = False
-    chunks: bool = False
     stacks: bool = False
     heads: bool = False
-
-
-class Probed(Protocol):
-    """A forward pass while it is probed: ``abilities`` say what it may use."""
-
-    abilities: Abilities
-    vocabulary: int
-
-    def computed(self, tokens: Any, cache: Any, ranges: list[RowRange]) -> torch.Tensor:
-        """Hidden states or logits of rows of tokens; ``cache`` grows."""
-        ...
-
-    def stepped(self, tokens: Any, stack: Any, ranges: list[RowRange]) -> torch.Tensor:
-        """The same for one more token of each row of a stack."""
-        ...
-
-    def logits(self, hidden_ME: torch.Tensor) -> torch.Tensor:
-        """Logits of what ``computed`` gave."""
-        ...
-
-    def fresh_cache(self) -> Any:
-        """An empty cache of one sequence."""
-        ...
-
-
-class Seen(NamedTuple):
-    """The outcome. ``token_nbytes`` is what one token leaves in a cache, ``state_nbytes`` what a sequence takes beside."""
-
-    abilities: Abilities
-    token_nbytes: int
-    state_nbytes: int
 
 
 #: Tokens of a probe: enough that a wrong state or mask is seen.
@@ -68,8 +37,9 @@ _ASTRAY = 0.15
 _ALONE = [RowRange(0, 1, None)]
 
 
-def probe(forward: Probed, coarse: bool, wish: Abilities) -> Seen:
-    """What ``forward`` can do of its ``wish``; ``coarse`` where it computes in less than 32 bits. Leaves its abilities set.
+def probe(forward: Any, coarse: bool, wish: Abilities) -> tuple[int, int]:
+    """Sets what ``forward`` can do of its ``wish``; ``coarse`` where it computes in less than 32 bits. Bytes that one token leaves in a
+    cache, and that a sequence takes beside.
 
     Raises ModelInvalid: it reads a text backwards too, as an encoder does.
     """
@@ -77,8 +47,8 @@ def probe(forward: Probed, coarse: bool, wish: Abilities) -> Seen:
     forward.abilities = Abilities()
     probing.read_whole()
     probing.check_causal()
-    for name, attempt in (("heads", probing.heads), ("caches", probing.caches), ("chunks", probing.chunks), ("stacks", probing.stacks)):
-        if not getattr(wish, name) or (name in ("chunks", "stacks") and not forward.abilities.caches):
+    for name, attempt in (("heads", probing.heads), ("caches", probing.caches), ("stacks", probing.stacks)):
+        if not getattr(wish, name) or (name == "stacks" and not forward.abilities.caches):
             continue
         before = forward.abilities
         forward.abilities = before._replace(**{name: True})
@@ -87,14 +57,13 @@ def probe(forward: Probed, coarse: bool, wish: Abilities) -> Seen:
                 "transformers' pass of this model is used without %s: it differs from computing whole texts, which is slower", name
             )
             forward.abilities = before
-    token, state = probing.sizes() if forward.abilities.caches else (1, 0)
-    return Seen(forward.abilities, token, state)
+    return probing.sizes() if forward.abilities.caches else (1, 0)
 
 
 class _Probe:
     """Two short random texts, as wholes and in pieces."""
 
-    def __init__(self, forward: Probed, coarse: bool) -> None:
+    def __init__(self, forward: Any, coarse: bool) -> None:
         self._forward, self._coarse = forward, coarse
         generator = torch.Generator().manual_seed(11)
         drawn = torch.randint(0, forward.vocabulary, (2, _LENGTH), generator=generator).tolist()
@@ -103,7 +72,7 @@ class _Probe:
 
     def read_whole(self) -> None:
         try:
-            self._whole = [self._logits(self._forward.computed([text], None, _ALONE)[0]) for text in (self._text, self._other)]
+            self._whole = [self._forward.logits(self._forward.computed([text], None, _ALONE)[0]) for text in (self._text, self._other)]
         except Exception as error:  # whatever transformers raises: its own pass cannot compute this model
             raise ModelInvalid(
                 f"transformers cannot compute the model ({type(error).__name__})",
@@ -112,17 +81,17 @@ class _Probe:
             ) from error
         if not self._whole[0].isfinite().all():
             raise ModelInvalid(
-                "the model gives numbers that are none", "fetch the model again: its weights are damaged", code="model_shapes"
+                "the model gives numbers that are none", "fetch the model again: its weights are damaged", code="model_unreadable"
             )
 
     def check_causal(self) -> None:
         half = _LENGTH // 2
         changed = [*self._text[:half], *((token + 1) % self._forward.vocabulary for token in self._text[half:])]
-        if not self._near(self._logits(self._forward.computed([changed], None, _ALONE)[0])[:half], self._whole[0][:half]):
+        if not self._near(self._forward.logits(self._forward.computed([changed], None, _ALONE)[0])[:half], self._whole[0][:half]):
             raise ModelInvalid(
                 "the model reads a text backwards too: it is an encoder, and writes nothing",
                 "use it as an embedding model (rank, nearest, grounding), and a decoder as the base model",
-                code="model_not_a_decoder",
+                code="model_unsupported",
             )
 
     def holds(self, name: str, attempt: Callable[[], bool]) -> bool:
@@ -133,37 +102,33 @@ class _Probe:
             return False
 
     def heads(self) -> bool:
-        return self._near(self._logits(self._forward.computed([self._text], None, _ALONE)[0]), self._whole[0])
+        return self._near(self._forward.logits(self._forward.computed([self._text], None, _ALONE)[0]), self._whole[0])
 
     def caches(self) -> bool:
         cache = self._forward.fresh_cache()
         rows = [self._forward.computed([self._text[:5]], cache, _ALONE)[0]]
         # A model that keeps its state in itself, and not in the cache, goes on with the text that came between.
         self._forward.computed([self._other], self._forward.fresh_cache(), _ALONE)
-        rows += [self._forward.computed([[token]], cache, _ALONE)[0] for token in self._text[5:]]
-        return self._near(self._logits(torch.cat(rows)), self._whole[0])
-
-    def chunks(self) -> bool:
-        cache = self._forward.fresh_cache()
-        rows = [self._forward.computed([self._text[start:stop]], cache, _ALONE)[0] for start, stop in ((0, 3), (3, 8), (8, _LENGTH))]
-        return self._near(self._logits(torch.cat(rows)), self._whole[0])
+        ends = [5, 8, *range(9, _LENGTH + 1)]
+        rows += [self._forward.computed([self._text[start:stop]], cache, _ALONE)[0] for start, stop in pairwise(ends)]
+        return is_known(cache) and self._near(self._forward.logits(torch.cat(rows)), self._whole[0])
 
     def stacks(self) -> bool:
         rows, texts = [], (self._text, self._other)
         for text in texts:
             rows.append(SequenceCache(self._forward.fresh_cache(), text, len(text) - 3))
             self._forward.computed([text[:-3]], rows[-1].content, _ALONE)
-        if not is_known(rows[0].content):
-            return False
         stack = stacked(rows)
         for back in (3, 2):
             found = self._forward.stepped([[text[-back]] for text in texts], stack, [RowRange(0, 2, None)])
             for row in rows:
                 row.length += 1
-            if not all(self._near(self._logits(found[at]), whole[-back:][:1]) for at, whole in enumerate(self._whole)):
+            if not all(self._near(self._forward.logits(found[at]), whole[-back:][:1]) for at, whole in enumerate(self._whole)):
                 return False
         apart(stack)
-        last = [self._logits(self._forward.computed([text[-1:]], row.content, _ALONE)[0]) for text, row in zip(texts, rows, strict=True)]
+        last = [
+            self._forward.logits(self._forward.computed([text[-1:]], row.content, _ALONE)[0]) for text, row in zip(texts, rows, strict=True)
+        ]
         return all(self._near(found, whole[-1:]) for found, whole in zip(last, self._whole, strict=True))
 
     def sizes(self) -> tuple[int, int]:
@@ -174,9 +139,6 @@ class _Probe:
             sizes.append(nbytes_of(cache))
         token = max(1, (sizes[1] - sizes[0]) // (_LENGTH - _LENGTH // 2))
         return token, max(0, sizes[1] - token * _LENGTH)
-
-    def _logits(self, rows: torch.Tensor) -> torch.Tensor:
-        return self._forward.logits(rows)
 
     def _near(self, found: torch.Tensor, wanted: torch.Tensor) -> bool:
         off = found - wanted

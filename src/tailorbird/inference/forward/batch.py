@@ -85,7 +85,11 @@ class _Columns:
         self.tables += len(table)
         self.rows += tokens + nodes
         self.runs.append((before, self.rows))
-        self._join_group(before, part.adapter)
+        start = before
+        adapter = part.adapter
+        if self.groups and self.groups[-1].adapter is adapter:
+            start = self.groups.pop().start
+        self.groups.append(AdapterGroup(start, self.rows, adapter))
 
     def _add_tree(self, part: Part, tree: LabelTrie, length: int) -> int:
         """Nodes stand under the sequence's last token; each sees the whole sequence, its ancestors and itself."""
@@ -101,11 +105,6 @@ class _Columns:
         self.put(branch_count=np.concatenate([np.zeros(tokens, np.int32), counts]))
         self.branches += len(chain)
         return nodes
-
-    def _join_group(self, start: int, adapter: Any) -> None:
-        if self.groups and self.groups[-1].adapter is adapter:
-            start = self.groups.pop().start
-        self.groups.append(AdapterGroup(start, self.rows, adapter))
 
 
 def build_batch(parts: Iterable[Part]) -> Batch:

@@ -61,7 +61,11 @@ def traits_of(model: Any) -> DecoderTraits:
     """What ``model`` does, as far as it is laid out like a Llama."""
     config, block = model.config, model.model.layers[0]
     name = activation_of(config)
-    kinds = _position_kinds(model)
+    # Which kind of positions each layer has; None where all have one.
+    if "layer_type" not in inspect.signature(model.model.rotary_emb.forward).parameters:
+        kinds = [None] * model.config.num_hidden_layers
+    else:
+        kinds = list(model.config.layer_types)[: model.config.num_hidden_layers]
     distinct = list(dict.fromkeys(kinds))
     return DecoderTraits(
         embedding_scale=float(getattr(model.get_input_embeddings(), "embed_scale", 1.0)),
@@ -110,13 +114,6 @@ def norm_weight(norm: Any) -> torch.Tensor:
 
 def _weight(norm: Any) -> torch.Tensor | None:
     return None if norm is None else norm_weight(norm)
-
-
-def _position_kinds(model: Any) -> list[str | None]:
-    """Which kind of positions each layer has; None where all have one."""
-    if "layer_type" not in inspect.signature(model.model.rotary_emb.forward).parameters:
-        return [None] * model.config.num_hidden_layers
-    return list(model.config.layer_types)[: model.config.num_hidden_layers]
 
 
 def _tables(model: Any, kind: str | None) -> Positions:

@@ -9,9 +9,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
+from tailorbird.decoders import model_class
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference.forward.weights import Placement
-from tailorbird.inference.model_description import model_class, read_config
+from tailorbird.inference.model_description import read_config
 from tailorbird.inference.transformers_verbosity import quiet
 
 
@@ -51,7 +52,7 @@ def check_fit(folder: Path, told: dict[str, Any]) -> None:
         raise ModelInvalid(
             f"{folder.name}: config and weights differ in {len(wrong)} tensors, {sorted(wrong)[0][:120]} among them",
             "fetch the model again, or train it again: its config.json does not belong to its weights",
-            code="model_shapes",
+            code="model_unreadable",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,43 +11,34 @@ from weakref import ref
 import torch
 import torch.nn.functional as F
 
-from tailorbird.inference.forward.adapter_files import adapter_config, adapter_tensors, check_patterns, refused_adapter, scaling_of
-from tailorbird.inference.forward.weights import LowRank
+from tailorbird.base_models.adapter_format import check_fit, refused_adapter
+from tailorbird.inference.forward.adapter_files import read_changes
 
-_KEY = re.compile(r"(?:base_model\.model\.)?(.+?)((?:\.base_layer)*)\.lora_(A|B)(?:\.default)?\.weight")
-#: Settings of PEFT that change what an adapter computes beyond a low-rank change of linear layers, and that must be unset.
-_MUST_BE_UNSET = (
-    "use_dora", "modules_to_save", "lora_bias", "layer_replication", "use_qalora", "trainable_token_indices",
-    "alora_invocation_tokens", "corda_config", "arrow_config",
-)  # fmt: skip
-#: The part of a module's path that a wrapper of a language model adds.
-_WRAPPING = ("language_model", "text_model")
+#: Parts of a module's path that the wrapping of a language model adds.
+_WRAPPING = ("language_model", "text_model", "model")
+#: Parts of the path of a layer that reads no text.
+_OTHER_SENSES = {"visual", "vision_tower", "vision_model", "multi_modal_projector", "audio_tower"}
 
 
-class ExpertDelta(NamedTuple):
-    """The change ``left @ right`` of the joint tensor of all experts of a layer, in its order of axes, with the scaling in it."""
+class LowRank(NamedTuple):
+    """A change ``up @ down`` of one linear layer's weight. The scaling is inside ``up``."""
 
-    left: torch.Tensor
-    right: torch.Tensor
+    down_RI: torch.Tensor
+    up_OR: torch.Tensor
 
 
 class ModuleAdapter:
-    """The changes that an adapter makes: of linear layers by their path, the scaling inside ``up_OR``; of experts by path and parameter."""
+    """The changes that an adapter makes of linear layers, by their path."""
 
-    def __init__(self, deltas: dict[str, LowRank], experts: dict[tuple[str, str], ExpertDelta]) -> None:
-        self.deltas, self.experts = deltas, experts
-        routed = {path for path in deltas if sum(part.isdigit() for part in path.split(".")) > 1}
-        #: Paths of what every text passes through: not what belongs to one expert.
-        self.passed = (deltas.keys() - routed) | {path for path, _ in experts}
-        #: True where a changed layer may see its rows in another order, as an expert does: its rows cannot stand beside those of others.
-        self.apart = bool(experts or routed)
+    def __init__(self, deltas: dict[str, LowRank]) -> None:
+        self.deltas = deltas
         #: False where a number is none: multiplied with it, the zeros of a neighbour's row would be none either.
         self.finite = all(bool(tensor.isfinite().all()) for delta in deltas.values() for tensor in delta)
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return sum(tensor.nbytes for delta in (*self.deltas.values(), *self.experts.values()) for tensor in delta)
+        return sum(tensor.nbytes for delta in self.deltas.values() for tensor in delta)
 
 
 class RowRange(NamedTuple):
@@ -61,71 +51,20 @@ class RowRange(NamedTuple):
 
 def read_module_adapter(folder: Path, model: Any, dtype: torch.dtype) -> ModuleAdapter:
     """The adapter in ``folder`` for ``model``. Raises ModelInvalid when it cannot be read or does not fit."""
-    config = adapter_config(folder, _MUST_BE_UNSET)
-    check_patterns(folder, config)
     places, device = _Places(model), next(model.parameters()).device
     deltas: dict[str, LowRank] = {}
-    wrapped: dict[str, list[_Pair]] = {}
-    for (name, depth), pair in sorted(_pairs(folder).items()):
+    for name, change in read_changes(folder).items():
         path = places.find(folder, name)
         if path is None:
             continue
-        if pair.keys() != {"A", "B"}:
-            raise refused_adapter(folder, f"half of layer {name} is missing")
-        if linear_sizes(places.modules[path]) is None and config.get("target_parameters"):
-            wrapped.setdefault(path, []).append(pair)
-            continue
-        if depth:
-            raise refused_adapter(folder, f"{name} is not a linear layer")
-        _check_shape(folder, name, pair, places.modules[path])
-        scale = scaling_of(config, name, len(pair["A"]))
-        deltas[path] = LowRank(pair["A"].to(dtype).to(device), (pair["B"] * scale).to(dtype).to(device))
-    experts = {
-        key: delta for path, pairs in wrapped.items() for key, delta in _of_experts(folder, config, (path, places.modules[path]), pairs)
-    }
-    if not deltas and not experts:
+        sizes = linear_sizes(places.modules[path])
+        if sizes is None or "experts" in path.split("."):
+            raise refused_adapter(folder, f"{name} is not a linear layer that every text passes through")
+        check_fit(folder, name, change, sizes)
+        deltas[path] = LowRank(change.down_RI.to(dtype).to(device), change.scaled_up_OR.to(dtype).to(device))
+    if not deltas:
         raise refused_adapter(folder, "it changes nothing that reads text")
-    return ModuleAdapter(deltas, experts)
-
-
-_Pair = dict[str, torch.Tensor]
-
-
-def _pairs(folder: Path) -> dict[tuple[str, int], _Pair]:
-    """A and B by the path of what they change, and by how many wrappers lie around it: PEFT puts one around another."""
-    pairs: dict[tuple[str, int], _Pair] = {}
-    for key, tensor in adapter_tensors(folder).items():
-        match = _KEY.fullmatch(key)
-        if match is None:
-            raise refused_adapter(folder, f"it changes {key}, which is not a linear layer")
-        pairs.setdefault((match[1], match[2].count(".")), {})[match[3]] = tensor.float()
-    if not pairs:
-        raise refused_adapter(folder, "it holds no tensors")
-    return pairs
-
-
-def _of_experts(
-    folder: Path, config: dict[str, Any], place: tuple[str, Any], pairs: list[_Pair]
-) -> Iterator[tuple[tuple[str, str], ExpertDelta]]:
-    """The changes of a module's joint tensors: the last of its parameters is the outermost wrapper, which comes first."""
-    path, module = place
-    wanted = [
-        (name, tensor)
-        for name, tensor in module.named_parameters(recurse=False)
-        if any(f".{path}.{name}".endswith(f".{target}") for target in config["target_parameters"])
-    ]
-    if len(wanted) != len(pairs) or any(tensor.ndim != 3 for _, tensor in wanted):
-        raise refused_adapter(folder, f"the parameters of {path} that it changes are not those that it names")
-    for (name, tensor), pair in zip(reversed(wanted), pairs, strict=True):
-        swapped = not getattr(module, "is_transposed", False)
-        count, outputs, inputs = tensor.shape if swapped else (tensor.shape[0], tensor.shape[2], tensor.shape[1])
-        rank = len(pair["A"]) // count
-        if rank < 1 or pair["A"].shape != (rank * count, inputs) or pair["B"].shape != (outputs, rank * count):
-            raise refused_adapter(folder, f"{path}.{name} has another shape than the base's {count} times {inputs} and {outputs}")
-        down_ERI = pair["A"].reshape(count, rank, inputs)
-        up_EOR = pair["B"].reshape(outputs, rank, count).permute(2, 0, 1) * scaling_of(config, f"{path}.{name}", rank)
-        left, right = (up_EOR, down_ERI) if swapped else (down_ERI.transpose(1, 2), up_EOR.transpose(1, 2))
-        yield (path, name), ExpertDelta(left.to(tensor.dtype).to(tensor.device), right.to(tensor.dtype).to(tensor.device))
+    return ModuleAdapter(deltas)
 
 
 class _Places:
@@ -136,7 +75,6 @@ class _Places:
         self._plain: dict[str, list[str]] = {}
         for path in self.modules:
             self._plain.setdefault(_plain(path), []).append(path)
-        self._inside = {name for path in self.modules for name in path.split(".")}
 
     def find(self, folder: Path, name: str) -> str | None:
         """Path of the module that an adapter calls ``name``; None for a part that does not read text and was left out.
@@ -148,23 +86,14 @@ class _Places:
         found = self._plain.get(_plain(name), [])
         if len(found) == 1:
             return found[0]
-        if any(part in name.split(".") for part in ("visual", "vision_tower", "vision_model", "multi_modal_projector", "audio_tower")):
+        if _OTHER_SENSES.intersection(name.split(".")):
             return None
         raise refused_adapter(folder, f"the base has no layer {name}")
 
 
 def _plain(path: str) -> str:
     """A path without what the wrapping of a language model adds to it."""
-    return ".".join(part for part in path.split(".") if part not in (*_WRAPPING, "model"))
-
-
-def _check_shape(folder: Path, name: str, pair: dict[str, torch.Tensor], module: Any) -> None:
-    sizes = linear_sizes(module)
-    if sizes is None:
-        raise refused_adapter(folder, f"{name} is not a linear layer")
-    inputs, outputs = sizes
-    if pair["A"].ndim != 2 or not len(pair["A"]) or pair["A"].shape[1] != inputs or pair["B"].shape != (outputs, pair["A"].shape[0]):
-        raise refused_adapter(folder, f"layer {name} has another shape than the base's {inputs} inputs and {outputs} outputs")
+    return ".".join(part for part in path.split(".") if part not in _WRAPPING)
 
 
 def linear_sizes(module: Any) -> tuple[int, int] | None:
@@ -175,29 +104,6 @@ def linear_sizes(module: Any) -> tuple[int, int] | None:
     if type(module).__name__ == "Conv1D" and weight is not None:  # GPT-2 holds its linear layers the other way round
         return int(weight.shape[0]), int(weight.shape[1])
     return None
-
-
-class _Joined(NamedTuple):
-    """Matrices of several adapters by the layer's path, joined. They keep no adapter alive."""
-
-    adapters: list[ref[ModuleAdapter]]
-    layers: dict[str, LowRank]
-
-    @staticmethod
-    def of(adapters: Sequence[ModuleAdapter]) -> _Joined:
-        """Nothing yet. It is emptied when the first of its adapters goes, by whichever thread lets it go."""
-        layers: dict[str, LowRank] = {}
-        return _Joined([ref(one, lambda _: layers.clear()) for one in adapters], layers)
-
-    @property
-    def whole(self) -> bool:
-        """True while all adapters live."""
-        return all(each() is not None for each in self.adapters)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that they take, or will take once all layers were computed."""
-        return sum(one.nbytes for each in self.adapters if (one := each()) is not None)
 
 
 class _Mixed(NamedTuple):
@@ -220,23 +126,26 @@ class AdapterHooks:
     def __init__(self, model: Any, joint_nbytes: int = 0) -> None:
         self._model = model
         self._joint_nbytes = joint_nbytes
-        self._hooked: set[str] = set()
+        self._hooked = dict[str, Any]()
         self._ranges: Sequence[RowRange] = ()
         self._shape = (0, 0)
         self._mixed: _Mixed | None = None
-        #: What was joined, by the ids of its adapters, that of the last step last; it goes with any of them.
-        self._joined: dict[tuple[int, ...], _Joined] = {}
+        #: What was joined last, by layer, and of which adapters; it keeps none of them alive.
+        self._joined: dict[str, LowRank] = {}
+        self._joined_of: list[ref[ModuleAdapter]] = []
         #: Paths of the layers that were changed since the ranges were set.
         self.reached: set[str] = set()
 
     def cover(self, adapter: ModuleAdapter) -> None:
         """Every layer that ``adapter`` changes has a hook."""
         for path in adapter.deltas.keys() - self._hooked:
-            self._model.get_submodule(path).register_forward_hook(self._hook(path))
-            self._hooked.add(path)
-        for path in {path for path, _ in adapter.experts} - self._hooked:
-            self._change_experts(path)
-            self._hooked.add(path)
+            self._hooked[path] = self._model.get_submodule(path).register_forward_hook(self._hook(path))
+
+    def forget(self) -> None:
+        """No layer has a hook any more: others may come in their place."""
+        for hook in self._hooked.values():
+            hook.remove()
+        self._hooked.clear()
 
     @contextmanager
     def applied(self, ranges: Sequence[RowRange], rows: int, length: int) -> Iterator[None]:
@@ -245,7 +154,6 @@ class AdapterHooks:
         self._shape = (rows, length)
         self._mixed = self._mix() if len(ranges) > 1 else None
         self.reached = set()
-        assert len(ranges) == 1 or not any(one.adapter.experts for one in ranges if one.adapter), "experts are changed apart"
         try:
             yield
         finally:
@@ -256,69 +164,36 @@ class AdapterHooks:
         adapters = tuple(sorted({one.adapter for one in self._ranges if one.adapter is not None}, key=id))
         if not adapters or not all(adapter.finite for adapter in adapters) or sum(each.nbytes for each in adapters) > self._joint_nbytes:
             return None
-        key = tuple(map(id, adapters))
-        joined = self._joined.pop(key, None)
-        if joined is None or not joined.whole:
-            joined = _Joined.of(adapters)
-        # What was joined of an adapter that is gone is empty by now.
-        self._joined = {each: one for each, one in self._joined.items() if one.whole}
-        while self._joined and sum(each.nbytes for each in (joined, *self._joined.values())) > self._joint_nbytes:
-            del self._joined[next(iter(self._joined))]
-        self._joined[key] = joined
+        if len(self._joined_of) != len(adapters) or any(known() is not one for known, one in zip(self._joined_of, adapters, strict=True)):
+            self._joined, self._joined_of = {}, [ref(one) for one in adapters]
         owners = [-1] * self._shape[0]
         for start, stop, adapter in self._ranges:
             assert adapter is not None
             owners[start:stop] = [adapters.index(adapter)] * (stop - start)
-        return _Mixed(adapters, joined.layers, torch.tensor(owners), {})
-
-    def _change_experts(self, path: str) -> None:
-        """The joint tensors of the experts at ``path`` are changed while these are computed, one layer at a time."""
-        module = self._model.get_submodule(path)
-        own: dict[str, torch.nn.Parameter] = {}
-
-        def change(*_: Any) -> None:
-            for one in self._ranges:
-                for (place, name), delta in one.adapter.experts.items() if one.adapter is not None else ():
-                    if place == path:
-                        own[name] = module._parameters[name]
-                        changed = torch.baddbmm(own[name].detach(), delta.left, delta.right)
-                        module._parameters[name] = torch.nn.Parameter(changed, requires_grad=False)
-                        self.reached.add(path)
-
-        def restore(*_: Any) -> None:
-            module._parameters.update(own)
-            own.clear()
-
-        module.register_forward_pre_hook(change)
-        module.register_forward_hook(restore, always_call=True)
+        return _Mixed(adapters, self._joined, torch.tensor(owners), {})
 
     def _hook(self, path: str) -> Any:
         def add(_: Any, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
             if not self._ranges:
                 return out
-            x = given[0]
+            x_NI, y_NO = given[0].flatten(0, -2), out.flatten(0, -2)
             if self._mixed is not None:
-                return self._add_mixed(self._mixed, path, x, out)
-            for start, stop, adapter in self._ranges:
-                delta = adapter.deltas.get(path) if adapter is not None else None
-                if delta is None:
-                    continue
-                self.reached.add(path)
-                if len(self._ranges) == 1 and stop - start == self._shape[0]:
-                    return _added(out, F.linear(x.to(delta.down_RI.dtype), delta.down_RI), delta.up_OR)
-                part = self._rows(path, x, start, stop)
-                change = F.linear(F.linear(x[part].to(delta.down_RI.dtype), delta.down_RI), delta.up_OR)
-                out[part] += change.to(out.dtype)
-            return out
+                self._add_mixed(self._mixed, path, x_NI, y_NO)
+            else:
+                for start, stop, adapter in self._rows(path, len(x_NI)):
+                    if adapter is not None and (delta := adapter.deltas.get(path)) is not None:
+                        self.reached.add(path)
+                        _add(y_NO[start:stop], F.linear(x_NI[start:stop].to(delta.down_RI.dtype), delta.down_RI), delta.up_OR)
+            return y_NO.view_as(out)
 
         return add
 
-    def _add_mixed(self, mixed: _Mixed, path: str, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """What the layer at ``path`` gives, and each row's own change of it."""
+    def _add_mixed(self, mixed: _Mixed, path: str, x_NI: torch.Tensor, y_NO: torch.Tensor) -> None:
+        """Adds to what the layer at ``path`` gives each row's own change of it."""
         deltas = [adapter.deltas.get(path) for adapter in mixed.adapters]
         ranks = tuple(0 if delta is None else len(delta.down_RI) for delta in deltas)
         if not any(ranks):
-            return out
+            return
         self.reached.add(path)
         if path not in mixed.layers:
             held = [delta for delta in deltas if delta is not None]
@@ -326,35 +201,32 @@ class AdapterHooks:
         down_RI, up_OR = mixed.layers[path]
         if ranks not in mixed.owns:
             columns = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks))
-            mixed.owns[ranks] = (mixed.owners_B[:, None] == columns).to(down_RI.device)
+            owns = (mixed.owners_B[:, None] == columns).repeat_interleave(self._shape[1], dim=0)
+            mixed.owns[ranks] = owns.to(down_RI.device)
         owns = mixed.owns[ranks]
-        if x.ndim == 2 and x.shape[0] == self._shape[0] * self._shape[1]:
-            owns = owns.repeat_interleave(self._shape[1], dim=0)
-        elif x.ndim > 2 and x.shape[0] == self._shape[0]:
-            owns = owns.view(-1, *[1] * (x.ndim - 2), owns.shape[1])
-        else:
+        if len(x_NI) != len(owns):
             raise _unknown_order(path)
         # Chosen, not multiplied by zero: what overflows in a neighbour's directions stays the neighbour's.
-        low = F.linear(x.to(down_RI.dtype), down_RI)
-        return _added(out, low.where(owns, low.new_zeros(())), up_OR)
+        low = F.linear(x_NI.to(down_RI.dtype), down_RI)
+        _add(y_NO, low.where(owns, low.new_zeros(())), up_OR)
 
-    def _rows(self, path: str, x: torch.Tensor, start: int, stop: int) -> slice:
-        """The rows of ``x`` that belong to sequences ``start`` to ``stop``: it has one row a sequence, or one a token."""
+    def _rows(self, path: str, count: int) -> Sequence[RowRange]:
+        """The ranges among ``count`` rows that the layer at ``path`` reads: tokens, or what a single sequence has beside them."""
         rows, length = self._shape
-        if x.ndim > 2 and x.shape[0] == rows:
-            return slice(start, stop)
-        if x.ndim == 2 and x.shape[0] == rows * length:
-            return slice(start * length, stop * length)
-        raise _unknown_order(path)
+        if count == rows * length:
+            return [RowRange(start * length, stop * length, adapter) for start, stop, adapter in self._ranges]
+        if [(start, stop) for start, stop, _ in self._ranges] != [(0, rows)]:
+            raise _unknown_order(path)
+        return [self._ranges[0]._replace(stop=count)]
 
 
-def _added(out: torch.Tensor, low: torch.Tensor, up_OR: torch.Tensor) -> torch.Tensor:
-    """``out``, to which the product is added where it lies."""
-    if out.dtype != up_OR.dtype or not out.is_contiguous():
-        return out + F.linear(low, up_OR).to(out.dtype)
-    out.view(-1, out.shape[-1]).addmm_(low.reshape(-1, low.shape[-1]), up_OR.T)
-    return out
+def _add(y_NO: torch.Tensor, low_NR: torch.Tensor, up_OR: torch.Tensor) -> None:
+    """Adds the product to ``y_NO`` where it lies."""
+    if y_NO.dtype == up_OR.dtype:
+        y_NO.addmm_(low_NR, up_OR.T)
+    else:
+        y_NO += F.linear(low_NR, up_OR).to(y_NO.dtype)
 
 
 def _unknown_order(path: str) -> ValueError:
-    return ValueError(f"{path} sees its rows in an order that is not known")
+    return ValueError(f"{path} reads something else than the tokens of the texts")

@@ -19,7 +19,7 @@ from transformers.cache_utils import (
     LinearAttentionLayer,
 )
 
-#: Kinds of layer whose tensors are known here; a cache with another kind is computed alone, and copied whole.
+#: Kinds of layer whose tensors are known here; a cache with another kind is not used.
 _KNOWN = (
     DummyLayer,
     DynamicLayer,
@@ -97,9 +97,6 @@ def _with_layers(cache: Any, layers: list[Any]) -> Any:
 
 def repeated(cache: Any, rows: int) -> Any:
     """``rows`` copies of a cache of one row; what is computed on them leaves the original as it was."""
-    if not is_known(cache):
-        assert rows == 1, "a cache of unknown kind is copied one at a time"
-        return copy.deepcopy(cache)
     # Keys and values are never written in place; states are.
     layers = [
         _changed(layer, lambda kept: kept.expand(rows, -1, -1, -1), lambda state: state.repeat(rows, *[1] * (state.ndim - 1)))

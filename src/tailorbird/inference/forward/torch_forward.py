@@ -1,4 +1,4 @@
-"""Forward pass in torch for any processor and precision, the reference for the native one; linear layers also in 8 bits."""
+"""Forward pass in torch for any processor, in bf16 or fp32: the reference for the native one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from tailorbird.inference.devices import is_gpu
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.decoder_traits import BlockNorms, block_norms, norm_weight, traits_of
 from tailorbird.inference.forward.lazy_memory import lazy_zeros
-from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes
-from tailorbird.inference.forward.written_out import WrittenOutForward
+from tailorbird.inference.forward.weights import GROUPS, Changes, WrittenOutForward, joined, linear_shapes
 from tailorbird.inference.scheduling import BLOCK
 
 
@@ -31,34 +30,6 @@ class Linear(NamedTuple):
     def nbytes(self) -> int:
         """Bytes held."""
         return self.weight_OI.nbytes + (0 if self.bias_O is None else self.bias_O.nbytes)
-
-
-class EightBits(NamedTuple):
-    """The same with weights in int8 and one scale an output; inputs and sums stay in the engine's format."""
-
-    weight_OI: torch.Tensor
-    scale_O: torch.Tensor
-    bias_O: torch.Tensor | None
-
-    def __call__(self, x_NI: torch.Tensor) -> torch.Tensor:
-        """Outputs (NO), by torch's own kernel."""
-        multiply: Any = torch._weight_int8pack_mm
-        y_NO: torch.Tensor = multiply(x_NI.contiguous(), self.weight_OI, self.scale_O)
-        return y_NO if self.bias_O is None else y_NO + self.bias_O
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return self.weight_OI.nbytes + self.scale_O.nbytes + (0 if self.bias_O is None else self.bias_O.nbytes)
-
-
-def in_eight_bits(linear: Linear) -> EightBits:
-    """Symmetric, to the nearest of 255 levels of each output's largest weight: of the scale as it is held, which is what they are
-    multiplied with."""
-    weight_OI = linear.weight_OI.float()
-    scale_O = (weight_OI.abs().amax(dim=1) / 127).clamp_min(torch.finfo(torch.float32).tiny).to(linear.weight_OI.dtype)
-    rounded_OI = (weight_OI / scale_O.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
-    return EightBits(rounded_OI.contiguous(), scale_O, linear.bias_O)
 
 
 class LowRankDelta(NamedTuple):
@@ -84,7 +55,7 @@ class DecoderBlock(NamedTuple):
     """The weights of one decoder block."""
 
     norms: BlockNorms
-    groups: dict[str, Linear | EightBits]
+    groups: dict[str, Linear]
 
     @property
     def nbytes(self) -> int:
@@ -101,12 +72,11 @@ class _Look(NamedTuple):
 
 
 class TorchForward(WrittenOutForward):
-    """A causal language model laid out like a Llama, with norms, windows and positions as it has them. Holds weights only; with
-    ``eight_bits`` those of linear layers in int8."""
+    """A causal language model laid out like a Llama, with norms, windows and positions as it has them. Holds weights only."""
 
     kernels = "plain"
 
-    def __init__(self, model: Any, *, eight_bits: bool = False) -> None:
+    def __init__(self, model: Any) -> None:
         config = model.config
         weights = model.get_input_embeddings().weight.detach()
         self.context: int = config.max_position_embeddings
@@ -119,7 +89,7 @@ class TorchForward(WrittenOutForward):
         self._embedding_VE = weights
         self._head_VE = model.lm_head.weight.detach()
         self._norm_E = norm_weight(model.model.norm)
-        self._blocks = [_block(layer, eight_bits) for layer in model.model.layers]
+        self._blocks = [_block(layer) for layer in model.model.layers]
         self._dtype, self._device = weights.dtype, weights.device
         head = 0 if self._head_VE.data_ptr() == weights.data_ptr() else self._head_VE.nbytes
         tables = sum(table.nbytes for table in self._traits.positions)
@@ -265,6 +235,5 @@ def _turned(x_NHD: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> tor
     return (x_NHD * cos_N1D + torch.cat((-right, left), dim=-1) * sin_N1D).to(x_NHD.dtype)
 
 
-def _block(layer: Any, eight_bits: bool) -> DecoderBlock:
-    groups = {group: Linear(*joined(layer, group)) for group in GROUPS}
-    return DecoderBlock(block_norms(layer), {name: in_eight_bits(group) if eight_bits else group for name, group in groups.items()})
+def _block(layer: Any) -> DecoderBlock:
+    return DecoderBlock(block_norms(layer), {group: Linear(*joined(layer, group)) for group in GROUPS})

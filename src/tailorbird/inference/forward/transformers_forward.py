@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from tailorbird.base_models.adapter_format import refused_adapter
 from tailorbird.inference.forward.abilities import Abilities, probe
-from tailorbird.inference.forward.adapter_files import refused_adapter
 from tailorbird.inference.forward.batch import Batch, Part
 from tailorbird.inference.forward.model_folder import decoder_of
 from tailorbird.inference.forward.module_adapter import AdapterHooks, ModuleAdapter, RowRange, read_module_adapter
-from tailorbird.inference.forward.sequence_caches import CacheStore, SequenceCache, StackedCache, is_known, nbytes_of, repeated
+from tailorbird.inference.forward.sequence_caches import CacheStore, SequenceCache, StackedCache, nbytes_of, repeated
 from tailorbird.inference.forward.weights import MOVING, LinearShapes
 from tailorbird.inference.output_head import head_of
 from tailorbird.inference.scheduling import BLOCK, SequenceNeeds
@@ -63,12 +63,12 @@ class TransformersForward:
         #: Tokens up to which the angles of positions are the same for texts of all lengths.
         self._steady = _steady(config)
         self._rotations = [each for each in model.modules() if hasattr(each, "original_max_seq_len")] if self._steady < _ALWAYS else []
-        wish = Abilities(caches=self._cache_name is not None, chunks=True, stacks=self._steady == _ALWAYS, heads=self._states is not None)
+        wish = Abilities(caches=self._cache_name is not None, stacks=self._steady == _ALWAYS, heads=self._states is not None)
         with torch.inference_mode():
-            self.abilities, token, fixed = probe(self, self._dtype.itemsize < 4, wish)
+            token, fixed = probe(self, self._dtype.itemsize < 4, wish)
         # Where a token leaves nothing behind, what it takes while it is computed counts.
         self.token_nbytes = max(token, config.hidden_size * self._dtype.itemsize)
-        self.needs = SequenceNeeds(shares=False, whole=not self.abilities.chunks, blocks=-(-fixed // (self.token_nbytes * BLOCK)))
+        self.needs = SequenceNeeds(shares=False, whole=not self.abilities.caches, blocks=-(-fixed // (self.token_nbytes * BLOCK)))
 
     def memory(self, blocks: int) -> CacheStore:
         """A store of caches; what they take is bounded by the blocks that the scheduler gives out."""
@@ -87,7 +87,7 @@ class TransformersForward:
             self._hooks.cover(adapter)
             with self._hooks.applied([RowRange(0, 1, adapter)], 1, 2):
                 self._decoder(input_ids=torch.zeros((1, 2), dtype=torch.long, device=self._device))
-                unreached = adapter.passed - self._hooks.reached
+                unreached = adapter.deltas.keys() - self._hooks.reached
         if unreached:
             raise refused_adapter(
                 folder, f"{sorted(unreached)[0]} takes no part in reading text, so that the adapter would do nothing there"
@@ -127,30 +127,19 @@ class TransformersForward:
         return logits.float()
 
     def _groups(self, parts: Sequence[Part], rows: list[tuple[int, SequenceCache]]) -> list[list[tuple[int, SequenceCache]]]:
-        """Sequences that are computed in one step: of like length, and an adapter that must stay apart without others."""
-        apart: dict[int, list[tuple[int, SequenceCache]]] = {}
+        """Sequences that are computed in one step. Rows are filled up to the longest: where that takes much, those of lengths within a
+        factor of two stand together, whose stack takes at most twice what its rows do."""
+        longest = max((cache.length for _, cache in rows), default=0)
+        much = sum(longest - cache.length for _, cache in rows) * self.token_nbytes > _FILLED
+        groups: dict[int, list[tuple[int, SequenceCache]]] = {}
         for at, cache in rows:
-            adapter = parts[at].adapter
-            apart.setdefault(id(adapter) if adapter is not None and adapter.apart else 0, []).append((at, cache))
-        groups = []
-        for some in apart.values():
-            # Rows are filled up to the longest. Of lengths within a factor of two, a stack takes at most twice what its rows do.
-            longest = max(cache.length for _, cache in some)
-            if sum(longest - cache.length for _, cache in some) * self.token_nbytes <= _FILLED:
-                groups.append(some)
-                continue
-            alike: dict[int, list[tuple[int, SequenceCache]]] = {}
-            for at, cache in some:
-                alike.setdefault(cache.length.bit_length(), []).append((at, cache))
-            groups.extend(alike.values())
+            groups.setdefault(cache.length.bit_length() if much else 0, []).append((at, cache))
         # Rows of one adapter stand beside one another, in every step alike.
-        return [sorted(group, key=lambda row: id(parts[row[0]].adapter)) for group in groups]
+        return [sorted(group, key=lambda row: id(parts[row[0]].adapter)) for group in groups.values()]
 
     def _alone(self, part: Part, cache: SequenceCache | None, memory: CacheStore) -> torch.Tensor:
         """The wanted rows of one part, whose tokens come one chunk after what the cache holds; without a cache, from the first token."""
         stop = part.start + len(part.tokens)
-        if cache is not None and len(part.tokens) > 1 and not self.abilities.chunks:
-            cache = None
         if cache is None:
             cache = SequenceCache(self.fresh_cache(), part.history, 0)
         first = cache.length
@@ -164,7 +153,19 @@ class TransformersForward:
         cache.length = stop if self.abilities.caches else -1
         wanted = [hidden_TE[max(part.watched, part.start) - first :]]
         if part.tree is not None and part.tree.tokens:
-            wanted.append(self._tree(part.tree, part, content))
+            # Rows of a tree's nodes: each path from the prompt to a leaf is one row of tokens, filled up behind its end.
+            tree = part.tree
+            parents = set(tree.parents)
+            paths = [_path(tree, leaf) for leaf in range(len(tree.tokens)) if leaf not in parents]
+            goes_on = self._goes_on(part, max(map(len, paths)))
+            most = max(1, _COPIES // max(1, nbytes_of(content))) if goes_on else 1
+            found: dict[int, torch.Tensor] = {}
+            for start in range(0, len(paths), most):
+                some = paths[start : start + most]
+                tokens = [[tree.tokens[node] for node in path] for path in some]
+                for path, row in zip(some, self._below(tokens, part, content), strict=True):
+                    found.update(zip(path, row, strict=False))
+            wanted.append(torch.stack([found[node] for node in range(len(tree.tokens))]))
         return torch.cat(wanted)
 
     def _step(self, parts: list[Part], rows: list[SequenceCache], memory: CacheStore) -> torch.Tensor:
@@ -180,20 +181,6 @@ class TransformersForward:
             row.length += 1
         return hidden_BTE
 
-    def _tree(self, tree: LabelTrie, part: Part, prompt: Any) -> torch.Tensor:
-        """Rows of a tree's nodes: each path from the prompt to a leaf is one row of tokens, filled up behind its end."""
-        parents = set(tree.parents)
-        paths = [_path(tree, leaf) for leaf in range(len(tree.tokens)) if leaf not in parents]
-        goes_on = self._goes_on(part, max(map(len, paths)))
-        most = max(1, _COPIES // max(1, nbytes_of(prompt))) if goes_on and is_known(prompt) else 1
-        found: dict[int, torch.Tensor] = {}
-        for start in range(0, len(paths), most):
-            some = paths[start : start + most]
-            tokens = [[tree.tokens[node] for node in path] for path in some]
-            for path, row in zip(some, self._below(tokens, part, prompt), strict=True):
-                found.update(zip(path, row, strict=False))
-        return torch.stack([found[node] for node in range(len(tree.tokens))])
-
     def _below(self, tokens: list[list[int]], part: Part, prompt: Any) -> torch.Tensor:
         """Hidden states (BTE) of rows of tokens, each as if it alone came after the prompt."""
         deepest = max(map(len, tokens))
@@ -203,11 +190,7 @@ class TransformersForward:
             stop = part.start + len(part.tokens)
             whole = [[*part.history[:stop], *row] for row in filled]
             return self.computed(whole, None, ranges)[:, stop:]
-        copies = repeated(prompt, len(filled))
-        if self.abilities.chunks:
-            return self.computed(filled, copies, ranges)
-        columns = [self.computed([[row[at]] for row in filled], copies, ranges) for at in range(deepest)]
-        return torch.cat(columns, dim=1)
+        return self.computed(filled, repeated(prompt, len(filled)), ranges)
 
     def _goes_on(self, part: Part, tokens: int) -> bool:
         """True where so many tokens after a part can be computed from its cache."""
@@ -236,7 +219,16 @@ class TransformersForward:
             given["position_ids"] = positions
         with self._computing, self._hooks.applied(ranges, *ids.shape):
             for each in self._rotations:
-                _forget_lengths(each)
+                # A rotary embedding of the dynamic kind turns by the longest text that it has seen since a short one, whosever
+                # that was.
+                for name in [name for name in (*vars(each), *each._buffers) if name.endswith("original_inv_freq")]:
+                    prefix = name.removesuffix("original_inv_freq")
+                    kind = each.rope_type if isinstance(each.rope_type, str) else each.rope_type[prefix.removesuffix("_")]
+                    if "dynamic" in kind:
+                        each.register_buffer(
+                            f"{prefix}inv_freq", getattr(each, name).to(getattr(each, f"{prefix}inv_freq").device), persistent=False
+                        )
+                        setattr(each, f"{prefix}max_seq_len_cached", each.original_max_seq_len)
             if self.abilities.heads:
                 hidden: torch.Tensor = self._decoder(input_ids=ids, **given).last_hidden_state
                 return hidden
@@ -279,15 +271,3 @@ def _steady(config: Any) -> int:
     moving = [each for each in kinds if each.get("rope_type") in MOVING]
     named = [getattr(config, "original_max_position_embeddings", None), *(each.get("original_max_position_embeddings") for each in moving)]
     return min(_context(config), *(int(each) for each in named if each)) if moving else _ALWAYS
-
-
-def _forget_lengths(rotation: Any) -> None:
-    """A rotary embedding of the dynamic kind turns by the longest text that it has seen since a short one, whosever that was."""
-    for name in [name for name in (*vars(rotation), *rotation._buffers) if name.endswith("original_inv_freq")]:
-        prefix = name.removesuffix("original_inv_freq")
-        kind = rotation.rope_type if isinstance(rotation.rope_type, str) else rotation.rope_type[prefix.removesuffix("_")]
-        if "dynamic" in kind:
-            rotation.register_buffer(
-                f"{prefix}inv_freq", getattr(rotation, name).to(getattr(rotation, f"{prefix}inv_freq").device), persistent=False
-            )
-            setattr(rotation, f"{prefix}max_seq_len_cached", rotation.original_max_seq_len)

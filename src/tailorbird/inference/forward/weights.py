@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -10,9 +11,11 @@ import torch
 import transformers
 
 from tailorbird import __version__
+from tailorbird.base_models.adapter_format import AdapterChange, check_fit, refused_adapter
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.inference.devices import is_bf16_fast, pick_device
-from tailorbird.inference.forward.adapter_files import adapter_config, adapter_tensors, check_patterns, refused_adapter, scaling_of
+from tailorbird.inference.forward.adapter_files import read_changes
+from tailorbird.inference.scheduling import SequenceNeeds
 
 Precision = Literal["auto", "bf16", "fp32", "int8"]
 #: What is computed in; ``int8`` holds the weights of linear layers in eight bits and computes in bf16.
@@ -57,70 +60,39 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
     "down": ("mlp.down_proj",),
 }
-_KEY = re.compile(r"(?:base_model\.model\.)?model\.layers\.(\d+)\.((?:self_attn|mlp)\.\w+)\.lora_(A|B)(?:\.default)?\.weight")
-#: Settings of PEFT that change what an adapter computes and that must be unset.
-_MUST_BE_UNSET = (
-    "use_dora", "fan_in_fan_out", "modules_to_save", "lora_bias", "layer_replication", "use_qalora",
-    "trainable_token_indices", "target_parameters", "alora_invocation_tokens", "corda_config", "arrow_config",
-)  # fmt: skip
+_PATH = re.compile(r"model\.layers\.(\d+)\.((?:self_attn|mlp)\.\w+)")
 #: Linear layer to (inputs, outputs).
 LinearShapes = dict[str, tuple[int, int]]
-
-
-class LowRank(NamedTuple):
-    """A change ``up @ down`` of one linear layer's weight, fp32. The scaling is inside ``up``."""
-
-    down_RI: torch.Tensor
-    up_OR: torch.Tensor
-
-
-class AdapterChange(NamedTuple):
-    """A change ``scaling * up @ down`` of one linear layer's weight, in the number format of the adapter's file."""
-
-    down_RI: torch.Tensor
-    up_OR: torch.Tensor
-    scaling: float
-
-    @property
-    def scaled_up_OR(self) -> torch.Tensor:
-        """``up`` in fp32, the scaling inside."""
-        return self.up_OR.float() * self.scaling
 
 
 #: The changes that an adapter makes, by (layer, name of the linear layer).
 Changes = dict[tuple[int, str], AdapterChange]
 
 
-def read_adapter(folder: Path, linears: LinearShapes, layers: int) -> Changes:
-    """The adapter in ``folder``. Raises ModelInvalid when it cannot be read or does not fit a base of these shapes."""
-    config, changes = adapter_config(folder, _MUST_BE_UNSET), {}
-    check_patterns(folder, config)
-    for (layer, name), pair in _pairs(folder).items():
-        _check_fit(folder, layer, name, pair, linears, layers)
-        changes[layer, name] = AdapterChange(pair["A"], pair["B"], scaling_of(config, f"model.layers.{layer}.{name}", len(pair["A"])))
-    return changes
+class WrittenOutForward:
+    """Base of the written-out passes: keys and values in blocks, beginnings shared, adapters of a decoder block's linear layers."""
 
+    needs = SequenceNeeds()
+    linears: LinearShapes
+    layers: int
 
-def _pairs(folder: Path) -> dict[tuple[int, str], dict[str, torch.Tensor]]:
-    pairs: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
-    for key, tensor in adapter_tensors(folder).items():
-        match = _KEY.fullmatch(key)
-        if match is None:
-            raise refused_adapter(folder, f"it changes {key}, which is not a linear layer of a decoder block")
-        pairs.setdefault((int(match[1]), match[2]), {})[match[3]] = tensor
-    if not pairs:
-        raise refused_adapter(folder, "it holds no tensors")
-    return pairs
+    def adapt(self, changes: Changes) -> Any:
+        """An adapter laid out for this pass; it has ``nbytes``."""
+        raise NotImplementedError
 
+    def read_adapter(self, folder: Path) -> Any:
+        """The adapter in ``folder``. Raises ModelInvalid when it cannot be read or does not fit a base of these shapes."""
+        changes = Changes()
+        for path, change in read_changes(folder).items():
+            match = _PATH.fullmatch(path)
+            if match is None or int(match[1]) >= self.layers or match[2] not in self.linears:
+                raise refused_adapter(folder, f"the base has no layer {path}")
+            check_fit(folder, path, change, self.linears[match[2]])
+            changes[int(match[1]), match[2]] = change
+        return self.adapt(changes)
 
-def _check_fit(folder: Path, layer: int, name: str, pair: dict[str, torch.Tensor], linears: LinearShapes, layers: int) -> None:
-    if layer >= layers or name not in linears:
-        raise refused_adapter(folder, f"the base has no layer {layer}.{name}")
-    if pair.keys() != {"A", "B"}:
-        raise refused_adapter(folder, f"half of layer {layer}.{name} is missing")
-    inputs, outputs = linears[name]
-    if pair["A"].ndim != 2 or not len(pair["A"]) or pair["A"].shape[1] != inputs or pair["B"].shape != (outputs, pair["A"].shape[0]):
-        raise refused_adapter(folder, f"layer {layer}.{name} has another shape than the base's {inputs} inputs and {outputs} outputs")
+    def release(self, memory: Any, blocks: Sequence[int]) -> None:
+        """Blocks are given out anew by the schedule alone."""
 
 
 #: Kinds of rotary embedding whose angles depend on the length of the text, so that they cannot stand in one table.

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from tailorbird.base_models.adapter_format import AdapterChange
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.decoder_traits import activation_of, block_norms, norm_weight, traits_of
 from tailorbird.inference.forward.lazy_memory import LARGE, lazy_zeros
-from tailorbird.inference.forward.weights import GROUPS, AdapterChange, Changes, joined, linear_shapes
-from tailorbird.inference.forward.written_out import WrittenOutForward
+from tailorbird.inference.forward.weights import GROUPS, Changes, WrittenOutForward, joined, linear_shapes
 from tailorbird.inference.native import library as native
 from tailorbird.inference.scheduling import BLOCK
 
@@ -123,8 +123,8 @@ def can_compute(model: Any, *, eight_bits: bool = False) -> bool:
 
 class NativeForward(WrittenOutForward):
     """As ``TorchForward``, packed. ``threads`` compute a step together. With ``eight_bits`` the weights of linear layers and of the head
-    are int8, with a scale for each output and 64 inputs (decision 0100). Adapters are held in int8 (decision 0144).
-    ``form`` is another than the processor's (decision 0121)."""
+    are int8, with a scale for each output and 64 inputs. Adapters are held in int8.
+    ``form`` is another than the processor's."""
 
     kernels = "native"
 

@@ -1,9 +1,9 @@
-"""Decoding: sampling of the next token, JSON-schema constraints, and streamed text with stop strings."""
+"""Decoding: sampling of the next token, JSON-schema constraints, and streamed text without reasoning, tool calls and stop strings."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,11 +13,10 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from tailorbird.chat.frames import CallParser, ReasoningMarks
+from tailorbird.chat.tokenizer import TokenBytes
 from tailorbird.domain.errors import Internal, InvalidInput, Unavailable
 from tailorbird.domain.prompt import Sampling, ToolCall
-from tailorbird.inference.text.reasoning_filter import ReasoningFilter
-from tailorbird.inference.text.tool_call_filter import ToolCallFilter
-from tailorbird.text.token_reader import TokenBytes
 
 #: Characters of a schema at most. What a token costs grows with it, and is paid by whoever is computed beside it.
 MOST_SCHEMA = 2**15
@@ -65,7 +64,6 @@ class Grammars:
             raise InvalidInput(
                 f"the JSON schema has more than {MOST_SCHEMA:,} characters",
                 "shorten it: each token of the answer is checked against all of it",
-                code="schema_too_large",
                 param="response_format",
             )
         return self._matching(
@@ -79,7 +77,6 @@ class Grammars:
             raise InvalidInput(
                 f"the definitions of the tools have more than {MOST_SCHEMA:,} characters",
                 "offer fewer tools, or leave tool_choice at auto: each token of a call that must come is checked against all of them",
-                code="schema_too_large",
                 param="tools",
             )
         return self._matching(lambda: library.LLMatcher.grammar_from_lark(grammar), "tools")
@@ -211,7 +208,6 @@ def not_finite() -> Internal:
     return Internal(
         "the model's output for this request is not finite (NaN or infinity)",
         "look for damaged or diverged weights in this release; roll it back meanwhile",
-        code="output_not_finite",
     )
 
 
@@ -248,6 +244,98 @@ def _overlap(text: str, stop: str) -> int:
     return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
 
 
+class ReasoningFilter:
+    """Finds where the answer begins: behind the end of reasoning that the prompt or the model has begun, behind what stands in its stead,
+    or at once. ``over``: the answer has begun; ``skipped``: it began at once."""
+
+    def __init__(self, tokenizer: Tokenizer, marks: ReasoningMarks) -> None:
+        self._tokenizer, self._decoder = tokenizer, DecodeStream(skip_special_tokens=False)
+        self._begin, self._end, self._none = (mark.strip() for mark in marks)
+        self._text, self._begun = "", not self._begin
+        self.over = self.skipped = False
+
+    @property
+    def begun(self) -> bool:
+        """True while the model reasons."""
+        return self._begun and not self.over
+
+    def feed(self, token: int) -> str:
+        """What of the answer came with ``token``; empty before it begins."""
+        self._text += self._decoder.step(self._tokenizer, token) or ""
+        text = self._text.lstrip()
+        if not self._begun:
+            if text.startswith(self._begin):
+                self._begun = True
+            elif self._none and text.startswith(self._none):
+                self.over = True
+                return text.removeprefix(self._none)
+            elif not (self._begin.startswith(text) or self._none.startswith(text)):
+                self.over = self.skipped = True
+                return ""
+        self.over = bool(self._begun and self._end and self._end in self._text)
+        return self._text.partition(self._end)[2] if self.over else ""
+
+
+class ToolCallFilter:
+    """Passes what an answer says and holds back what its calls may begin with. ``marks`` are control tokens that frame calls: they give no
+    text of their own elsewhere. ``calls`` are known once the answer has ended; of several ``one`` leaves the first."""
+
+    def __init__(self, parser: CallParser, marks: Mapping[int, str], *, one: bool = False) -> None:
+        self._parser, self._marks, self._one = parser, marks, one
+        self._held = ""
+        self._begun = self._calling = False
+        self.calls: tuple[ToolCall, ...] = ()
+
+    def mark(self, token: int) -> str:
+        """The text of a control token that frames calls; empty for any other."""
+        return self._marks.get(token, "")
+
+    def feed(self, text: str) -> str:
+        """What may be shown after ``text`` came."""
+        self._held += text
+        if self._calling:
+            return ""
+        if not self._begun and not self._begins():
+            return ""
+        if not self._parser.anywhere:
+            shown, self._held = self._held, ""
+            return self._without_marks(shown)
+        place = self._held.find(self._parser.trigger)
+        self._calling = place >= 0
+        if place < 0:
+            place = len(self._held) - _overlap(self._held, self._parser.trigger)
+        shown = self._held[:place].rstrip()
+        self._held = self._held[len(shown) :]
+        return self._without_marks(shown)
+
+    def _begins(self) -> bool:
+        """True once the answer says something: behind its head, where it has one."""
+        said = self._held.lstrip()
+        head, trigger = self._parser.head, self._parser.trigger
+        if said.startswith(trigger):
+            self._calling = True
+        elif head and said.startswith(head):
+            self._begun, self._held = True, said.removeprefix(head)
+        elif not any(mark.startswith(said) for mark in (head, trigger) if mark):
+            self._begun = True
+        return self._begun
+
+    def finish(self) -> str:
+        """What is left to be shown at the end of the answer: all of it where it is no call."""
+        held, self._held = self._held, ""
+        if self._calling:
+            self.calls = self._parser.parse(held.lstrip())[: 1 if self._one else None]
+        if self.calls:
+            return ""
+        held = self._without_marks(held)
+        return held if self._begun else held.lstrip()
+
+    def _without_marks(self, text: str) -> str:
+        for name in self._marks.values():
+            text = text.replace(name, "")
+        return text
+
+
 class TextStream:
     """Turns one answer's tokens into text. Special tokens give none, and neither does what is reasoned before it (``reasoning``), nor the
     ``calls`` at its end."""
@@ -271,7 +359,12 @@ class TextStream:
         """The text that may be shown after ``token``; empty while a character or a possible stop string is unfinished."""
         text = self._decoder.step(self._tokenizer, token) or ""
         if self._reasoning is not None and not self._reasoning.over:
-            text = self._behind(self._reasoning, token, text)
+            # What of the answer came with ``token``. White space between reasoning and answer is neither's.
+            reasoning = self._reasoning
+            self._held += text or (self._calls.mark(token) if self._calls is not None and not reasoning.begun else "")
+            rest = reasoning.feed(token)
+            self._trims = reasoning.over and not reasoning.skipped
+            text = self._held if reasoning.skipped else rest
         elif self._calls is not None and not text:
             text = self._calls.mark(token)
         if self._trims:
@@ -295,13 +388,6 @@ class TextStream:
     def reasoned(self) -> bool:
         """True where what came last is no part of the answer."""
         return self._reasoning is not None and (self._reasoning.begun or (self._reasoning.over and not self._reasoning.skipped))
-
-    def _behind(self, reasoning: ReasoningFilter, token: int, text: str) -> str:
-        """What of the answer came with ``token``. White space between reasoning and answer is neither's."""
-        self._held += text or (self._calls.mark(token) if self._calls is not None and not reasoning.begun else "")
-        rest = reasoning.feed(token)
-        self._trims = reasoning.over and not reasoning.skipped
-        return self._held if reasoning.skipped else rest
 
     def finish(self) -> str:
         """Remaining text at the end: nothing where the model still reasons."""

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tailorbird.chat.tokenizer import ChatTokenizer
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.text.chat_tokenizer import ChatTokenizer
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,10 @@ class LabelTrees:
 
     def _built(self, labels: tuple[str, ...]) -> LabelTrie:
         if not labels:
-            raise InvalidInput("there are no labels to score", "give at least one label", code="labels_empty")
+            raise InvalidInput("there are no labels to score", "give at least one label")
         answers = self._chat.answers(labels)
         if any(map(self._chat.is_empty, answers)):
             raise InvalidInput("a label has no tokens", "give every label a name that is not empty", code="label_empty")
         if len({tuple(answer) for answer in answers}) < len(labels):
-            raise InvalidInput("two labels are the same", "name every label once", code="label_duplicate")
+            raise InvalidInput("two labels are the same", "name every label once")
         return build_trie(answers)

@@ -179,7 +179,7 @@ class _Channel:
                 except OSError as error:
                     failed = error
         self.__exit__()
-        raise Unavailable("no process can be made that reads foreign files", "try again", code="parser_unavailable") from failed
+        raise Unavailable("no process can be made that reads foreign files", "try again", code="parser_busy") from failed
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
@@ -230,11 +230,11 @@ class _Channel:
         try:
             yield
         except TimeoutError as error:
-            raise limits.over_wait(self._job) from error
+            raise limits.fault(self._job, "wait") from error
         except (EOFError, OSError) as error:
             raise self._ended() from error
         except (ValueError, RecursionError) as error:
-            raise limits.unreadable(self._job, type(error).__name__) from error
+            raise limits.fault(self._job, "unreadable", type(error).__name__) from error
 
     def _receive(self) -> tuple[int, bytearray]:
         """The next frame. Where the child's files are counted, they are while it is waited for. Raises ``job.error``, TimeoutError."""
@@ -244,7 +244,7 @@ class _Channel:
                 selector.register(self._connection, selectors.EVENT_READ)
                 comes = bool(selector.select(min(_COUNT_EVERY, self._left)))
             if sum(bytes_below(Path(place)) for place in self._job.places or ()) > self._job.limits.space:
-                raise limits.over_space(self._job)
+                raise limits.fault(self._job, "space")
             if not comes and time.monotonic() >= until:
                 raise TimeoutError
         return frames.receive(self._connection)
@@ -263,18 +263,18 @@ class _Channel:
     def _count(self, size: int) -> None:
         self._sent += size
         if self._sent > self._job.limits.output:
-            raise limits.over_output(self._job)
+            raise limits.fault(self._job, "output")
 
     def _refusal(self, kind: int, data: bytearray) -> TailorbirdError:
         if kind == frames.MEMORY:
-            return limits.over_memory(self._job)
+            return limits.fault(self._job, "memory")
         try:
             told = frames.decode(data)
             if kind == frames.ERROR:
                 return _error(told)
-            return limits.unreadable(self._job, str(told)[:80])
+            return limits.fault(self._job, "unreadable", str(told)[:80])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return limits.unreadable(self._job, "no answer")
+            return limits.fault(self._job, "unreadable", "no answer")
 
     def _ended(self) -> TailorbirdError:
         """Why the child ended without a word."""
@@ -282,13 +282,13 @@ class _Channel:
         try:
             how = json.loads(self._told.recv(4096))
         except (OSError, ValueError):
-            return limits.crashed(self._job, "its server ended")
+            return limits.fault(self._job, "crashed", "its server ended")
         asked = self._job.limits
         if how["signal"] == signal.SIGXCPU or how["processor"] >= asked.processor:
-            return limits.over_processor(self._job)
+            return limits.fault(self._job, "processor")
         if how["signal"] == signal.SIGKILL or how["memory"] > 0.7 * asked.memory:
-            return limits.over_memory(self._job)
-        return limits.crashed(self._job, f"signal {how['signal']}")
+            return limits.fault(self._job, "memory")
+        return limits.fault(self._job, "crashed", f"signal {how['signal']}")
 
 
 def _current_folder() -> str:

@@ -26,40 +26,6 @@ from tailorbird.system.machine import GIB, resident_gib
 from tailorbird.system.sandbox import frames, kernel
 
 
-def run_child(connection: socket.socket, request: dict[str, Any], start: mmap.mmap) -> None:
-    """Runs what ``request`` names to its end; ``start`` gets the bytes of memory that it held before. Never returns."""
-    try:
-        sys.dont_write_bytecode = True  # what it compiles, nobody else shall run
-        with suppress(OSError):
-            os.chdir(request["folder"])
-        with suppress(Exception):  # before its limits begin: it is ours, and may be large; what fails is told when it is called
-            import_module(request["target"].partition(":")[0])
-        start[:8] = int(resident_gib() * GIB).to_bytes(8, "little")
-        _confine(request)
-        connection.settimeout(None)
-        _answer(connection, request)
-    finally:
-        os._exit(0)
-
-
-def _confine(request: dict[str, Any]) -> None:
-    memory = request["memory"] + kernel.private_memory()  # what the server held when it forked is not the job's
-    kernel.die_with_parent()
-    processor = int(request["processor"])
-    limits = {
-        resource.RLIMIT_CPU: (processor, processor + 1),
-        resource.RLIMIT_DATA: (memory, memory),
-        resource.RLIMIT_FSIZE: (request["written"],) * 2,
-        resource.RLIMIT_CORE: (0, 0),
-    }
-    for kind, limit in limits.items():
-        resource.setrlimit(kind, limit)
-    if request["places"] is not None:
-        kernel.write_only_below(request["places"])
-    if not kernel.refuse_calls():
-        kernel.refuse_events()
-
-
 def _answer(connection: socket.socket, request: dict[str, Any]) -> None:
     try:
         values = _function(request["target"])(_heard(connection))
@@ -158,7 +124,33 @@ class Forkserver:
         pid = os.fork()
         if pid == 0:
             self._leave(told)
-            run_child(connection, request, start)
+            # Runs what ``request`` names to its end; ``start`` gets the bytes of memory that it held before. Never returns.
+            try:
+                sys.dont_write_bytecode = True  # what it compiles, nobody else shall run
+                with suppress(OSError):
+                    os.chdir(request["folder"])
+                with suppress(Exception):  # before its limits begin: it is ours, and may be large; what fails is told when it is called
+                    import_module(request["target"].partition(":")[0])
+                start[:8] = int(resident_gib() * GIB).to_bytes(8, "little")
+                memory = request["memory"] + kernel.private_memory()  # what the server held when it forked is not the job's
+                kernel.die_with_parent()
+                processor = int(request["processor"])
+                limits = {
+                    resource.RLIMIT_CPU: (processor, processor + 1),
+                    resource.RLIMIT_DATA: (memory, memory),
+                    resource.RLIMIT_FSIZE: (request["written"],) * 2,
+                    resource.RLIMIT_CORE: (0, 0),
+                }
+                for kind, limit in limits.items():
+                    resource.setrlimit(kind, limit)
+                if request["places"] is not None:
+                    kernel.write_only_below(request["places"])
+                if not kernel.refuse_calls():
+                    kernel.refuse_events()
+                connection.settimeout(None)
+                _answer(connection, request)
+            finally:
+                os._exit(0)
         connection.close()
         self._children[pid] = _Child(told, start)
         self._selector.register(told, selectors.EVENT_READ, pid)

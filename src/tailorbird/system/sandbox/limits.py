@@ -56,52 +56,51 @@ class SandboxJob:
     places: tuple[str, ...] | None = ()
 
 
-def _way_out(job: SandboxJob) -> str:
-    """What to do with a file that takes too much: rows can be split, a model or a template cannot."""
-    return "split it, or write it again in another format" if job.error is DataInvalid else "take one whose origin you know"
+#: What is said of each fault, what to do, and its code.
+_FAULTS = {
+    "memory": (
+        "reading it takes more than {memory:,} MiB of memory",
+        "an honest file of this kind needs far less: {way_out}",
+        "parser_memory",
+    ),
+    "processor": (
+        "reading it takes more than {processor:,} s of processor time",
+        "an honest file of this kind needs far less: {way_out}",
+        "parser_processor",
+    ),
+    "wait": (
+        "reading it did not end within {wait:,.0f} s",
+        "try again when the machine is less busy; if that does not help, {way_out}",
+        "parser_time",
+    ),
+    "output": (
+        "a small file that expands to gigabytes",
+        "what is read from it may have {output:,} MiB; leave out rows that say the same",
+        "file_expands",
+    ),
+    "space": (
+        "unpacking it takes more than {space:,} MiB of disk",
+        "an archive that expands beyond measure: give its content as plain files",
+        "file_expands",
+    ),
+    "crashed": (
+        "the process that read it crashed ({how})",
+        "the file is damaged, or made to break its reader: write it again",
+        "parser_crashed",
+    ),
+    "unreadable": ("it cannot be read ({how})", "the file is damaged: write it again", ""),
+}
 
 
-def _hint(job: SandboxJob) -> str:
-    return f"an honest file of this kind needs far less: {_way_out(job)}"
-
-
-def over_memory(job: SandboxJob) -> TailorbirdError:
-    """Error for a child over its memory limit."""
-    message = f"{job.about}: reading it takes more than {job.limits.memory // _MIB:,} MiB of memory"
-    return job.error(message, _hint(job), code="parser_memory")
-
-
-def over_processor(job: SandboxJob) -> TailorbirdError:
-    """Error for a child over its processor time."""
-    message = f"{job.about}: reading it takes more than {job.limits.processor:,} s of processor time"
-    return job.error(message, _hint(job), code="parser_processor")
-
-
-def over_wait(job: SandboxJob) -> TailorbirdError:
-    """Error for a child over its wall-clock limit."""
-    message = f"{job.about}: reading it did not end within {job.limits.wait:,.0f} s"
-    return job.error(message, f"try again when the machine is less busy; if that does not help, {_way_out(job)}", code="parser_time")
-
-
-def over_output(job: SandboxJob) -> TailorbirdError:
-    """Error for output over its limit."""
-    message = f"{job.about}: a small file that expands to gigabytes"
-    hint = f"what is read from it may have {job.limits.output // _MIB:,} MiB; leave out rows that say the same"
-    return job.error(message, hint, code="file_expands")
-
-
-def over_space(job: SandboxJob) -> TailorbirdError:
-    """Error for a child whose files take more space than they may."""
-    message = f"{job.about}: unpacking it takes more than {job.limits.space // _MIB:,} MiB of disk"
-    return job.error(message, "an archive that expands beyond measure: give its content as plain files", code="file_expands")
-
-
-def crashed(job: SandboxJob, how: str) -> TailorbirdError:
-    """Error for a child that crashed."""
-    message = f"{job.about}: the process that read it crashed ({how})"
-    return job.error(message, "the file is damaged, or made to break its reader: write it again", code="parser_crashed")
-
-
-def unreadable(job: SandboxJob, kind: str) -> TailorbirdError:
-    """The reader raised what it raises for no file that is what it says."""
-    return job.error(f"{job.about}: it cannot be read ({kind})", "the file is damaged: write it again", code=job.broken)
+def fault(job: SandboxJob, kind: str, how: str = "") -> TailorbirdError:
+    """The error of a child that exceeded the limit ``kind``, or is ``crashed`` or ``unreadable``."""
+    message, hint, code = _FAULTS[kind]
+    asked = job.limits
+    sizes = {name: getattr(asked, name) // _MIB for name in ("memory", "output", "space")}
+    facts = sizes | {
+        "processor": asked.processor,
+        "wait": asked.wait,
+        "way_out": ("split it, or write it again in another format" if job.error is DataInvalid else "take one whose origin you know"),
+        "how": how,
+    }
+    return job.error(f"{job.about}: {message.format(**facts)}", hint.format(**facts), code=code or job.broken)

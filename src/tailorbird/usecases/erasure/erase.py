@@ -8,7 +8,8 @@ worker at a time holds the lease. No name of a person enters the record: a keyed
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -20,11 +21,12 @@ from tailorbird import data
 from tailorbird.auth import Action, signing
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.crypto.merkle import Proof
+from tailorbird.data.pseudonyms import pseudonym
+from tailorbird.domain.curation import WITHHELD
 from tailorbird.domain.dataset import Provenance, Quarantined, Row, SnapshotManifest
 from tailorbird.domain.erasure import (
     Certificate,
     Erasure,
-    ErasureReach,
     NotLookedFor,
     Obligation,
     ObligationKind,
@@ -39,33 +41,42 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSearch
 from tailorbird.domain.run import FINISHED, Run, RunState
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.artifacts import ArtifactStore
-from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.text.pseudonyms import pseudonym
-from tailorbird.text.text_finder import is_long_name
+from tailorbird.ledger import UnitOfWork
+from tailorbird.ledger.artifacts import ArtifactStore
 from tailorbird.usecases.anchored_rows import anchored_records, anchored_secret
-from tailorbird.usecases.audit_events import Facts, permit, record
+from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.erasure.lineage import (
+    LEARNED_DAYS,
     Found,
     SubjectData,
-    UploadsFound,
-    find_uploads,
-    forget_uploads,
+    due_still,
+    duties_of,
     held_by,
+    purged,
     reach_of,
     runs_over,
+    told_processors,
     trace,
-    uploaded_by,
-    with_ancestors,
+    unused_indexes,
+    unused_prompts,
 )
-from tailorbird.usecases.erasure.obligations import LEARNED_DAYS, due_still, duties_of, purged, unused_indexes, unused_prompts
-from tailorbird.usecases.erasure.places import PLACES, clear_copies, treated
-from tailorbird.usecases.erasure.request_erasure import Reasons, Sheets, find_answers, find_words, forget_answers, forget_words, quotes_of
-from tailorbird.usecases.erasure.sent_data import told_processors
+from tailorbird.usecases.erasure.places import (
+    PLACES,
+    REQUESTS,
+    REVIEWS,
+    UPLOADS,
+    Reasons,
+    Sheets,
+    UploadsFound,
+    clear_copies,
+    texts_of,
+    treated,
+)
+from tailorbird.usecases.erasure.text_finder import TextFinder, is_long_name
 from tailorbird.usecases.leases import owner
 from tailorbird.usecases.registry import usecase
-from tailorbird.usecases.snapshots.snapshot_queries import PROVENANCE, manifests_of, objective_of
+from tailorbird.usecases.snapshots import PROVENANCE, manifests_of, objective_of
 from tailorbird.usecases.storage_quota import storing
 
 
@@ -150,7 +161,7 @@ PURPOSE = "erasure"
 @dataclass(frozen=True)
 class _Theirs:
     """What is the person's: in snapshots, in requests, on sheets of label reviews, in uploaded files, and what is left of an earlier look
-    because a release needed it then. ``limits`` are what was not looked for; ``unsaid``: an earlier certificate is silent on them."""
+    because a release needed it then. ``limits`` are what was not looked for."""
 
     found: Found
     words: Reasons
@@ -158,10 +169,9 @@ class _Theirs:
     uploads: UploadsFound
     left: frozenset[Digest]
     limits: tuple[NotLookedFor, ...]
-    unsaid: bool
 
     def __bool__(self) -> bool:
-        return bool(self.found or self.words or self.sheets or self.uploads or self.left or self.unsaid)
+        return bool(self.found or self.words or self.sheets or self.uploads or self.left)
 
 
 class Certified(Value):
@@ -185,25 +195,18 @@ def erase(deps: Dependencies, actor: Actor, subject: Annotated[str, Field(min_le
     what is left. Raises Forbidden, Busy (somebody else is at it), NotFound (nothing is of that person),
     DataInvalid (a snapshot would lose all rows of a split).
     """
-    permit(deps, actor, Action.ERASE_DATA, "data.erase")
-    with storing(deps, actor.tenant, bounded=False) as store:
-        asked = _erase(replace(deps, artifacts=store), actor, subject)
-    return show_certificate(deps, actor, asked.id)
-
-
-def _erase(deps: Dependencies, actor: Actor, subject: str) -> Erasure:
-    asked, secret = _ask(deps, actor, subject)
-    theirs = _find(deps, asked, subject)
-    if theirs:
-        found = theirs.found
-        rewritten = tuple(_rewrite(deps, actor, asked, digest, found, secret) for digest in found)
-        asked = _write_certificate(deps, actor, asked, theirs, rewritten, secret)
-    certificate = show_certificate(deps, actor, asked.id).certificate
-    for digest in certificate.purged:
-        deps.artifacts.destroy(digest)
-    clear_copies(deps, actor.tenant, certificate)
-    deps.ledger.flush(scrub=True)
-    return asked
+    with storing(deps, actor.tenant, bounded=False) as (store, _):
+        deps = replace(deps, artifacts=store)
+        asked, secret = _ask(deps, actor, subject)
+        if theirs := _find(deps, asked, subject):
+            rewritten = tuple(_rewrite(deps, actor, asked, digest, theirs.found, secret) for digest in theirs.found)
+            asked = _write_certificate(deps, actor, asked, theirs, rewritten, secret)
+        done = show_certificate(deps, actor, asked.id)
+        for digest in done.certificate.purged:
+            store.destroy(digest)
+        clear_copies(deps, actor.tenant, done.certificate)
+        deps.ledger.flush(scrub=True)
+    return done
 
 
 @usecase("data.erasures", "GET", "/api/erasures", Action.SHOW_DATA)
@@ -225,7 +228,6 @@ def show_certificate(deps: Dependencies, actor: Actor, erasure: ErasureId) -> Ce
             raise Conflict(
                 f"the erasure {found.id} is not carried out yet",
                 "run tailorbird data erase for the same subject again: it goes on where it stopped",
-                code="erasure_open",
             )
         return Certified(erasure=found, certificate=work.records.get(Certificate, found.certificate))
 
@@ -239,13 +241,8 @@ def certify(deps: Dependencies, actor: Actor, erasure: ErasureId, certificate: D
 
     An erasure is done when somebody has put their name to it.
     """
-    permit(deps, actor, Action.ERASE_DATA, "data.certify")
     show_certificate(deps, actor, erasure)
-    present = actor.identity.model_copy(update={"former_keys": ()})
-    try:
-        signing.verify(signature, identity=present, purpose=PURPOSE, digest=certificate)
-    except Corrupt as error:
-        raise InvalidInput(error.message, "sign the certificate with your present key", code="signature_invalid") from None
+    signing.verify_sent(signature, identity=actor.identity, purpose=PURPOSE, digest=certificate)
     with deps.ledger.work(actor.tenant) as work:
         found = work.erasures.get(erasure)
         done = work.erasures.sign(found.id, certificate, signature.model_copy(update={"at": deps.clock.now()}))
@@ -256,7 +253,7 @@ def certify(deps: Dependencies, actor: Actor, erasure: ErasureId, certificate: D
 def _ask(deps: Dependencies, actor: Actor, subject: str) -> tuple[Erasure, bytes]:
     """Records the wish. From here on no new snapshot takes a row of this person, whatever becomes of this process."""
     if not subject.strip():
-        raise InvalidInput("no subject is named", "give the name as it stands in the column of subjects", code="subject_empty")
+        raise InvalidInput("no subject is named", "give the name as it stands in the column of subjects")
     with deps.ledger.work(actor.tenant) as work:
         secret, now = anchored_secret(work, PROVENANCE), deps.clock.now()
         who = pseudonym(secret, actor.tenant, subject)
@@ -283,50 +280,34 @@ def _find(deps: Dependencies, asked: Erasure, subject: str) -> _Theirs:
             found[digest] = held
         _hold(deps, asked)
     answers = any(not manifests[digest].label_counts for digest in found)
-    quotes, withheld = quotes_of(subject, found, deps.redact or str, answers=answers)
-    words = find_words(deps, asked.tenant, subject, quotes)
+    # The person's name, and what their rows and documents say, as it was read and as it is kept of requests.
+    redact = deps.redact or str
+    texts = texts_of(found, answers=answers)
+    kept = [redact(text) for text in texts]
+    quotes = TextFinder([*texts, *(text for text in kept if text != WITHHELD)], [subject])
+    words = REQUESTS.find(deps, asked.tenant, subject, quotes)
     with deps.ledger.work(asked.tenant, write=False) as work:
-        sheets = find_answers(work, {item.id for held in found.values() for item in held.items}, quotes)
+        sheets = REVIEWS.find(work, {item.id for held in found.values() for item in held.items}, quotes)
     _hold(deps, asked)
-    uploads, limits = find_uploads(deps, asked.tenant, quotes), not_looked_for(subject, withheld)
+    uploads, limits = UPLOADS.find(deps, asked.tenant, quotes), not_looked_for(subject, kept.count(WITHHELD))
     if not (found or words or sheets or uploads) and asked.certificate is None:
         _hold(deps, asked, timedelta(0))
-        raise _missing(limits)
+        later = "what comes later is left out from now on"
+        what = "no snapshot and no uploaded file holds anything of this person, and no request is theirs"
+        hint = f"write the name as it stands in the column that is named as `subject`; {later}"
+        if limits:
+            what = "no snapshot holds a row or document of this person, and no request was sent for them; "
+            what += "texts were not searched for the name, which is too short"
+            hint = f"erase each longer name by which texts may call them (the full name, a customer number); {later}"
+        raise NotFound(what, hint)
     _hold(deps, asked)
-    return _Theirs(found, words, sheets, uploads, _left(deps, asked), limits, bool(limits) and _is_silent(deps, asked))
-
-
-def _missing(limits: tuple[NotLookedFor, ...]) -> NotFound:
-    later = "what comes later is left out from now on"
-    if limits:
-        return NotFound(
-            "no snapshot holds a row or document of this person, and no request was sent for them; texts were not searched for the name, "
-            "which is too short",
-            f"erase each longer name by which texts may call them (the full name, a customer number); {later}",
-            code="subject_missing",
-        )
-    return NotFound(
-        "no snapshot and no uploaded file holds anything of this person, and no request is theirs",
-        f"write the name as it stands in the column that is named as `subject`; {later}",
-        code="subject_missing",
-    )
-
-
-def _is_silent(deps: Dependencies, asked: Erasure) -> bool:
-    """True where there is a certificate, and it does not say what was not looked for."""
-    if asked.certificate is None:
-        return False
-    with deps.ledger.work(asked.tenant, write=False) as work:
-        return not work.records.get(Certificate, asked.certificate).not_looked_for
-
-
-def _left(deps: Dependencies, asked: Erasure) -> frozenset[Digest]:
-    """Indexes, and candidates by their prompts, that a release needed when they were found, and needs no more."""
-    if asked.certificate is None:
-        return frozenset()
-    with deps.ledger.work(asked.tenant, write=False) as work:
-        reach = work.records.get(Certificate, asked.certificate).reach
-        return frozenset(unused_indexes(work, deps.artifacts, reach.indexes)) | frozenset(unused_prompts(work, reach.prompts))
+    left = frozenset[Digest]()
+    if asked.certificate is not None:
+        with deps.ledger.work(asked.tenant, write=False) as work:
+            reach = work.records.get(Certificate, asked.certificate).reach
+            # Indexes, and candidates by their prompts, that a release needed when they were found, and needs no more.
+            left = frozenset(unused_indexes(work, deps.artifacts, reach.indexes)) | set(unused_prompts(work, reach.prompts))
+    return _Theirs(found, words, sheets, uploads, left, limits)
 
 
 def _hold(deps: Dependencies, asked: Erasure, ttl: timedelta = LEASE) -> None:
@@ -349,116 +330,121 @@ def _rewrite(deps: Dependencies, actor: Actor, asked: Erasure, old: Digest, foun
     return made.told
 
 
+class _Plan(NamedTuple):
+    """What the record says is to be done: the certificate, but for what is deleted in its transaction, and what goes with it."""
+
+    newest: int | None
+    certificate: Certificate
+    gone: frozenset[Digest]
+    searches: frozenset[Digest]
+    runs: tuple[Run, ...]
+
+
+def _planned(
+    deps: Dependencies, work: UnitOfWork, asked: Erasure, theirs: _Theirs, rewritten: tuple[RewrittenSnapshot, ...], kept: set[Digest]
+) -> _Plan:
+    """Follows what was found through the record. It reads alone."""
+    now, found = deps.clock.now(), theirs.found
+    # ``found``, and the snapshots that those were made from: their bytes may be destroyed, but what learned from them is not.
+    manifests = manifests_of(work)
+    lineage = dict(found)
+    for digest, held in found.items():
+        parent = manifests[digest].parent
+        while parent is not None and parent not in lineage and parent in manifests:
+            lineage[parent], parent = held, manifests[parent].parent
+    traced = trace(work, lineage)
+    earlier = work.records.get(Certificate, asked.certificate) if asked.certificate else None
+    news = [work.records.get(SnapshotManifest, one.new) for one in rewritten]
+    forgotten = unused_prompts(work, traced.demonstrated | theirs.left)
+    doomed = purged(work, deps.artifacts, found, news, traced) | theirs.left - set(forgotten)
+    doomed |= unused_indexes(work, deps.artifacts, kept)
+    uploads = (doomed & UPLOADS.sent(work)) | theirs.uploads.theirs
+    over = tuple(runs_over(work, deps.artifacts, uploads))
+    reach = reach_of(work, lineage, traced, now)
+    reach = reach.model_copy(update={"runs": tuple(sorted({*reach.runs, *(run.id for run in over)}))})
+    duties = [*duties_of(found, traced, now.date()), *told_processors(work, traced, theirs.words, now.date())]
+    duties += by_hand(theirs.limits, now.date())
+    if earlier is not None:
+        # An index or a prompt that had to stay then is looked at again each time; a duty that nobody has done yet keeps its first day.
+        both = {name: tuple(sorted({*getattr(reach, name), *getattr(earlier.reach, name)})) for name in ("indexes", "prompts")}
+        reach, before = reach.model_copy(update=both), due_still(work, earlier.duties)
+        known = {(duty.kind, duty.what, duty.why) for duty in before}
+        duties = [*before, *(duty for duty in duties if (duty.kind, duty.what, duty.why) not in known)]
+    certificate = Certificate(
+        erasure=asked.id,
+        tenant=asked.tenant,
+        subject=asked.subject,
+        asked_by=asked.by,
+        asked_at=asked.at,
+        done_at=now,
+        reach=reach,
+        snapshots=rewritten,
+        purged=tuple(sorted(doomed | uploads | set(earlier.purged if earlier else ()))),
+        duties=tuple(sorted(duties, key=lambda duty: (duty.due, duty.kind.value, duty.what))),
+        earlier=asked.certificate,
+        forgotten=forgotten,
+        uploads=tuple(sorted(uploads | set(earlier.uploads if earlier else ()))),
+        unread=tuple(sorted(theirs.uploads.unread)),
+        places=treated(name_looked_for=all(limit.what != NAME for limit in theirs.limits)),
+        not_looked_for=theirs.limits,
+    )
+    gone = frozenset(row.id for held in found.values() for row in held.rows)
+    latest = work.events.latest(1)
+    runs = (*traced.runs, *traced.waiting, *over)
+    return _Plan(latest[0].index if latest else None, certificate, gone, frozenset(traced.searches), runs)
+
+
 def _write_certificate(
     deps: Dependencies, actor: Actor, asked: Erasure, theirs: _Theirs, rewritten: tuple[RewrittenSnapshot, ...], secret: bytes
 ) -> Erasure:
-    """One transaction: what was found, what is to be done by whom, what is destroyed next; open runs over the old rows end, words go."""
-    now, found = deps.clock.now(), theirs.found
-    kept = kept_indexes(deps, actor.tenant, found)
+    """One transaction: what was found, what is to be done by whom, what is destroyed next; open runs over the old rows end, words go.
+
+    The record is followed before, while others write; only where the tenant's log has grown since then once more in the transaction."""
+    kept = kept_indexes(deps, actor.tenant, theirs.found)
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        plan = _planned(deps, work, asked, theirs, rewritten, kept)
     with deps.ledger.work(actor.tenant) as work:
-        lineage = with_ancestors(found, manifests_of(work))
-        traced = trace(work, lineage)
-        earlier = work.records.get(Certificate, asked.certificate) if asked.certificate else None
-        news = [work.records.get(SnapshotManifest, one.new) for one in rewritten]
-        forgotten = unused_prompts(work, traced.demonstrated | theirs.left)
-        doomed = purged(work, deps.artifacts, found, news, traced) | theirs.left - set(forgotten)
-        doomed |= unused_indexes(work, deps.artifacts, kept)
-        uploads = (doomed & uploaded_by(work)) | theirs.uploads.theirs
-        doomed |= uploads
-        over = tuple(runs_over(work, deps.artifacts, uploads))
-        told = told_processors(work, traced, theirs.words, now.date())
-        certificate = Certificate(
-            erasure=asked.id,
-            tenant=actor.tenant,
-            subject=asked.subject,
-            asked_by=asked.by,
-            asked_at=asked.at,
-            done_at=now,
-            reach=_joined(reach_of(work, lineage, traced, now), over, earlier),
-            snapshots=rewritten,
-            purged=tuple(sorted(doomed | set(earlier.purged if earlier else ()))),
-            duties=_duties(work, (*duties_of(found, traced, now.date()), *told, *by_hand(theirs.limits, now.date())), earlier),
-            earlier=asked.certificate,
-            words=forget_words(work, actor.tenant, theirs.words, secret),
-            forgotten=forgotten,
-            answers=forget_answers(work, theirs.sheets),
-            uploads=tuple(sorted(uploads | set(earlier.uploads if earlier else ()))),
-            unread=tuple(sorted(theirs.uploads.unread)),
-            places=treated(name_looked_for=all(limit.what != NAME for limit in theirs.limits)),
-            not_looked_for=theirs.limits,
-        )
-        gone = {row.id for held in found.values() for row in held.rows}
-        work.decisions.forget(gone)
-        work.splits.forget(gone)
-        work.records.forget(Candidate, forgotten)
-        work.records.forget(PromptSearch, traced.searches)
-        _end_open_runs(work, [*traced.runs, *traced.waiting, *over])
-        forget_uploads(work, uploads)
+        latest = work.events.latest(1)
+        if (latest[0].index if latest else None) != plan.newest:
+            plan = _planned(deps, work, asked, theirs, rewritten, kept)
+        uploads = set(plan.certificate.uploads)
+        words, answers = REQUESTS.remove(work, actor.tenant, theirs.words, secret), REVIEWS.remove(work, theirs.sheets)
+        certificate = plan.certificate.model_copy(update={"words": words, "answers": answers})
+        work.decisions.forget(plan.gone)
+        work.splits.forget(plan.gone)
+        work.records.forget(Candidate, certificate.forgotten)
+        work.records.forget(PromptSearch, plan.searches)
+        # A run over rows or files that are being destroyed cannot go on, nor one that would carry on an encoder which learned them; the
+        # next adapt is another run, over the new snapshot.
+        for run in plan.runs:
+            if run.state not in (*FINISHED, RunState.CANCELLED):
+                work.runs.set_state(run.id, RunState.CANCELLED)
+        UPLOADS.remove(work, uploads)
         digest = work.records.put(certificate)
         done = work.erasures.finish(asked.id, owner(), digest)
-        record(work, "data.erased", actor.name, asked.id, now, _facts(digest, certificate, len(gone)))
+        facts: Facts = {"certificate": digest, "rows": len(plan.gone), "documents": certificate.reach.documents}
+        facts |= {"snapshots": len(certificate.snapshots), "duties": len(certificate.duties), "requests": len(words)}
+        facts |= {"reviews": len(answers), "uploads": len(uploads)}
+        record(work, "data.erased", actor.name, asked.id, certificate.done_at, facts)
         return done
-
-
-def _facts(digest: Digest, certificate: Certificate, rows: int) -> Facts:
-    counts = {
-        "snapshots": len(certificate.snapshots),
-        "duties": len(certificate.duties),
-        "requests": len(certificate.words),
-        "reviews": len(certificate.answers),
-        "uploads": len(certificate.uploads),
-    }
-    return {"certificate": digest, "rows": rows, "documents": certificate.reach.documents, **counts}
-
-
-def _joined(reach: ErasureReach, over: Iterable[Run], earlier: Certificate | None) -> ErasureReach:
-    """With runs ``over`` files that go, and with what was reached before: an index or a prompt that had to stay then is looked at again
-    each time."""
-    reach = reach.model_copy(update={"runs": tuple(sorted({*reach.runs, *(run.id for run in over)}))})
-    if earlier is None:
-        return reach
-    before = earlier.reach
-    both = {name: tuple(sorted({*getattr(reach, name), *getattr(before, name)})) for name in ("indexes", "prompts")}
-    return reach.model_copy(update=both)
-
-
-def _duties(work: UnitOfWork, new: tuple[Obligation, ...], earlier: Certificate | None) -> tuple[Obligation, ...]:
-    """The new duties, and those of before that nobody has done yet, each with its first day."""
-    before = due_still(work, earlier.duties) if earlier else ()
-    known = {(duty.kind, duty.what, duty.why) for duty in before}
-    more = [duty for duty in new if (duty.kind, duty.what, duty.why) not in known]
-    return tuple(sorted([*before, *more], key=lambda duty: (duty.due, duty.kind.value, duty.what)))
-
-
-def _end_open_runs(work: UnitOfWork, runs: Iterable[Run]) -> None:
-    """A run over rows or files that are being destroyed cannot go on, nor one that would carry on an encoder which learned them; the next
-    adapt is another run, over the new snapshot."""
-    for run in runs:
-        if run.state not in (*FINISHED, RunState.CANCELLED):
-            work.runs.set_state(run.id, RunState.CANCELLED)
 
 
 def kept_indexes(deps: Dependencies, tenant: str, found: Found) -> set[Digest]:
     """Trees among those that the tenant's folder of indexes remembers: a run that was ended in training left its index and no candidate."""
     theirs = {item.id for held in found.values() for item in held.items}
     theirs |= {document.id for held in found.values() for document in held.documents}
-    kept = {path.read_text(encoding="ascii").strip() for path in deps.indexes(tenant).glob("*.txt")}
-    return {digest for digest in kept if theirs & _entries(deps, digest)}
-
-
-def _entries(deps: Dependencies, index: Digest) -> set[str]:
-    """Items and documents of an index, by name; passages are named by their document. Nothing where its bytes are gone."""
-    try:
-        lines = (Path(deps.artifacts.get_tree(index)) / "entries.jsonl").read_bytes().splitlines()
-    except (NotFound, Corrupt, FileNotFoundError):
-        return set()
-    names = [str(json.loads(line)["id"]) for line in lines]
-    return {*names, *(name.rpartition("#")[0] for name in names)}
+    kept = set[Digest]()
+    for digest in {path.read_text(encoding="ascii").strip() for path in deps.indexes(tenant).glob("*.txt")}:
+        with suppress(NotFound, Corrupt, FileNotFoundError):  # its bytes are gone
+            lines = (Path(deps.artifacts.get_tree(digest)) / "entries.jsonl").read_bytes().splitlines()
+            names = {str(json.loads(line)["id"]) for line in lines}
+            if theirs & names or theirs & {name.rpartition("#")[0] for name in names}:  # passages are named by their document
+                kept.add(digest)
+    return kept
 
 
 #: What a name is called that is not looked for.
 NAME = "the person's name, within texts"
-_DELETE_ALL = "tailorbird tenant policy --keep-days 0 deletes all kept words of requests"
 
 
 def not_looked_for(subject: str, withheld: int = 0) -> tuple[NotLookedFor, ...]:
@@ -480,14 +466,15 @@ def not_looked_for(subject: str, withheld: int = 0) -> tuple[NotLookedFor, ...]:
 
 def by_hand(limits: tuple[NotLookedFor, ...], today: date) -> tuple[Obligation, ...]:
     """What people have to do instead."""
-    due = today + timedelta(days=LEARNED_DAYS)
-    return tuple(Obligation(kind=ObligationKind.FIND_BY_HAND, what=", ".join(each.places), due=due, why=_instead(each)) for each in limits)
-
-
-def _instead(limit: NotLookedFor) -> str:
-    if limit.what == NAME:
-        return (
-            "the person's name is too short to be looked for there; run tailorbird data erase for each longer name by which texts may call "
-            f"them (the full name, a customer number), and look through what is left; {_DELETE_ALL}"
-        )
-    return f"{limit.what} were not looked for, because a detector failed on them; look through what is left; {_DELETE_ALL}"
+    due, delete_all = today + timedelta(days=LEARNED_DAYS), "tailorbird tenant policy --keep-days 0 deletes all kept words of requests"
+    duties = []
+    for limit in limits:
+        why = f"{limit.what} were not looked for, because a detector failed on them; look through what is left"
+        if limit.what == NAME:
+            why = (
+                "the person's name is too short to be looked for there; run tailorbird data erase for each longer name by which texts may "
+            )
+            why += "call them (the full name, a customer number), and look through what is left"
+        what = ", ".join(limit.places)
+        duties.append(Obligation(kind=ObligationKind.FIND_BY_HAND, what=what, due=due, why=f"{why}; {delete_all}"))
+    return tuple(duties)

@@ -1,37 +1,35 @@
-"""Lineage of a data subject: snapshots that hold their rows, runs that saw them, artifacts made from them, and releases that serve them."""
+"""Lineage of a data subject: snapshots that hold their rows, runs that saw them, what was made of them, and what people have to do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 from tailorbird import data
-from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.dataset import Document, Provenance, Row, SnapshotManifest, Split
-from tailorbird.domain.deployment import Alias
-from tailorbird.domain.erasure import ErasureReach
-from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.deployment import name_and_stage
+from tailorbird.domain.endpoint import HostedModel
+from tailorbird.domain.erasure import ErasureReach, Obligation, ObligationKind
+from tailorbird.domain.errors import NotFound
 from tailorbird.domain.evidence import Evidence
 from tailorbird.domain.ladder import Candidate, Making, Measured
+from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.plan import Plan
 from tailorbird.domain.prompt import PromptSearch
 from tailorbird.domain.release import Release, ReleaseState
-from tailorbird.domain.run import FINISHED, Run, RunState, Step
+from tailorbird.domain.run import FINISHED, FLOOR, PLAN, SNAPSHOT, Run, RunState
 from tailorbird.domain.value import Digest
-from tailorbird.ports.artifacts import ArtifactStore
-from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.system.files import remove_folder
-from tailorbird.text.normalisation import normalise
+from tailorbird.ledger import UnitOfWork
+from tailorbird.ledger.artifacts import ArtifactStore
 from tailorbird.text.search_index import passages_of
-from tailorbird.text.text_finder import TextFinder
+from tailorbird.text.words import normalise
 from tailorbird.usecases.anchored_rows import anchored_records, anchored_steps
-from tailorbird.usecases.dependencies import Dependencies
-from tailorbird.usecases.steps import transitions
-from tailorbird.usecases.uploads import Upload, readable_upload, uploads_folder
+from tailorbird.usecases.endpoints import TEACHER, endpoint_events
 
 
 class SubjectData(NamedTuple):
@@ -65,16 +63,6 @@ def held_by(manifest: SnapshotManifest, artifacts: ArtifactStore, subject: str) 
     rows = data.rows_of_subject(manifest, artifacts, subject)
     answers = tuple(item for row in rows for item in data.answer_items(row, manifest))
     return SubjectData(rows, data.documents_of_subject(manifest, artifacts, subject), answers)
-
-
-def with_ancestors(found: Found, manifests: Mapping[Digest, SnapshotManifest]) -> Found:
-    """``found``, and the snapshots that those were made from: their bytes may be destroyed, but what learned from them is not."""
-    lineage = dict(found)
-    for digest, held in found.items():
-        parent = manifests[digest].parent
-        while parent is not None and parent not in lineage and parent in manifests:
-            lineage[parent], parent = held, manifests[parent].parent
-    return lineage
 
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -117,19 +105,28 @@ class Lineage:
 def trace(work: UnitOfWork, found: Found) -> Lineage:
     """Follows what was ``found`` through the record."""
     traced, texts = Lineage(), {normalise(item.text) for held in found.values() for item in held.items}
+    known, searches = set(anchored_records(work, Candidate)), set(anchored_records(work, PromptSearch))  # what was not forgotten before
     runs = work.runs.all()
-    for run, known in zip(runs, anchored_steps(work, *runs), strict=True):
-        steps = [step for step in known if step.result]
-        snapshot = next((step.result for step in steps if step.name == transitions.SNAPSHOT), None)
-        if snapshot is not None and snapshot in found:
-            traced.runs.append(run)
-            for digest, candidate in _candidates(work, steps):
-                _classify(traced, digest, candidate, texts, found[snapshot])
-            traced.searches |= set(_searches(work, steps, {item.id for item in found[snapshot].items}))
+    for run, steps in zip(runs, anchored_steps(work, *runs), strict=True):
+        results = [(step.name, step.result) for step in steps if step.result]
+        snapshot = next((result for name, result in results if name == SNAPSHOT), None)
+        if snapshot is None or snapshot not in found:
+            continue
+        traced.runs.append(run)
+        rows = {item.id for item in found[snapshot].items}
+        for name, result in results:
+            making = work.records.get(Making, result) if name.startswith("make ") else None
+            floor = work.records.get(Measured, result).candidate if name == FLOOR else None
+            candidate, log = making.candidate if making else floor, making.search if making else None
+            if candidate in known:
+                _classify(traced, candidate, work.records.get(Candidate, candidate), texts, found[snapshot])
+            if log in searches and any(rows.intersection(one.demonstrations) for one in work.records.get(PromptSearch, log).tried):
+                traced.searches.add(log)
     traced.releases = [release for release in work.releases.all() if release.content.snapshot in found]
     _trace_borrowed(work, traced)
-    evidence = [work.records.get(Evidence, digest) for digest in _evidence_of(work, traced)]
-    traced.evidence = {items for each in evidence for items in (each.items, each.shifted) if items}
+    for evidence in (work.records.get(Evidence, digest) for digest in anchored_records(work, Evidence)):
+        if evidence.candidate in traced.candidates:
+            traced.evidence |= {items for items in (evidence.items, evidence.shifted) if items}
     return traced
 
 
@@ -144,7 +141,7 @@ def _trace_borrowed(work: UnitOfWork, traced: Lineage) -> None:
         if run.state in (*FINISHED, RunState.CANCELLED):
             continue
         (steps,) = anchored_steps(work, run)
-        plan = next((step.result for step in steps if step.name == transitions.PLAN and step.result), None)
+        plan = next((step.result for step in steps if step.name == PLAN and step.result), None)
         rungs = work.records.get(Plan, plan).rungs if plan else ()
         if any(rung.ranker and parts & {rung.ranker.tuned, rung.ranker.reranker} for rung in rungs):
             traced.waiting.append(run)
@@ -154,6 +151,7 @@ def reach_of(work: UnitOfWork, found: Found, traced: Lineage, now: datetime) -> 
     """The same as names and counts, for the certificate. Requests are those that the reached releases ever answered."""
     releases = {release.digest for release in (*traced.releases, *traced.borrowing)}
     documents = {document.id: document for held in found.values() for document in held.documents}
+
     rollouts = [rollout for rollout in work.rollouts.latest(_ROLLOUTS) if releases & {rollout.candidate, rollout.incumbent}]
     return ErasureReach(
         snapshots=tuple(sorted(found)),
@@ -163,7 +161,11 @@ def reach_of(work: UnitOfWork, found: Found, traced: Lineage, now: datetime) -> 
         prompts=tuple(sorted(traced.demonstrated)),
         indexes=tuple(sorted(traced.indexes)),
         releases=tuple(sorted(releases)),
-        aliases=tuple(alias.path for alias in work.aliases.all(stage=None) if releases & _deployed(alias)),
+        aliases=tuple(
+            alias.path
+            for alias in work.aliases.all(stage=None)
+            if releases & ({target.release for target in (*alias.targets, *alias.previous)} | {alias.mirror})
+        ),
         feedback=work.feedback.count(releases),
         requests=sum(seen.requests for seen in work.requests.traffic(_EVER, now) if seen.release in releases),
         rollouts=tuple(sorted(rollout.id for rollout in rollouts)),
@@ -177,42 +179,11 @@ def alive(work: UnitOfWork) -> tuple[Release, ...]:
     return tuple(release for release in work.releases.all() if release.state not in ENDED)
 
 
-def _deployed(alias: Alias) -> set[Digest]:
-    """What answers under an alias, what is asked beside it, and what answers again after a rollback."""
-    targets = {target.release for target in (*alias.targets, *alias.previous)}
-    return targets | {alias.mirror} if alias.mirror else targets
-
-
 def _learned_parts(candidate: Candidate) -> list[Digest]:
     """Trees of what learned: an adapter, weights, a floor, encoders. Those that a release lent learned from that release's rows."""
     looked_up = candidate.retrieval
     encoders = (looked_up.tuned, looked_up.reranker) if looked_up and looked_up.release is None else ()
     return [part for part in (candidate.adapter, candidate.weights, candidate.floor, candidate.tuned, *encoders) if part]
-
-
-def _candidates(work: UnitOfWork, steps: Sequence[Step]) -> Iterator[tuple[Digest, Candidate]]:
-    """What the steps made, as far as it was not forgotten before."""
-    known = set(anchored_records(work, Candidate))
-    for step in steps:
-        digest = _made(work, step)
-        if digest in known:
-            yield digest, work.records.get(Candidate, digest)
-
-
-def _searches(work: UnitOfWork, steps: Sequence[Step], rows: set[str]) -> Iterator[Digest]:
-    """Logs of searches, as far as they were not forgotten before, that tried a prompt which shows one of ``rows`` or was written in view of
-    one."""
-    known = set(anchored_records(work, PromptSearch))
-    for step in steps:
-        log = work.records.get(Making, str(step.result)).search if step.name.startswith("make ") else None
-        if log in known and any(rows & {*one.demonstrations, *one.proposed_from} for one in work.records.get(PromptSearch, log).tried):
-            yield log
-
-
-def _made(work: UnitOfWork, step: Step) -> Digest | None:
-    if step.name.startswith("make "):
-        return work.records.get(Making, str(step.result)).candidate
-    return work.records.get(Measured, str(step.result)).candidate if step.name == transitions.FLOOR else None
 
 
 def _classify(traced: Lineage, digest: Digest, candidate: Candidate, texts: set[str], held: SubjectData) -> None:
@@ -222,7 +193,6 @@ def _classify(traced: Lineage, digest: Digest, candidate: Candidate, texts: set[
     in_train = any(row.split is Split.TRAIN for row in held.rows)
     what = candidate.retrieval.what if candidate.retrieval else None
     demonstrated = any(normalise(demonstration.text) in texts for demonstration in candidate.prompt.demonstrations)
-    demonstrated |= not {item.id for item in held.items}.isdisjoint(candidate.proposed_from)
     indexed = (what == "examples" and in_train) or (what in ("passages", "documents") and bool(held.documents))
     if demonstrated:
         traced.demonstrated.add(digest)
@@ -232,57 +202,6 @@ def _classify(traced: Lineage, digest: Digest, candidate: Candidate, texts: set[
         traced.learned.add(digest)
 
 
-def _evidence_of(work: UnitOfWork, traced: Lineage) -> Iterator[Digest]:
-    for digest in anchored_records(work, Evidence):
-        if work.records.get(Evidence, digest).candidate in traced.candidates:
-            yield digest
-
-
-class UploadsFound(NamedTuple):
-    """Uploaded files that hold something of the person, those that could not be searched, and how many uploads under way did."""
-
-    theirs: frozenset[Digest] = frozenset()
-    unread: frozenset[Digest] = frozenset()
-    under_way: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.theirs or self.under_way)
-
-
-def find_uploads(deps: Dependencies, tenant: str, quotes: TextFinder) -> UploadsFound:
-    """Searches every file that the tenant has uploaded, whole or under way. Raises Corrupt, Unavailable.
-
-    Those under way that hold something of the person are removed at once, and first: their sender is refused, and can send the file without
-    the person. One that became whole before is found among the whole ones.
-    """
-    under_way = 0
-    for folder in _under_way(deps, tenant, quotes):
-        remove_folder(folder)
-        under_way += 1
-    theirs, unread = set[Digest](), set[Digest]()
-    for digest in sorted(uploaded(deps, tenant)):
-        found = _in_artifact(deps, digest, quotes)
-        if found is None:
-            unread.add(digest)
-        elif found:
-            theirs.add(digest)
-    return UploadsFound(frozenset(theirs), frozenset(unread), under_way)
-
-
-def uploaded(deps: Dependencies, tenant: str) -> set[Digest]:
-    """Files that the tenant has sent and that are still there."""
-    with deps.ledger.work(tenant, write=False) as work:
-        sent = uploaded_by(work)
-        trees = [run.inputs for run in work.runs.all() if run.inputs]
-    came = {digest for tree in trees if deps.artifacts.exists(tree) for digest in deps.artifacts.tree(tree).values()}
-    return {digest for digest in sent | came if deps.artifacts.exists(digest)}
-
-
-def uploaded_by(work: UnitOfWork) -> set[Digest]:
-    """Files that the tenant has sent."""
-    return {work.records.get(Upload, digest).file for digest in anchored_records(work, Upload)}
-
-
 def runs_over(work: UnitOfWork, artifacts: ArtifactStore, files: Set[Digest]) -> Iterator[Run]:
     """Runs that were submitted with one of ``files``."""
     for run in work.runs.all():
@@ -290,27 +209,155 @@ def runs_over(work: UnitOfWork, artifacts: ArtifactStore, files: Set[Digest]) ->
             yield run
 
 
-def forget_uploads(work: UnitOfWork, files: Set[Digest]) -> None:
-    """The tenant has sent these no longer: they cannot be submitted."""
-    work.records.forget(Upload, [digest_of(Upload(file=digest)) for digest in files])
+#: What shows a person's very words must go within days; what only learned from them within the month that Article 12(3) GDPR gives.
+SHOWN_DAYS, LEARNED_DAYS = 3, 30
+
+#: Lines named in one duty at most.
+_LINES = 50
 
 
-def _in_artifact(deps: Dependencies, digest: Digest, quotes: TextFinder) -> bool | None:
-    """Whether the file holds something of the person; None where it cannot be searched."""
-    with readable_upload(deps, digest) as path:
-        return _in_file(path, quotes)
+def duties_of(found: Found, traced: Lineage, today: date) -> tuple[Obligation, ...]:
+    """Obligations for people, soonest first: releases that must go, files that are not ours, backups."""
+    later = today + timedelta(days=LEARNED_DAYS)
+    duties = list[Obligation]()
+    for release in traced.releases:
+        if release.state in ENDED or release.content.candidate not in traced.learned:
+            continue
+        kind, due, alias = ObligationKind.RETRAIN, later, f"{release.content.tenant}/{release.content.objective_name}"
+        why = f"it learned from the person's rows ({alias}); adapt again, release that, and let this one go"
+        if release.content.candidate in traced.shown:
+            kind, due = ObligationKind.RETIRE, today + timedelta(days=SHOWN_DAYS)
+            why = f"its prompt or its index shows the person's words; tailorbird rollback {alias}, adapt, and erase again: then they go"
+        duties.append(Obligation(kind=kind, what=short(release.digest), due=due, why=why))
+    for release in traced.borrowing:
+        if release.state not in ENDED and release.content.retrieval:
+            alias, ranker = f"{release.content.tenant}/{release.content.objective_name}", short(release.content.retrieval.release or "")
+            why = f"its passages are found by the encoder of release {ranker}, which learned from the person's rows ({alias}); "
+            why += "adapt the objective of that encoder again, release it, and then adapt this one"
+            duties.append(Obligation(kind=ObligationKind.RETRAIN, what=short(release.digest), due=later, why=why))
+    lines: dict[str, set[int]] = defaultdict(set)
+    for held in found.values():
+        for place in held.places:
+            lines[place.file].add(place.line)
+    for file, numbers in lines.items():  # as the file was read
+        named = ", ".join(map(str, sorted(numbers)[:_LINES])) + (f" and {len(numbers) - _LINES} more" if len(numbers) > _LINES else "")
+        why = f"the source still has what is the person's, on line {named}; tailorbird leaves them out from now on"
+        duties.append(Obligation(kind=ObligationKind.CLEAN_SOURCE, what=file, due=later, why=why))
+    why = "backups made before today hold the old snapshots: delete their folders; a restored one must be followed by the same erasure"
+    duties.append(Obligation(kind=ObligationKind.EXPIRE_BACKUPS, what="backups", due=later, why=why))
+    return tuple(sorted(duties, key=lambda duty: (duty.due, duty.kind.value, duty.what)))
 
 
-def _under_way(deps: Dependencies, tenant: str, quotes: TextFinder) -> Iterator[Path]:
-    place = uploads_folder(deps, tenant)
-    for folder in sorted(place.iterdir()) if place.is_dir() else ():
-        with suppress(FileNotFoundError):  # it ended, or was broken off, meanwhile
-            if any(path.is_file() and _in_file(path, quotes) for path in folder.rglob("*")):
-                yield folder
+def purged(work: UnitOfWork, artifacts: ArtifactStore, found: Found, news: Collection[SnapshotManifest], traced: Lineage) -> set[Digest]:
+    """Artifacts that hold the person's words: rows and documents of snapshots that are others in the ``news`` made from them, files that
+    came with a run, results of items whose answers are texts, indexes that no release uses."""
+    stay = {part for manifest in news for part in (manifest.rows, manifest.documents)}
+    doomed = set[Digest]()
+    for snapshot, held in found.items():
+        manifest = work.records.get(SnapshotManifest, snapshot)
+        doomed |= {part for part in (manifest.rows, manifest.documents) if part and part not in stay}
+        files = [place.file_digest or manifest.files.get(place.file) for place in {place.file: place for place in held.places}.values()]
+        doomed |= {file for file in files if file and artifacts.exists(file)}
+    if any(work.records.get(Objective, run.objective).task.kind is not TaskKind.CLASSIFY for run in traced.runs):
+        doomed |= traced.evidence
+    return doomed | unused_indexes(work, artifacts, traced.indexes)
 
 
-def _in_file(path: Path, quotes: TextFinder) -> bool | None:
-    try:
-        return any(quotes.held_by(text) for text in data.file_texts(path, "an uploaded file"))
-    except DataInvalid:
-        return None
+def due_still(work: UnitOfWork, duties: Collection[Obligation]) -> tuple[Obligation, ...]:
+    """Those of ``duties`` that nobody has done, as far as the record shows: a release that has ended asks for nothing more."""
+    names = {short(release.digest) for release in alive(work)}
+    about_releases = (ObligationKind.RETIRE, ObligationKind.RETRAIN)
+    return tuple(duty for duty in duties if duty.kind not in about_releases or duty.what in names)
+
+
+def unused_indexes(work: UnitOfWork, artifacts: ArtifactStore, indexes: Collection[Digest]) -> set[Digest]:
+    """Trees of ``indexes`` that no release needs any more, with their files."""
+    used = {release.content.retrieval.index for release in alive(work) if release.content.retrieval}
+    needed = {file for index in used if artifacts.exists(index) for file in artifacts.tree(index).values()}
+    unused = {index for index in indexes if index not in used and artifacts.exists(index)}
+    return unused | {file for index in unused for file in artifacts.tree(index).values()} - needed
+
+
+def unused_prompts(work: UnitOfWork, candidates: Collection[Digest]) -> tuple[Digest, ...]:
+    """Members of ``candidates`` whose record is there and that no release needs any more."""
+    used = {release.content.candidate for release in alive(work)}
+    return tuple(sorted((set(candidates) & set(anchored_records(work, Candidate))) - used))
+
+
+#: Runs and requests that one duty names, at most.
+_NAMED = 20
+
+
+class _Receiver(NamedTuple):
+    """Whom something was sent to: the endpoint's name and address then, and where the data went, as far as the log tells."""
+
+    name: str
+    url: str
+    region: str = ""
+
+
+def told_processors(work: UnitOfWork, traced: Lineage, requests: Collection[str], today: date) -> tuple[Obligation, ...]:
+    """A duty for each hosted model that rows of ``traced`` runs, texts beside them, passages of the person's documents, or the person's
+    ``requests`` may have been sent to (Article 19 GDPR)."""
+    sent: dict[tuple[str, str], list[str]] = defaultdict(list)
+    regions: dict[tuple[str, str], str] = {}
+    for receiver, what in (*_by_log(work, traced), *_by_requests(work, requests), *_by_passages(traced)):
+        sent[receiver.name, receiver.url].append(what)
+        regions[receiver.name, receiver.url] = receiver.region or regions.get((receiver.name, receiver.url), "")
+    return tuple(
+        Obligation(
+            kind=ObligationKind.TELL_PROCESSOR,
+            what=f"{name} ({url or 'its address is not on record'})",
+            due=today + timedelta(days=LEARNED_DAYS),
+            why=_why(regions[name, url], list(dict.fromkeys(found))),
+        )
+        for (name, url), found in sorted(sent.items())
+    )
+
+
+def _why(region: str, found: list[str]) -> str:
+    named = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+    where = f", in {region}" if region else ""
+    return f"the person's words may have been sent there{where} ({named}); that cannot be called back: ask for their deletion there"
+
+
+def _by_log(work: UnitOfWork, traced: Lineage) -> Iterator[tuple[_Receiver, str]]:
+    """What the log says was sent: by runs over the person's rows, to whichever endpoint (the objective's, or that of a release beside which
+    a candidate was measured); and texts that were labelled for the same objectives, of which nobody recorded whose they are."""
+    runs, objectives = {run.id for run in traced.runs}, {run.objective_name for run in traced.runs}
+    # Endpoints that have labelled rows of the runs, by what their objectives say, and which.
+    sources = [source for run in traced.runs for source in work.records.get(Objective, run.objective).data]
+    labelling = [(source.source.generated.endpoint, source.path) for source in sources if source.source.generated is not None]
+    addresses: dict[str, str] = {}
+    for event in endpoint_events(work):
+        if event.kind == "endpoint.added":
+            addresses[str(event.data.get("name"))] = str(event.data.get("url", ""))
+        if event.kind != "data.sent":
+            continue
+        receiver = _Receiver(event.subject, str(event.data.get("url", "")), str(event.data.get("region", "")))
+        if event.data.get("run") in runs:
+            yield receiver, f"{event.data.get('split')} of run {event.data.get('run')}"
+        elif event.data.get("split") == TEACHER and event.data.get("objective") in objectives:
+            yield receiver, f"texts to be labelled for {event.data.get('objective')}"
+    for name, path in labelling:
+        yield _Receiver(name, addresses.get(name, "")), f"{path}, which it has labelled"
+
+
+def _by_passages(traced: Lineage) -> Iterator[tuple[_Receiver, str]]:
+    """Releases that may have shown passages of the person's documents to a hosted model, with whoever's request."""
+    for release in traced.releases:
+        content = release.content
+        if content.hosted is not None and content.retrieval is not None and content.retrieval.index in traced.indexes:
+            yield _Receiver(content.hosted.endpoint, content.hosted.url), f"passages that release {short(release.digest)} quotes"
+
+
+def _by_requests(work: UnitOfWork, requests: Collection[str]) -> Iterator[tuple[_Receiver, str]]:
+    """The person's requests that a hosted release was asked, or may have been before another answered."""
+    hosted: dict[str, list[HostedModel]] = defaultdict(list)
+    for release in work.releases.all():
+        if release.content.hosted is not None:
+            hosted[release.content.objective_name].append(release.content.hosted)
+    for request in sorted(requests) if hosted else ():
+        with suppress(NotFound):
+            for model in hosted.get(name_and_stage(work.requests.get(request).alias)[0], ()):
+                yield _Receiver(model.endpoint, model.url), f"request {request}"

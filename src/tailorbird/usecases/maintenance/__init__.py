@@ -1,1 +1,1 @@
-"""Maintenance: audit log, backup, checkpoint shipping, health, clock floor."""
+"""Maintenance: audit log, backup, checkpoint shipping, health."""

@@ -69,14 +69,22 @@ def export_release(
     """Writes an approved release to ``target``, all of it or nothing.
 
     Its signature, its approvals and every byte of its artifacts are checked first, as for production. Raises NotFound, Forbidden (role, not
-    approved), Corrupt, InvalidInput (``export_nothing``, ``export_form``, ``target_taken``, ``target_unwritable``) and what merging and
+    approved), Corrupt, InvalidInput (``export_nothing``) and what merging and
     ``ModelReader.write_gguf`` raise.
     """
     deps = deps.for_tenant(actor.tenant)
     release, form = show_release(deps, actor, digest), form or ExportForm()
     servable = admit(deps, LoadRequest(tenant=actor.tenant, release=release.digest, purpose="production"))
     _check_form(release, servable, form)
-    new = _claimed(target)
+    # A new folder beside ``target``, which must not be there yet.
+    if target.exists():
+        raise InvalidInput(f"{target} is there already", "name a folder that does not exist")
+    new = target.with_name(f".{target.name}.part")
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+    except OSError as error:
+        raise InvalidInput(f"{target.parent} cannot be written ({error.strerror})", "name a folder where you may write") from error
     try:
         merged, gguf = _write(deps, release, servable, _ExportFolder(new, form), progress)
         new.rename(target)
@@ -121,27 +129,12 @@ def _check_form(release: Release, servable: Servable, form: ExportForm) -> None:
         )
     if form.part == "adapter" and servable.adapter is None:
         raise InvalidInput(f"release {short(release.digest)} has no adapter", "export it without --part", code="export_nothing")
-    if form.precision != "held" and (form.format != "gguf" or form.part == "adapter"):
+    if (form.format == "gguf" and form.part == "adapter") or (form.format != "gguf" and form.precision != "held"):
         raise InvalidInput(
-            "a precision is chosen for the weights of a model in GGUF alone",
-            "leave --precision out, or ask for --format gguf and no adapter",
-            code="export_form",
+            "a GGUF file holds a whole model, and a precision is chosen for it alone",
+            "export an adapter as safetensors, without --precision",
+            code="export_nothing",
         )
-
-
-def _claimed(target: Path) -> Path:
-    """A new folder beside ``target``, which must not be there yet."""
-    if target.exists():
-        raise InvalidInput(f"{target} is there already", "name a folder that does not exist", code="target_taken")
-    new = target.with_name(f".{target.name}.part")
-    try:
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-    except OSError as error:
-        raise InvalidInput(
-            f"{target.parent} cannot be written ({error.strerror})", "name a folder where you may write", code="target_unwritable"
-        ) from error
-    return new
 
 
 def _write(
@@ -149,7 +142,10 @@ def _write(
 ) -> tuple[Merged | None, GgufFile | None]:
     """What was merged, and the GGUF file, where there is one."""
     folder, form = place
-    base = _base_of(deps, release)
+    # The record of the base model, with its licence.
+    with deps.ledger.work(release.content.tenant, write=False) as work:
+        known = [work.records.get(BaseModelRef, digest) for digest in work.records.digests(BaseModelRef)]
+    base = next(base for base in known if base.digest == release.content.base_model)
     if form.format == "safetensors":
         merged, gguf = _write_safetensors(deps, servable, form, folder, progress), None
     else:
@@ -184,7 +180,6 @@ def _write_gguf(
     progress.tell("writing GGUF, reading it back, and comparing")
     job = GgufJob(
         source=source,
-        adapter=Path(servable.adapter) if form.part == "adapter" and servable.adapter else None,
         target=folder / f"{'model' if form.part == 'merged' else form.part}.gguf",
         precision=form.precision,
         facts=facts,
@@ -196,20 +191,11 @@ def _write_gguf(
     return merged, written
 
 
-def _base_of(deps: Dependencies, release: Release) -> BaseModelRef:
-    """The record of the base model, with its licence."""
-    with deps.ledger.work(release.content.tenant, write=False) as work:
-        known = [work.records.get(BaseModelRef, digest) for digest in work.records.digests(BaseModelRef)]
-    return next(base for base in known if base.digest == release.content.base_model)
-
-
 def _facts(release: Release, form: ExportForm, base: BaseModelRef) -> dict[str, str]:
     """What a GGUF file says of itself, by the keys that readers of the format know, and one of our own: which release it is of."""
     own = {} if form.part == "base" else {"tailorbird.release": release.digest}
     name = base.name if form.part == "base" else f"{release.content.objective_name} {short(release.digest)}"
     of = {} if form.part == "base" else {"general.base_model.0.name": base.name}
-    # llama.cpp's server tells this of the adapters it holds, so a gateway finds the one of a release.
-    own |= {"adapter.lora.task_name": release.digest} if form.part == "adapter" else {}
     return own | of | {"general.name": name, "general.license": base.license}
 
 

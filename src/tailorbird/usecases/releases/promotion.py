@@ -8,36 +8,39 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tailorbird.auth import Action, signing
-from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.deployment import Alias
-from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput
+from tailorbird.domain.errors import Conflict, Forbidden
+from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Approval, ApprovalRule, Release, ReleaseAction, ReleaseState, Statement, next_state
-from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.domain.value import Value
+from tailorbird.ledger import UnitOfWork
 from tailorbird.release import deciding_role, promoted, rolled_back, rule_for
 from tailorbird.usecases.anchored_rows import anchored_alias, demand_anchored
-from tailorbird.usecases.approvals import (
+from tailorbird.usecases.audit_events import Facts, deny, record, remark
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.label_review import standing_in
+from tailorbird.usecases.maintenance.audit import demand_no_fork
+from tailorbird.usecases.registry import Reason, ReleaseDigest, usecase
+from tailorbird.usecases.releases.load_verification import demand_effect
+from tailorbird.usecases.releases.rollouts import take_back
+from tailorbird.usecases.releases.rules import (
     APPROVED_ONCE,
+    RESTORED,
     anchored_people,
     approval_rule,
-    demand_approval,
+    demand_approved,
+    demand_direct,
+    demand_ranker,
     is_approved,
     is_supplement,
     quorum_standing,
     read_release,
     verify_release,
+    wait_for_operators,
 )
-from tailorbird.usecases.audit_events import Facts, deny, permit, record, remark
-from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.label_reviews.label_review import demand_review
-from tailorbird.usecases.maintenance.checkpoint_shipping import demand_no_fork
-from tailorbird.usecases.registry import Reason, ReleaseDigest, usecase
-from tailorbird.usecases.released_ranker import demand_ranker
-from tailorbird.usecases.releases.load_verification import demand_effect
-from tailorbird.usecases.rollouts.production_rules import RESTORED, demand_direct, demand_operators
-from tailorbird.usecases.rollouts.rollouts import take_back
 
 Decision = Literal["approve", "reject"]
 AliasName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -60,7 +63,6 @@ def statement(deps: Dependencies, actor: Actor, digest: ReleaseDigest, decision:
 
     The role in which ``actor`` decides is found here. Raises Forbidden (role, author), Conflict (wrong state).
     """
-    permit(deps, actor, Action.APPROVE if decision == "approve" else Action.REJECT, digest)
     with deps.ledger.work(actor.tenant, write=False) as work:
         try:
             return _statement(work, actor, digest, decision, reason)
@@ -90,7 +92,9 @@ def decide(deps: Dependencies, actor: Actor, digest: ReleaseDigest, statement: S
     quorum is reached, or at the first rejection. Raises Forbidden (role, author), InvalidInput (the signature does not hold), Conflict
     (decided already, wrong state, or another statement than ``release.statement`` gives now).
     """
-    _require_same(digest, statement.release)
+    # Refuses a statement about another release than the one that was asked for. Raises Conflict.
+    if not statement.release.removeprefix("sha256:").startswith(digest.removeprefix("sha256:")):
+        raise Conflict("the statement is about another release", "sign a statement about the release you name", code="statement_old")
     return _file_decision(deps, actor, statement, signature)
 
 
@@ -103,7 +107,7 @@ def _file_decision(deps: Dependencies, actor: Actor, stated: Statement, signatur
             raise Conflict(
                 "this is not the statement to be signed now", "read the release again, and sign what it says", code="statement_old"
             )
-        _require_signed(people[actor.name], stated, signature)
+        signing.verify_sent(signature, identity=people[actor.name], purpose=stated.decision, digest=digest_of(stated))
         verify_release(release, people)
         approval = Approval(**dict(stated), signature=signature.model_copy(update={"at": _now(deps)}))
         replaced = _replaced(release, approval, approval_rule(work, objective), people)
@@ -135,21 +139,6 @@ def _kept(replaced: Approval) -> Facts:
     }
 
 
-def _require_signed(identity: Identity, stated: Statement, signature: Signature) -> None:
-    """The signature must be by the identity's present key, over the statement. Raises InvalidInput: what was sent is wrong."""
-    present = identity.model_copy(update={"former_keys": ()})
-    try:
-        signing.verify(signature, identity=present, purpose=stated.decision, digest=digest_of(stated))
-    except Corrupt as error:
-        raise InvalidInput(error.message, "sign the statement with your present key", code="signature_invalid") from None
-
-
-def _require_same(asked: str, stated: Digest) -> None:
-    """Refuses a statement about another release than the one that was asked for. Raises Conflict."""
-    if not stated.removeprefix("sha256:").startswith(asked.removeprefix("sha256:")):
-        raise Conflict("the statement is about another release", "sign a statement about the release you name", code="statement_other")
-
-
 def sign_and_decide(deps: Dependencies, actor: Actor, digest: str, decision: Decision, reason: str) -> Release:
     """Both at once, for an actor whose key is here."""
     stated = statement(deps, actor, digest, decision, reason)
@@ -163,13 +152,19 @@ def stage(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> Release:
     Engines may load it then. Raises Forbidden without approvals, or without the label review asked for; Conflict where the release whose
     encoder finds its passages was taken back, or where the tier high is given an effect that cannot be proven.
     """
-    permit(deps, actor, Action.STAGE, digest)
     with deps.ledger.work(actor.tenant) as work:
-        release, objective, people = read_release(work, digest)
+        release = work.releases.get(digest)
         after = next_state(release.state, ReleaseAction.STAGE)
-        demand_approval(release, approval_rule(work, objective), people)
-        demand_review(work, release)
-        demand_effect(work, release, objective)
+        demand_approved(work, release)
+        result = standing_in(work, release).result
+        if result is not None and result.verdict is not Verdict.PASS:
+            raise Forbidden(
+                f"release {short(release.digest)} has not passed label review: {result.reason}",
+                f"ask a reviewer to run: tailorbird review answers {short(release.digest)}; "
+                f"see tailorbird review show {short(release.digest)}",
+                code="review_missing",
+            )
+        demand_effect(work, release, work.records.get(Objective, release.content.objective))
         demand_ranker(work, release)
         work.releases.move(release.digest, release.state, after)
         record(work, "release.staged", actor.name, release.digest, _now(deps))
@@ -183,23 +178,21 @@ def promote(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> AliasMov
     The alias ``tenant/objective`` points to it then; the release it replaces returns to staging and stays loaded for a while.
     Raises Conflict, among others while the log does not continue what was shipped (``log_forked``).
     """
-    permit(deps, actor, Action.PROMOTE, digest)
     demand_no_fork(deps)
-    with deps.ledger.work(actor.tenant, write=False) as work:
-        demand_direct(deps, work, work.releases.get(digest))
-    demand_operators(deps, actor, digest, "promote")
     with deps.ledger.work(actor.tenant) as work:
         release = work.releases.get(digest)
-        # Again, in the transaction that moves it: of two promotions at once the second finds what the first has put there.
         after = demand_direct(deps, work, release)
-        before = anchored_alias(work, release.content.objective_name)
-        left = _leave(work, before, ReleaseAction.SUPERSEDE)
-        work.releases.move(release.digest, release.state, after)
-        alias = promoted(before, release, _now(deps), actor.name)
-        work.aliases.put(alias)
-        facts: Facts = {"alias": alias.path, "version": alias.version}
-        record(work, "release.promoted", actor.name, release.digest, _now(deps), facts | {"replaced": left.digest if left else None})
-        return AliasMove(alias=alias, entered=work.releases.get(release.digest), left=left)
+        waiting = wait_for_operators(deps, work, actor, release, "promote")
+        if waiting is None:
+            before = anchored_alias(work, release.content.objective_name)
+            left = _leave(work, before, ReleaseAction.SUPERSEDE)
+            work.releases.move(release.digest, release.state, after)
+            alias = promoted(before, release, _now(deps), actor.name)
+            work.aliases.put(alias)
+            facts: Facts = {"alias": alias.path, "version": alias.version}
+            record(work, "release.promoted", actor.name, release.digest, _now(deps), facts | {"replaced": left.digest if left else None})
+            return AliasMove(alias=alias, entered=work.releases.get(release.digest), left=left)
+    raise waiting
 
 
 @usecase("alias.rollback", "POST", "/api/aliases/{alias}/rollback", Action.ROLLBACK)
@@ -213,7 +206,6 @@ def roll_back(
     has moved since: two people who see the same alarm take back one release. Raises NotFound, Conflict (nothing in production,
     ``alias_moved``, ``withdrawal_unasked``).
     """
-    permit(deps, actor, Action.ROLLBACK, alias)
     with deps.ledger.work(actor.tenant) as work:
         before = work.aliases.get(alias)
         demand_anchored(work, before)
@@ -227,9 +219,7 @@ def roll_back(
             take_back(work, rollout, actor.name, _now(deps), reason)
             return AliasMove(alias=work.aliases.get(before.name), entered=work.releases.get(rollout.incumbent), left=None)
         if not before.targets:
-            raise Conflict(
-                f"{before.path} has nothing in production", "promote a release first: tailorbird promote DIGEST", code="alias_withdrawn"
-            )
+            raise Conflict(f"{before.path} has nothing in production", "promote a release first: tailorbird promote DIGEST")
         after = _only_approved(work, rolled_back(before, _now(deps), actor.name))
         if not after.targets and not withdraw:
             raise Conflict(

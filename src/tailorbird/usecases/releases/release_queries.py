@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import datetime
 
 from tailorbird.auth import Action
 from tailorbird.domain.deployment import Alias
-from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import ApprovalRule, Release, ReleaseState
 from tailorbird.domain.rollout import LiveFinding
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.serving import live_findings
-from tailorbird.usecases.approvals import approval_rule, is_supplement, missing_text, quorum_standing, read_release
+from tailorbird.ledger import UnitOfWork
+from tailorbird.serving.rollout_guards import live_findings
 from tailorbird.usecases.dependencies import Actor, Dependencies
-from tailorbird.usecases.each_tenant import for_each_tenant
-from tailorbird.usecases.label_reviews.label_review import standing_in
+from tailorbird.usecases.label_review import standing_in
 from tailorbird.usecases.registry import PageSize, ReleaseDigest, Skip, usecase
-from tailorbird.usecases.rollouts.production_rules import next_command
+from tailorbird.usecases.releases.rules import approval_rule, is_supplement, missing_text, next_command, quorum_standing, read_release
 
 
 class ReleaseList(Value):
@@ -152,23 +148,6 @@ def live_now(work: UnitOfWork, alias: Alias, release: Release, since: datetime) 
     votes = work.rollouts.votes(alias.path, release.digest, start=since)
     lately = live_findings(objective.live_kpis, votes, objective.business.risk.confidence)
     return tuple(new if new.standing == "missed" else old for old, new in zip(ever, lately, strict=True))
-
-
-def count_live(deps: Dependencies) -> dict[tuple[str, str], int]:
-    """How many live KPIs of releases that answer users stand where, over all tenants: by metric and standing."""
-    counted: Counter[tuple[str, str]] = Counter()
-
-    def count(tenant: str) -> None:
-        with deps.ledger.work(tenant, write=False) as work:
-            answering = {target.release for alias in work.aliases.all() for target in alias.targets}
-            for release in answering:
-                try:
-                    counted.update((found.metric, found.standing) for found in _report(work, tenant, release).kpis)
-                except TailorbirdError:
-                    continue  # a release that cannot be read is told elsewhere
-
-    for_each_tenant(deps, count)
-    return dict(counted)
 
 
 def _report(work: UnitOfWork, tenant: str, digest: str) -> LiveReport:

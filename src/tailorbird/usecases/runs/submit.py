@@ -1,9 +1,8 @@
-"""The main verb: from an objective to a run, and to its end."""
+"""From an objective to a run: submitted, planned, examined, and climbed to its end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,29 +11,27 @@ from pydantic import Field, field_validator, model_validator
 
 from tailorbird import __version__, base_models, data
 from tailorbird.auth import Action
+from tailorbird.chat.templates import TEMPLATES
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, digest_of
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound
-from tailorbird.domain.evidence import GateResult, Verdict
+from tailorbird.domain.ladder import Refusal
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.run import FINISHED, Run, RunState
+from tailorbird.domain.run import FINISHED, SNAPSHOT, Run, RunState
 from tailorbird.domain.value import Digest, Value
+from tailorbird.ledger import UnitOfWork
 from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, chat_template_of, parse_submitted, read_objective
-from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.outward_access import SourceAccess, grant_within
-from tailorbird.text.known_templates import TEMPLATES
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
-from tailorbird.usecases.endpoints import demand_teachers_unshown, named_endpoints
+from tailorbird.usecases.endpoints import demand_teachers_unshown, named_endpoint
 from tailorbird.usecases.registry import local, usecase
-from tailorbird.usecases.released_ranker import find_ranker
-from tailorbird.usecases.runs.run_queries import RunReport, report_of
-from tailorbird.usecases.runs.step_runner import WorkedRun, plan_for, work_on
-from tailorbird.usecases.snapshots.snapshot_queries import SnapshotView, heeded_facts, show_snapshot
-from tailorbird.usecases.steps import transitions
-from tailorbird.usecases.steps.step_context import StepContext
-from tailorbird.usecases.storage_quota import storing
+from tailorbird.usecases.releases.rules import find_ranker
+from tailorbird.usecases.runs.context import StepContext
+from tailorbird.usecases.runs.engine import WorkedRun, plan_for, work_on
+from tailorbird.usecases.runs.snapshot_and_plan import ExaminedRung, draft_plan, examine_rungs
+from tailorbird.usecases.snapshots import SnapshotView, heeded_facts, show_snapshot
+from tailorbird.usecases.storage_quota import RelativePath, require_uploaded, storing
 from tailorbird.usecases.tenants import reach_of
-from tailorbird.usecases.uploads import RelativePath, require_uploaded
 
 #: What an objective file may be called.
 OBJECTIVE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.ya?ml$"
@@ -72,16 +69,15 @@ def plan(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> St
 def submit(deps: Dependencies, actor: Actor, path: Path, goal: RunState, *, again: bool = False) -> Run:
     """Writes the run for the objective at ``path`` and the present bytes of its data; the same inputs give the run that exists.
 
-    With ``again``, a run that ended without a release for what answering takes here is repeated. Raises InvalidInput where another reason
-    ended it, Forbidden.
+    With ``again``, a run that ended without a release is repeated. Raises Forbidden.
     """
     if goal is RunState.ACTIVE:
         permit(deps, actor, Action.ADAPT, "submit", path.name)
     file, deps = read_objective(path, actor.tenant), deps.for_tenant(actor.tenant)
     data.start_parser()
-    with storing(deps, actor.tenant) as store:
+    with storing(deps, actor.tenant) as (store, _):
         source = store.put(path.read_bytes())
-    return _submit(deps, actor, file, _RunRequest(goal, again), source=source, inputs=None)
+    return _submit(deps, actor, file, goal, again=again, source=source, inputs=None)
 
 
 class Submission(Value):
@@ -90,7 +86,7 @@ class Submission(Value):
     objective: Annotated[str, Field(min_length=1, max_length=1 << 20, description="Text of the objective file.")]
     files: dict[RelativePath, Digest] = Field(default_factory=dict, max_length=10_000)
     goal: Literal["plan", "adapt"] = "adapt"
-    again: bool = Field(default=False, description="Repeat a run that ended without a release for what answering took on the machine.")
+    again: bool = Field(default=False, description="Repeat a run that ended without a release.")
     name: str = Field(default=OBJECTIVE_FILE, pattern=OBJECTIVE_NAME, description="Name of the objective file, for messages.")
 
     @model_validator(mode="after")
@@ -124,21 +120,16 @@ def submit_uploaded(deps: Dependencies, actor: Actor, submission: Submission) ->
     goal = RunState.ACTIVE if submission.goal == "adapt" else RunState.PLANNING
     text, name, files = submission.objective, submission.name, submission.files
     require_uploaded(deps, actor.tenant, files)
-    _refuse_repeated(deps, files)
-    with storing(deps, actor.tenant) as store:
+    sizes = {digest: deps.artifacts.size(digest) or 0 for digest in set(files.values())}
+    if sum(sizes[digest] for digest in files.values()) > _MOST_TIMES * sum(sizes.values()) + _MOST_MORE:
+        raise InvalidInput("the same files come under many names", "name each file once", param="files")
+    with storing(deps, actor.tenant) as (store, _):
         source = store.put(text.encode())
         inputs = store.put(canonical_json({**files, name: source}))
     file = parse_submitted(text, name, actor.tenant)  # faults name the caller's file, not a folder of this machine
     file = file.model_copy(update={"folder": str(deps.artifacts.get_tree(inputs))})
     _refuse_outside(file, files, reach_of(deps, actor.tenant))
-    return _submit(deps, actor, file, _RunRequest(goal, submission.again), source=source, inputs=inputs)
-
-
-def _refuse_repeated(deps: Dependencies, files: Mapping[str, Digest]) -> None:
-    """Raises InvalidInput where a few large files come under many names."""
-    sizes = {digest: deps.artifacts.size(digest) or 0 for digest in set(files.values())}
-    if sum(sizes[digest] for digest in files.values()) > _MOST_TIMES * sum(sizes.values()) + _MOST_MORE:
-        raise InvalidInput("the same files come under many names", "name each file once", code="files_repeated", param="files")
+    return _submit(deps, actor, file, goal, again=submission.again, source=source, inputs=inputs)
 
 
 def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest], reach: SourceAccess) -> None:
@@ -165,7 +156,6 @@ def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest], reach: Sou
             raise InvalidInput(
                 f"the base model {base} did not come with the objective",
                 "name one of the catalogue, or hf://OWNER/NAME",
-                code="model_outside",
             )
         grant_within(reach, base)
 
@@ -174,16 +164,10 @@ def _came_along(name: str, files: Mapping[str, Digest]) -> bool:
     return name in files or any(path.startswith(f"{name.rstrip('/')}/") for path in files)
 
 
-@dataclass(frozen=True, slots=True)
-class _RunRequest:
-    """How far a run shall go, and whether one that ended is repeated."""
-
-    goal: RunState
-    again: bool
-
-
-def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, asked: _RunRequest, *, source: Digest, inputs: Digest | None) -> Run:
-    objective, goal = file.objective, asked.goal
+def _submit(
+    deps: Dependencies, actor: Actor, file: ObjectiveFile, goal: RunState, *, again: bool, source: Digest, inputs: Digest | None
+) -> Run:
+    objective = file.objective
     if objective.tenant != actor.tenant:
         raise Forbidden(
             f"the objective belongs to tenant {objective.tenant}, and {actor.name} to {actor.tenant}",
@@ -191,16 +175,18 @@ def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, asked: _RunRe
             code="other_tenant",
         )
     files = data.fingerprint_sources(objective, Path(file.folder), remote=inputs is None)
-    unread = _unread(deps, objective) if inputs and _reads_addresses(objective) else {}
+    unread = _unread(deps, objective) if inputs and any("://" in place for place in objective.places) else {}
     named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | unread
     if template := chat_template_of(objective, Path(file.folder)):
         named |= {"chat_template": digest_bytes(template.encode())}
-    endpoints = named_endpoints(deps, file).identity
+    endpoint = named_endpoint(deps, file)
+    # Whom a run asks, and at what price; not by which key.
+    asks = {"endpoint": digest_of(endpoint.model_copy(update={"key": None}))} if endpoint else {}
     with deps.ledger.work(objective.tenant, write=False) as work:
         demand_teachers_unshown(work, file)
         ranker = find_ranker(work, file)
-        taken = ({"encoder_of": ranker.digest} if ranker else {}) | endpoints
-        fingerprint = fingerprint_of(work, named | heeded_facts(work, objective, deps.clock.now().date()) | taken, again=asked.again)
+        taken = ({"encoder_of": ranker.digest} if ranker else {}) | asks
+        fingerprint = fingerprint_of(work, named | heeded_facts(work, objective, deps.clock.now().date()) | taken, again=again)
     run = Run(
         id=id_of(fingerprint),
         tenant=objective.tenant,
@@ -234,12 +220,7 @@ def _require_known(work: UnitOfWork, objective: Objective) -> None:
     for name in sorted(objective.data_authors):
         if name not in known:
             hint = "name identities of the tenant: tailorbird identity list"
-            raise InvalidInput(f"the data author {name} is no identity of {objective.tenant}", hint, code="data_author_unknown")
-
-
-def _reads_addresses(objective: Objective) -> bool:
-    """True when some of what the objective names lies at an address."""
-    return any("://" in place for place in objective.places)
+            raise InvalidInput(f"the data author {name} is no identity of {objective.tenant}", hint)
 
 
 def _unread(deps: Dependencies, objective: Objective) -> dict[str, int]:
@@ -261,24 +242,10 @@ def _is_revived(state: RunState, goal: RunState) -> bool:
 
 def fingerprint_of(work: UnitOfWork, inputs: Mapping[str, Any], *, again: bool) -> Digest:
     """Fingerprint of the newest run on ``inputs``, or of the first; with ``again``, of the one that repeats the newest, where that ended
-    without a release for what answering took, or a rung of it failed.
-
-    Raises InvalidInput: it ended for something else, which the same inputs would lead to once more.
-    """
+    without a release."""
     known = list(_runs(work, inputs))
-    if not known:
-        return _fingerprint(inputs, 0)
-    newest = known[-1]
-    if not again or newest.state is not RunState.NO_RELEASE:
-        return newest.fingerprint
-    report = report_of(work, newest)
-    if not _failed_in_part(report) and not _depends_on_machine(work, report):
-        raise InvalidInput(
-            f"run {newest.id} ended without a release for more than what answering took on its machine: it would end the same way",
-            f"what could lead to a release: tailorbird runs show {newest.id}",
-            code="run_not_repeated",
-        )
-    return _fingerprint(inputs, len(known))
+    repeats = again and known and known[-1].state is RunState.NO_RELEASE
+    return _fingerprint(inputs, len(known) if repeats else max(0, len(known) - 1))
 
 
 def id_of(fingerprint: Digest) -> str:
@@ -299,23 +266,32 @@ def _fingerprint(inputs: Mapping[str, Any], number: int) -> Digest:
     return digest_of(dict(inputs) | ({"again": number} if number else {}))
 
 
-def _failed_in_part(report: RunReport) -> bool:
-    """True where a rung broke off, whose server or machine may do better another time."""
-    return report.ladder is not None and any(refusal.failed for refusal in report.ladder.refused)
-
-
-def _depends_on_machine(work: UnitOfWork, report: RunReport) -> bool:
-    """True where a candidate kept all that was asked but limits on what answering takes, on dev or at the sealed test."""
-    limits = report.objective.limits.serving.keys()
-    gates = [climb.gate for climb in report.ladder.measured] if report.ladder else []
-    gates += [work.records.get(GateResult, look.gate) for look in report.looks]
-    unproven = [{each.name for each in gate.findings if each.verdict is not Verdict.PASS} for gate in gates]
-    return any(names and names <= limits for names in unproven)
-
-
 @local(Action.PLAN)
 def curate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> SnapshotView:
     """Reads, cleans, splits and freezes the data of the objective at ``path``; nothing is planned or fetched. Raises as ``adapt``."""
     run = submit(deps, actor, path, RunState.PLANNING)
-    context = plan_for(deps, actor, run, progress, until=transitions.SNAPSHOT)
-    return show_snapshot(deps, actor, context.done[transitions.SNAPSHOT])
+    context = plan_for(deps, actor, run, progress, until=SNAPSHOT)
+    return show_snapshot(deps, actor, context.done[SNAPSHOT])
+
+
+class Checkup(Value):
+    """What was found for each rung that would train; ``left_out`` are rungs that the plan does not try, and why."""
+
+    rungs: tuple[ExaminedRung, ...]
+    left_out: tuple[Refusal, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """True when nothing stands in the way of any rung."""
+        return not any(one.examination.blocking for one in self.rungs)
+
+
+@local(Action.PLAN)
+def examine_objective(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> Checkup:
+    """Freezes the data and fetches the base model as ``plan`` does, drafts the plan, and examines what it would train.
+
+    The run it leaves is the one that ``plan`` and ``adapt`` take up; no plan is frozen. Raises as ``adapt`` does.
+    """
+    context = plan_for(deps, actor, submit(deps, actor, path, RunState.PLANNED), progress, until=SNAPSHOT)
+    plan, refs = draft_plan(context)
+    return Checkup(rungs=examine_rungs(context, plan, refs), left_out=plan.left_out)

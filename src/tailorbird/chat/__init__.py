@@ -1,0 +1,1 @@
+"""Chat: templates, tokenizer, frames of turns and tool calls, and conversations as text."""

@@ -1,1 +1,0 @@
-"""The pages, one noun a file. Each asks the control plane and fills a template."""

@@ -1,1 +1,0 @@
-"""Climb: snapshot, plan, preflight, floor, rungs, sealed test."""

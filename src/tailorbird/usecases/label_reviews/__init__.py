@@ -1,1 +1,0 @@
-"""Label reviews: blinded judgements by people and LLM judges."""

@@ -1,1 +1,0 @@
-"""Rollouts: guarded progressive delivery, and rollback drills."""

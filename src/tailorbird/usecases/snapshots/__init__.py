@@ -1,1 +1,0 @@
-"""Snapshots: curate, find, show, compare and fix them."""

@@ -1,0 +1,53 @@
+"""Each known template lays conversations out, and ends every answer with a token of the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.tiny_models import write_model
+from tailorbird.chat.templates import TEMPLATES, is_known, render_here, template_name
+from tailorbird.chat.tokenizer import ChatTokenizer
+from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.prompt import Message
+
+ASKED = (Message(role="system", content="Be brief."), Message(role="user", content="the one?"))
+SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_later_turn_repeats_what_was_asked(name: str) -> None:
+    template = TEMPLATES[name]
+    assert is_known(template)
+    assert not is_known(template + " ")
+    assert template_name(digest_bytes(template.encode())) == name
+    first = render_here(template, ASKED, SPECIAL)
+    later = render_here(template, (*ASKED, Message(role="assistant", content="yes"), *ASKED[1:]), SPECIAL)
+    assert later.startswith(f"{first}yes")
+    assert all(message.content in first for message in ASKED)
+
+
+@pytest.mark.parametrize("name", ["plain", "alpaca"])
+def test_answers_end_with_the_end_of_text(name: str, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(TEMPLATES[name], encoding="utf-8")
+    chat = ChatTokenizer(folder)
+    end = chat.tokenizer.token_to_id("</s>")
+    assert chat.end_of_turn == (end,)
+    assert end not in chat.prompts([ASKED])[0]
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3"])
+def test_marks_that_the_tokenizer_lacks_are_refused(name: str, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(TEMPLATES[name], encoding="utf-8")
+    with pytest.raises(ModelInvalid) as caught:
+        ChatTokenizer(folder)
+    assert caught.value.error_code == "chat_template"
+    assert "chat_template" in caught.value.hint
+
+
+def test_another_template_has_no_name() -> None:
+    assert template_name(digest_bytes(b"{{ messages }}")) == ""

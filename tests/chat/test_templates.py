@@ -1,0 +1,99 @@
+"""Chat templates of strangers are rendered by a confined process; none takes memory or time without end."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from support.memory import Growth
+from tailorbird.chat import templates
+from tailorbird.chat.templates import render, render_here
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.prompt import Message
+
+TALK = [Message(role="system", content="be brief"), Message(role="user", content="hello")]
+PLAIN = {
+    "chatml": "{% for message in messages %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+    "smollm2": "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are<|im_end|>\n' }}"
+    "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}",
+    "zephyr": "{% for message in messages %}{% if message['role'] == 'user' %}{{ '<|user|>\n' + message['content'] + eos_token }}"
+    "{% elif message['role'] == 'system' %}{{ '<|system|>\n' + message['content'] + eos_token }}{% endif %}{% endfor %}",
+    "llama2": "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}"
+    "{% set system_message = messages[0]['content'] %}"
+    "{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}{% for message in loop_messages %}"
+    "{% set content = message['content'] %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% endfor %}",
+}
+GROWING = {
+    "joins": "{% set n = namespace(x='xx') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
+    "adds": "{% set n = namespace(x='xx') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x }}",
+    "replaces": "{{ ('x' * 900000).replace('x', 'y' * 900000) }}",
+    "writes": "{% set a = 'x' * 1000000 %}{% for i in range(100000) %}{{ a }}{% endfor %}",
+    "lists": "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}",
+    "blocks": "{% set a %}{% for i in range(99999) %}{{ 'x' * 99999 }}{% endfor %}{% endset %}{{ a }}",
+    "macros": "{% macro m(x) %}{{ x }}{{ x }}{% endmacro %}" + "{{ " + "m(" * 40 + "'xx'" + ")" * 40 + " }}",
+    "joined": "{% set a = 'x' * 1000000 %}{% set n = namespace(x=[a]) %}"
+    "{% for i in range(20) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x | join }}",
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_templates_in_use_are_rendered_alike_by_both(name: str) -> None:
+    special = {"bos_token": "<s>", "eos_token": "</s>"}
+    assert render(PLAIN[name], TALK, special) == render_here(PLAIN[name], TALK, special)
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_template_that_grows_step_by_step_is_refused_in_little_memory(name: str) -> None:
+    growth, started = Growth(), time.monotonic()
+    with pytest.raises(ModelInvalid) as caught:
+        render(GROWING[name], TALK)
+    assert caught.value.error_code == "chat_template"
+    assert growth.bytes < 200_000_000
+    assert time.monotonic() - started < 20
+    assert render("{{ messages[1].content | replace('h', 'j') }}", TALK) == "jello"
+
+
+def test_a_template_that_was_refused_is_tried_again_for_the_next_conversation() -> None:
+    template = "{% if messages | length > 1 %}" + GROWING["joins"] + "{% endif %}fine"
+    for _ in range(2):
+        with pytest.raises(ModelInvalid):
+            render(template, TALK)
+        assert render(template, TALK[:1]) == "fine"
+
+
+def test_many_threads_and_templates_at_once() -> None:
+    wrong: list[str] = []
+
+    def ask(number: int) -> None:
+        template = f"{{{{ messages[0].content | replace('x', '{number % 11}') }}}}"
+        for turn in range(20):
+            text = render(template, [Message(role="user", content=f"x {number} {turn}")])
+            if text != f"{number % 11} {number} {turn}":
+                wrong.append(text)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+SLOW_TEMPLATE = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def test_a_time_limit_has_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What refuses one conversation may take the next one; what is slow is slow again."""
+    monkeypatch.setattr(templates, "RENDER_SECONDS", 0.2)
+    with pytest.raises(ModelInvalid, match="did not end") as caught:
+        render(SLOW_TEMPLATE, TALK)
+    assert caught.value.error_code == "chat_template_slow"
+    monkeypatch.undo()
+    with pytest.raises(ModelInvalid) as refused:
+        render_here("{{ raise_exception('no system turns') }}", TALK)
+    assert refused.value.error_code == "chat_template"

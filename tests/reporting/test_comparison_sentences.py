@@ -1,0 +1,47 @@
+"""What would settle an open question, in words: a number that somebody could collect, or that none would."""
+
+from __future__ import annotations
+
+import pytest
+
+from tailorbird.domain.evidence import Comparison
+from tailorbird.reporting.comparison_sentences import settles_comparison, standing_word, what_settles
+
+
+@pytest.mark.parametrize(
+    ("needed", "told"),
+    [
+        (None, ""),
+        (0, ""),
+        (1_817, "1,817 more items would settle it"),
+        (1_000_000, "1,000,000 more items would settle it"),
+        (6_376_346, "it lies too near the line to settle: not with 1,000,000 more items"),
+    ],
+)
+def test_the_number_is_told_while_somebody_could_collect_it(needed: int | None, told: str) -> None:
+    assert what_settles(needed) == told
+
+
+def compared(low: float, high: float, **changes: object) -> Comparison:
+    known = {"upper": "sha256:" + "1" * 64, "lower": "sha256:" + "2" * 64, "metric": "accuracy", "n": 400, "confidence": 0.9}
+    counted = {"wins": 10, "losses": 30, "p_value": 0.01, "margin": 0.02, "standing": "not_proven", "items_needed": 18_632}
+    return Comparison.model_validate(known | counted | {"difference": (low + high) / 2, "low": low, "high": high} | changes)
+
+
+@pytest.mark.parametrize(
+    ("found", "word", "settles"),
+    [
+        (compared(-0.09, -0.01), "not better", "more items would only tell by how much it is worse"),
+        (compared(0.01, 0.09, less_is_better=True), "not better", "more items would only tell by how much it is worse"),
+        (compared(-0.09, -0.01, less_is_better=True), "not proven", "18,632 more items would settle it"),
+        (compared(-0.09, 0.01), "not proven", "18,632 more items would settle it"),
+        (compared(0.01, 0.09), "not proven", "18,632 more items would settle it"),
+        (compared(-0.09, -0.03, standing="worse", items_needed=None), "worse", ""),
+        (compared(-0.01, -0.001, standing="tie", items_needed=None), "tie", ""),
+        (compared(-1.0, -0.5, reason="a score is missing", items_needed=None), "not proven", ""),
+    ],
+)
+def test_that_one_is_no_better_needs_no_more_items(found: Comparison, word: str, settles: str) -> None:
+    """An interval wholly on the losing side settles the question that is asked; records of before say a number nonetheless."""
+    assert standing_word(found) == word
+    assert settles_comparison(found) == settles

@@ -1,0 +1,280 @@
+"""What endpoints are paid: whatever becomes of a request, its price is on the bill."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+
+import pytest
+
+from support.hosted import MODEL, USAGE, WHOLE, Reply, ScriptedServer, endpoint, event, fault, scripted
+from support.serving import CLASSIFY, DirectDriver, House, writing
+from tailorbird.domain.deployment import Servable, most_read
+from tailorbird.domain.endpoint import Endpoint, HostedModel
+from tailorbird.domain.errors import AnswerLost, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.value import Digest
+from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
+from tailorbird.ports.endpoint import EndpointClient, HostedChunk
+from tailorbird.ports.engine import Chunk, LoadRequest
+from tailorbird.serving.hosted_models import Bill, Charge, HostedAccess, HostedDriver, billed
+
+TEXT = (Message(role="user", content="I lost my card"),)
+RELEASES = [Digest("sha256:" + letter * 64) for letter in "ab"]
+#: What reading the text costs at most, at the prices of ``endpoint()``.
+READ = endpoint().cost(most_read(TEXT), 0)
+#: What a server writes for itself, five bytes of it.
+THOUGHT = event(delta={"reasoning_content": "hmmm."})
+
+
+class Outside:
+    """Endpoint of a test: its record, its client, and the driver that asks it."""
+
+    def __init__(self, house: House, client: EndpointClient | None = None, **changes: object) -> None:
+        self.made = endpoint(**changes)
+        self.client = client or OpenAiEndpoint(self.made, MODEL, lambda: "key")
+        self.driver = HostedDriver(DirectDriver(house), self.access)
+
+    @property
+    def access(self) -> HostedAccess:
+        return HostedAccess(
+            admit=self.admit,
+            endpoint=lambda *_: self.made,
+            client=lambda *_: self.client,
+        )
+
+    def admit(self, request: LoadRequest) -> Servable:
+        hosted = HostedModel(endpoint="outside", url=self.made.url, model=MODEL, reported=MODEL)
+        return Servable(
+            id=request.release, tenant="acme", task=TaskKind.GENERATE, base="", adapter=None, weights=None, prompt=CLASSIFY, hosted=hosted
+        )
+
+    async def load(self) -> None:
+        for release in RELEASES:
+            await self.driver.load(LoadRequest(tenant="acme", release=release, purpose="production"))
+
+    async def ask(self, most: int = 99, release: Digest = RELEASES[0], bill: Bill | None = None) -> Bill:
+        """The bill of one answer, of which at most so many pieces are taken; an error is not raised."""
+        bill = bill or Bill()
+        pieces: AsyncGenerator[Chunk, None] = billed(bill, await self.driver.ask(writing(release, TEXT, Sampling(max_tokens=8))))
+        with suppress(TailorbirdError):
+            async for _ in pieces:
+                most -= 1
+                if most <= 0:
+                    break
+        await pieces.aclose()
+        return bill
+
+
+def paid(house: House, reply: Reply, most: int = 99, *, estimated: bool, **changes: object) -> float:
+    """What one answer of a server that replies so is paid, and whether by an estimate."""
+
+    async def story(url: str) -> Bill:
+        outside = Outside(house, **({"url": url, "private": True} | changes))
+        await outside.load()
+        try:
+            return await outside.ask(most)
+        finally:
+            await outside.driver.close()
+
+    with scripted(reply) as server:
+        bill = asyncio.run(story(server.url))
+    assert (bill.endpoint, bill.estimated) == ("outside", estimated)
+    return bill.paid
+
+
+def test_an_answer_costs_what_its_server_says(house: House) -> None:
+    assert paid(house, Reply(), estimated=False) == pytest.approx(endpoint().cost(7, 2))
+
+
+def test_without_word_of_its_server_a_byte_is_a_token(house: House) -> None:
+    silent = Reply(parts=[part for part in WHOLE if part != USAGE])
+    assert paid(house, silent, estimated=True) == pytest.approx(endpoint().cost(most_read(TEXT), len("lost card")))
+
+
+@pytest.mark.parametrize(
+    ("reply", "written"),
+    [
+        (Reply(pause=5.0), 0),
+        (Reply(parts=[event("lost")], cut=True), 4),
+        (Reply(parts=[event("lost"), b"data: {broken\n\n"]), 4),
+        (Reply(parts=[event("lost", model="tiny")]), 4),
+        (Reply(parts=[THOUGHT, THOUGHT], cut=True), 10),
+        (Reply(parts=[THOUGHT, event("lost"), THOUGHT, b"data: {broken\n\n"]), 14),
+        (Reply(parts=[THOUGHT] * 2 + [event("lost", model="tiny")]), 14),
+        (fault(400, code="content_filter"), 0),
+    ],
+)
+def test_what_breaks_off_or_is_refused_is_paid_for(house: House, reply: Reply, written: int) -> None:
+    patience = 0.3 if reply.pause else 20.0
+    assert paid(house, reply, estimated=True, timeout_s=patience) == pytest.approx(endpoint().cost(most_read(TEXT), written))
+
+
+def test_what_is_under_way_may_cost_the_most(house: House) -> None:
+    """What the row of a stream is opened with, until the server tells what it read and wrote."""
+
+    async def story(url: str) -> list[float]:
+        outside, bill, seen = Outside(house, url=url, private=True), Bill(), list[float]()
+        await outside.load()
+        async for _ in billed(bill, await outside.driver.ask(writing(RELEASES[0], TEXT, Sampling(max_tokens=8)))):
+            seen.append(bill.most)
+        await outside.driver.close()
+        return [*seen, bill.most]
+
+    with scripted(Reply()) as server:
+        first, *_, last = asyncio.run(story(server.url))
+    assert first == pytest.approx(endpoint().cost(most_read(TEXT), 8))
+    assert last == pytest.approx(endpoint().cost(7, 2))
+
+
+def test_a_caller_who_leaves_early_has_paid_for_what_came(house: House) -> None:
+    assert paid(house, Reply(), most=1, estimated=True) == pytest.approx(endpoint().cost(most_read(TEXT), len("lost")))
+
+
+def test_reasoning_is_paid_for_by_a_caller_who_leaves_before_the_first_word(house: House) -> None:
+    """Nothing that a caller is given tells of it, so nothing that he is given is counted by."""
+
+    async def story() -> tuple[Bill, list[str]]:
+        thought, client = asyncio.Event(), Held()
+
+        async def stream(prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[HostedChunk, None]:
+            for _ in range(3):
+                yield HostedChunk(text="", written=500, model=MODEL)
+            thought.set()
+            await client.go.wait()
+
+        client.stream = stream  # type: ignore[method-assign]
+        outside, bill, given = Outside(house, client), Bill(), list[str]()  # type: ignore[arg-type]
+        await outside.load()
+
+        async def caller() -> None:
+            async for piece in billed(bill, await outside.driver.ask(writing(RELEASES[0], TEXT, Sampling(max_tokens=8)))):
+                given.append(piece.text)
+
+        asking = asyncio.create_task(caller())
+        while not thought.is_set() and not asking.done():
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        return bill, given
+
+    bill, given = asyncio.run(story())
+    assert bill.paid == pytest.approx(endpoint().cost(most_read(TEXT), 1500))
+    assert given == []
+
+
+@pytest.mark.parametrize("reply", [fault(429), fault(500), fault(401), fault(404), fault(400, param="messages")])
+def test_what_the_server_did_not_take_costs_nothing(house: House, reply: Reply) -> None:
+    assert paid(house, reply, estimated=False) == 0.0
+
+
+def test_a_server_that_is_away_costs_nothing(house: House) -> None:
+    assert paid(house, Reply(), estimated=False, url="http://127.0.0.1:9") == 0.0
+
+
+def test_that_a_server_tells_no_usage_is_logged_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """However often it tells some between, and not where a filter refuses."""
+    silent = Reply(parts=[part for part in WHOLE if part != USAGE])
+
+    async def story(server: ScriptedServer, asked: int) -> None:
+        outside = Outside(house, url=server.url, private=True)
+        await outside.load()
+        for _ in range(asked):
+            await outside.ask()
+        await outside.driver.close()
+
+    with scripted(silent, Reply(), silent, Reply(), silent) as server:
+        asyncio.run(story(server, 5))
+    with scripted(fault(400, code="content_filter")) as server:
+        asyncio.run(story(server, 1))
+    assert [record.message for record in caplog.records if "bytes are paid for tokens" in record.message] == [
+        "the endpoint outside does not say what it read and wrote: bytes are paid for tokens"
+    ]
+
+
+def test_what_was_never_sent_costs_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is over while the name is still looked up."""
+
+    def hang(*_: object, **__: object) -> str:
+        time.sleep(0.6)
+        return "127.0.0.1"
+
+    monkeypatch.setattr("tailorbird.integrations.endpoint_transport.endpoint_address_of", hang)
+    with scripted(Reply()) as server:
+        assert paid(house, Reply(), estimated=False, url=server.url, private=True, timeout_s=0.2) == 0.0
+        assert server.asked == []
+
+
+class Held:
+    """A client whose answers wait until they are let go."""
+
+    def __init__(self, error: TailorbirdError | None = None) -> None:
+        self.go = asyncio.Event()
+        self.asked = 0
+        self.error = error
+        self.lost = (0, 0)
+
+    async def answer(self, prompt: Sequence[Message], sampling: Sampling) -> None:  # type: ignore[empty-body]
+        raise NotImplementedError
+
+    async def stream(self, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[HostedChunk, None]:
+        self.asked += 1
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        yield HostedChunk(text="", finish_reason="stop", prompt_tokens=5, completion_tokens=0, model=MODEL)
+
+    async def close(self) -> None:
+        pass
+
+
+def test_a_price_that_changes_meanwhile_counts_from_the_next_request_on() -> None:
+    async def story() -> list[float]:
+        bills = [Bill(), Bill()]
+
+        async def pieces(made: Endpoint) -> AsyncGenerator[int, None]:
+            with Charge(made, 100, 0).open() as charge:
+                yield 1
+                charge.ended(100, 10, estimated=False)
+
+        first = billed(bills[0], pieces(endpoint(output_price=0.0)))
+        assert await anext(first) == 1
+        async for _ in billed(bills[1], pieces(endpoint(input_price=20.0, output_price=0.0))):
+            pass
+        async for _ in first:
+            pass
+        return [bill.paid for bill in bills]
+
+    assert asyncio.run(story()) == pytest.approx([100 * 2e-6, 100 * 20e-6])
+
+
+@pytest.mark.parametrize(
+    ("error", "read"), [(NotFound("gone", ""), 0.0), (Unavailable("away", ""), 0.0), (AnswerLost("slow", ""), READ), (None, 5 * 2e-6)]
+)
+def test_an_error_before_the_first_word(house: House, error: TailorbirdError | None, read: float) -> None:
+    async def story() -> Bill:
+        client = Held(error)
+        client.go.set()
+        outside = Outside(house, client)  # type: ignore[arg-type]
+        await outside.load()
+        return await outside.ask()
+
+    assert asyncio.run(story()).paid == pytest.approx(read)
+
+
+def test_a_new_price_counts_from_the_next_request_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailorbird.serving.hosted_models._KNOWN_FOR", -1.0)
+
+    async def story() -> list[float]:
+        client = Held()
+        client.go.set()
+        outside = Outside(house, client)  # type: ignore[arg-type]
+        await outside.load()
+        first = await outside.ask()
+        outside.made = endpoint(input_price=4.0)
+        return [first.paid, (await outside.ask()).paid]
+
+    assert asyncio.run(story()) == pytest.approx([5 * 2e-6, 5 * 4e-6])

@@ -1,0 +1,285 @@
+"""What a run pays to endpoints: on record one batch after it was paid, whatever ends the step, and counted against the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from support.doubles import MemoryEndpoint
+from support.hosted import MODEL, NAMED, allow, endpoint, hosting, last_word, register
+from support.usecases import write_objective
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.endpoint import Endpoint
+from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
+from tailorbird.domain.ladder import Ladder, RungKind
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.run import RunState, Step
+from tailorbird.ports.endpoint import HostedAnswer
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.releases import promotion
+from tailorbird.usecases.runs import submit as climbing
+from tailorbird.usecases.runs.engine import WorkedRun, work_on
+from tailorbird.usecases.runs.hosted_engine import HostedEngine, Purse
+from tailorbird.usecases.runs.provability import look_money
+
+#: Prices at which every word that is read costs as much, and answers nothing.
+PRICED = {"input_price": 100.0, "output_price": 0.0}
+
+
+def words(client: MemoryEndpoint) -> float:
+    """What everything that was asked has cost."""
+    return 100e-6 * sum(len(message.content.split()) for prompt in client.asked for message in prompt)
+
+
+def outside(deps: Dependencies, client: MemoryEndpoint, **changes: object) -> Dependencies:
+    deps = hosting(deps, client)
+    register(deps, endpoint(**(PRICED | changes)))
+    allow(deps, "outside")
+    return deps
+
+
+def begun(deps: Dependencies, author: Actor, folder: Path, **changes: object) -> tuple[Path, str]:
+    """An objective that asks the endpoint, and its run."""
+    path = write_objective(folder / "job", **({"ladder": ["prompt", "hosted"]} | changes), **NAMED)
+    return path, climbing.submit(deps, author, path, RunState.ACTIVE).id
+
+
+def steps(deps: Dependencies, run: str) -> dict[str, Step]:
+    with deps.ledger.work("acme", write=False) as work:
+        return {step.name: step for step in work.steps.of(run)}
+
+
+def paid(deps: Dependencies, run: str) -> float:
+    return sum(step.paid for step in steps(deps, run).values())
+
+
+def adapt(deps: Dependencies, author: Actor, path: Path) -> WorkedRun:
+    return climbing.adapt(deps, author, path, Progress())
+
+
+def ladder_of(deps: Dependencies, worked: WorkedRun) -> Ladder:
+    assert worked.conclusion is not None
+    with deps.ledger.work("acme", write=False) as work:
+        return work.records.get(Ladder, worked.conclusion.ladder)
+
+
+def failing_after(client: MemoryEndpoint, count: int, error: TailorbirdError | BaseException) -> None:
+    """The client raises the error for each request after so many."""
+
+    def answering(prompt: Sequence[Message]) -> str:
+        if len(client.asked) > count:
+            raise error
+        return last_word(prompt)
+
+    client.answering = answering
+
+
+AWAY = Unavailable("the endpoint outside cannot be reached", "look whether it is up", code="endpoint_unavailable")
+
+
+def test_all_that_a_run_pays_is_on_record(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = outside(deps, client)
+    path, run = begun(deps, author, tmp_path, ladder=["hosted"])
+    assert adapt(deps, author, path).conclusion is not None
+    assert paid(deps, run) == pytest.approx(words(client))
+    found = steps(deps, run)
+    assert found["test"].paid > 0
+    assert found["plan"].paid == 0
+
+
+def test_a_measurement_that_ends_with_an_error_was_paid_for(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = outside(deps, client)
+    path, run = begun(deps, author, tmp_path)
+    failing_after(client, 41, AWAY)
+    worked = adapt(deps, author, path)
+    reasons = [refusal.reason for refusal in ladder_of(deps, worked).refused if refusal.rung is RungKind.HOSTED]
+    assert any("failed while it was being measured" in reason and "endpoint_unavailable" in reason for reason in reasons)
+    answered = words(client) - 100e-6 * sum(len(message.content.split()) for prompt in client.asked[41:] for message in prompt)
+    assert steps(deps, run)["measure hosted zero-shot"].paid > 0
+    assert paid(deps, run) == pytest.approx(answered)
+
+
+def test_money_that_is_used_up_while_measuring_ends_the_climb_in_order(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(lambda prompt: 60 * "well, " + last_word(prompt), model=MODEL)  # more words than the plan foresees
+    deps = outside(deps, client, output_price=100.0)
+    path, run = begun(deps, author, tmp_path, budget={"money": 0.3, "hours": 1})
+    worked = adapt(deps, author, path)
+    ladder = ladder_of(deps, worked)
+    reasons = [refusal.reason for refusal in ladder.refused if refusal.rung is RungKind.HOSTED]
+    assert any("ended while it was being measured" in reason and "budget" in reason for reason in reasons), reasons
+    assert "make hosted few-shot" not in steps(deps, run), "the climb ends; the next rung would have nothing to spend"
+    assert ladder.chosen is not None, "what was measured before is released"
+    asked = len(client.asked)
+    assert 0.3 <= paid(deps, run) < 0.3 + 4 * 100e-6 * 120
+    adapt(deps, author, path)
+    assert len(client.asked) == asked
+
+
+@pytest.mark.parametrize("step", ["make hosted few-shot", "measure hosted zero-shot", "test"])
+def test_a_step_that_is_killed_has_paid(deps: Dependencies, author: Actor, tmp_path: Path, step: str) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = outside(deps, client)
+    path, run = begun(deps, author, tmp_path, ladder=["hosted"])
+    into = 0
+
+    def answering(prompt: Sequence[Message]) -> str:
+        nonlocal into
+        state = steps(deps, run)
+        into += step in state and state[step].state == "leased"
+        if into == 22:
+            raise KeyboardInterrupt
+        return last_word(prompt)
+
+    client.answering = answering
+    with pytest.raises(KeyboardInterrupt):
+        adapt(deps, author, path)
+    before = steps(deps, run)[step].paid
+    whole = words(client)
+    assert before > 0
+    assert paid(deps, run) == pytest.approx(whole, abs=4 * 100e-6 * 60), "all but the last batch"
+    assert adapt(deps, author, path).conclusion is not None
+    assert paid(deps, run) == pytest.approx(words(client), abs=4 * 100e-6 * 60)
+    assert steps(deps, run)[step].paid > before, "what it paid before counts with what it pays now"
+
+
+def test_a_resumed_run_has_only_what_is_left(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = outside(deps, client)
+    path, run = begun(deps, author, tmp_path, budget={"money": 0.25, "hours": 1})
+    for attempt in range(4):
+        failing_after(client, 30 * (attempt + 1), KeyboardInterrupt())
+        try:
+            adapt(deps, author, path)
+        except KeyboardInterrupt:
+            continue
+        break
+    client.answering = last_word
+    adapt(deps, author, path)
+    assert words(client) < 0.25 + 5 * 4 * 100e-6 * 60, "the budget, and a batch for each interruption"
+    assert paid(deps, run) <= words(client) + 1e-9
+
+
+def test_a_look_that_cannot_be_paid_is_not_begun(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    """Dev takes most of the budget; what is left is too little for the sealed test."""
+    client = MemoryEndpoint(last_word, model=MODEL)
+    first = outside(deps, client)
+    path, run = begun(first, author, tmp_path, ladder=["hosted"])
+    adapt(first, author, path)
+    known = steps(first, run)
+    sent = len(client.asked)
+    money = known["make hosted zero-shot"].paid + known["measure hosted zero-shot"].paid + known["test"].paid / 2
+    budget = {"money": money, "hours": 1}
+    path = write_objective(tmp_path / "poor", name="poor", ladder=["hosted"], budget=budget, **NAMED)
+    worked = adapt(first, author, path)
+    assert worked.conclusion is not None
+    assert worked.conclusion.release is None
+    assert "a look at it would cost about" in worked.conclusion.reason
+    with deps.ledger.work("acme", write=False) as work:
+        assert work.looks.count("poor") == 0
+        assert not [e for e in work.events.entries() if e.event.data.get("objective") == "poor" and e.event.data.get("split") == "test"]
+    assert len(client.asked) > sent
+
+
+@pytest.mark.parametrize(("requests", "asked"), [(60, 30), (160, 130)])
+def test_the_price_of_a_look_is_by_the_requests_that_were_paid(monkeypatch: pytest.MonkeyPatch, requests: int, asked: int) -> None:
+    """Dev: 50 items, 10 under shift, and what was timed beside them; the test has 20 and 10."""
+    monkeypatch.setattr("tailorbird.usecases.runs.provability.incumbent_of", lambda _: None)
+    rows, shifted = {Split.DEV: 50, Split.TEST: 20}, 10
+    context = SimpleNamespace(rows=lambda split: [None] * rows[split], shifted_rows=lambda _: [None] * shifted)
+    use = SimpleNamespace(money=requests * 0.5, requests=requests)
+    climb = SimpleNamespace(candidate="a", evidence=SimpleNamespace(n=50, hosted=use))
+    assert look_money(context, climb) == pytest.approx(asked * 0.5)  # type: ignore[arg-type]
+    use.money, use.requests = 0.0, 0
+    assert look_money(context, climb) == 0.0  # type: ignore[arg-type]
+
+
+def test_the_incumbent_is_paid_for_too(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = outside(deps, client)
+    path, _ = begun(deps, author, tmp_path, ladder=["hosted"], hard_share=1000)
+    first = adapt(deps, author, path)
+    assert first.conclusion is not None
+    assert first.conclusion.release is not None
+    promotion.sign_and_decide(deps, approver, first.conclusion.release, "approve", "read")
+    promotion.stage(deps, operator, first.conclusion.release)
+    promotion.promote(deps, operator, first.conclusion.release)
+    client.asked.clear()
+    path, run = begun(deps, author, tmp_path, ladder=["prompt", "hosted"], hard_share=1000)
+    worked = adapt(deps, author, path)
+    chosen = next(climb for climb in ladder_of(deps, worked).climbs if climb.candidate == ladder_of(deps, worked).chosen)
+    assert chosen.rung is RungKind.PROMPT
+    assert steps(deps, run)["test"].paid > 0
+    assert paid(deps, run) == pytest.approx(words(client))
+
+
+class Prompted(MemoryEndpoint):
+    """Fails for one prompt, and loses tokens with it."""
+
+    async def answer(self, prompt: Sequence[Message], sampling: Sampling) -> HostedAnswer:
+        if prompt[0].content == "bad":
+            self.lost = (self.lost[0] + 40, self.lost[1] + 2)
+            raise AWAY
+        return await super().answer(prompt, sampling)
+
+
+def engine(client: MemoryEndpoint, made: Endpoint | None = None, money: float = 1.0) -> tuple[HostedEngine, list[float]]:
+    told: list[float] = []
+    return HostedEngine(made or endpoint(**PRICED), MODEL, lambda: client, Purse(money, told.append)), told
+
+
+def asking(*texts: str) -> list[tuple[Message, ...]]:
+    return [(Message(role="user", content=text),) for text in texts]
+
+
+def test_siblings_of_a_request_that_fails_are_paid_for() -> None:
+    client = Prompted(lambda _: "x", model=MODEL)
+    asked, told = engine(client)
+    with pytest.raises(Unavailable):
+        asked.ask(asking("one two", "bad", "three", "four"), Sampling())
+    assert asked.use.requests == 3
+    assert asked.use.lost == 42
+    assert told == [pytest.approx((4 + 40) * 100e-6)]
+    assert asked.use.money == pytest.approx(told[0])
+    asked.unload("")
+
+
+def test_nothing_is_asked_where_nothing_is_left() -> None:
+    client = MemoryEndpoint(lambda _: "x", model=MODEL)
+    asked, _ = engine(client, money=0.0)
+    with pytest.raises(Exhausted) as refused:
+        asked.ask(asking("one"), Sampling())
+    assert refused.value.error_code == "budget_spent"
+    assert client.asked == []
+    free, _ = engine(client, endpoint(input_price=0.0, output_price=0.0), money=0.0)
+    assert len(free.ask(asking("one"), Sampling())) == 1
+    free.unload("")
+
+
+def test_an_endpoint_that_is_paid_in_another_currency_meanwhile(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = outside(deps, client)
+    path, _ = begun(deps, author, tmp_path)
+    climbing.plan(deps, author, path, Progress())
+    run = climbing.submit(deps, author, path, RunState.ACTIVE)
+    register(deps, endpoint(**PRICED, currency="USD"))
+    worked = work_on(deps, author, run, Progress())
+    reasons = [refusal.reason for refusal in ladder_of(deps, worked).refused if refusal.rung is RungKind.HOSTED]
+    assert reasons
+    assert all("endpoint_changed" in reason for reason in reasons)
+    assert client.asked == []
+
+
+def test_a_budget_in_another_currency_leaves_it_out(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    client = MemoryEndpoint(last_word, model=MODEL)
+    deps = outside(deps, client)
+    path = write_objective(tmp_path / "job", ladder=["prompt", "hosted"], budget={"money": 5, "currency": "USD"}, **NAMED)
+    planned = climbing.plan(deps, author, path, Progress()).plan
+    assert planned is not None
+    reasons = [refusal.reason for refusal in planned.left_out if refusal.rung is RungKind.HOSTED]
+    assert reasons
+    assert all("is paid in EUR and the budget is in USD" in reason for reason in reasons)

@@ -1,0 +1,329 @@
+"""Grounding by a released ranking: named, checked, recorded, and followed when that release is taken back or a person erased."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from support.doubles import MemoryEncoder, MemoryTrainer
+from support.ranking import EncoderReader, WideReader, write_ranking
+from support.usecases import VIEWER, write_objective
+from tailorbird.domain.base_model import Purpose
+from tailorbird.domain.erasure import ObligationKind
+from tailorbird.domain.errors import Conflict, ModelInvalid, NotFound, ObjectiveInvalid
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.release import Release, ReleaseState
+from tailorbird.domain.run import RunState
+from tailorbird.ports.encoder import Vectors
+from tailorbird.ports.trainer import RankingJob, ReportProgress, TrainedModel
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.erasure.erase import erase
+from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.releases import promotion
+from tailorbird.usecases.releases.release_queries import show_release
+from tailorbird.usecases.runs.queries import RunReport, show_run
+from tailorbird.usecases.runs.submit import adapt, plan, submit
+
+ORIGIN = {"origin": "written for this test", "license": "Apache-2.0"}
+WHO = "Ada Lovelace"
+
+
+class CountingEncoder(MemoryEncoder):
+    """Notes how many texts it is asked for at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None, purpose: Purpose = "text") -> Vectors:
+        self.asked.append(len(texts))
+        return super().embed(folder, texts, tuned)
+
+
+class TwoWidths(MemoryEncoder):
+    """What was tuned makes vectors of half the width."""
+
+    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None, purpose: Purpose = "text") -> Vectors:
+        found = super().embed(folder, texts)
+        return np.ascontiguousarray(found[:, :32]) if tuned else found
+
+
+@pytest.fixture
+def ranking(deps: Dependencies) -> Dependencies:
+    encoder = MemoryEncoder()
+    return replace(deps, model_reader=EncoderReader, encoder=lambda: encoder)
+
+
+@pytest.fixture
+def answering(ranking: Dependencies) -> Dependencies:
+    return replace(ranking, model_reader=WideReader)
+
+
+def released(deps: Dependencies, author: Actor, path: Path) -> Release:
+    ended = adapt(deps, author, path, Progress())
+    assert ended.conclusion is not None
+    assert ended.conclusion.release is not None
+    return show_release(deps, VIEWER, ended.conclusion.release)
+
+
+def write_tuned(folder: Path, **changes: object) -> Path:
+    """A ranking whose only rung tunes an encoder."""
+    return write_ranking(folder, ladder=["bi-encoder"], **changes)
+
+
+def approve(deps: Dependencies, release: Release) -> None:
+    promotion.sign_and_decide(deps, act_as(deps, "acme", "approver"), release.digest, "approve", "read")
+
+
+def promote(deps: Dependencies, release: Release) -> None:
+    operator = act_as(deps, "acme", "operator")
+    approve(deps, release)
+    promotion.stage(deps, operator, release.digest)
+    promotion.promote(deps, operator, release.digest)
+
+
+def write_grounded(folder: Path, encoder: str, **changes: object) -> Path:
+    changes = {"ladder": ["grounding"], "grounding": {"encoder": encoder}} | changes
+    path = write_objective(folder, documents=[{"path": "d.jsonl", "access": "groups", "source": ORIGIN}], **changes)
+    fees = {"id": "fees", "text": "A refund takes three days.", "groups": ["everyone"]}
+    (folder / "d.jsonl").write_text(json.dumps(fees) + "\n")
+    return path
+
+
+def refused(deps: Dependencies, author: Actor, path: Path) -> ObjectiveInvalid:
+    with pytest.raises(ObjectiveInvalid) as told:
+        submit(deps, author, path, RunState.PLANNING)
+    lines = path.read_text().splitlines()
+    assert told.value.line
+    assert "encoder" in lines[told.value.line - 1] or "grounding" in lines[told.value.line - 1]
+    return told.value
+
+
+def climbed(deps: Dependencies, author: Actor, path: Path) -> RunReport:
+    return show_run(deps, VIEWER, adapt(deps, author, path, Progress()).run.id)
+
+
+def test_passages_are_found_by_the_release_that_answers_under_the_alias(
+    ranking: Dependencies, answering: Dependencies, author: Actor, tmp_path: Path
+) -> None:
+    lender = released(ranking, author, write_tuned(tmp_path / "ranking"))
+    promote(ranking, lender)
+    told = climbed(answering, author, write_grounded(tmp_path / "desk", "acme/search"))
+    assert told.plan is not None
+    (rung,) = told.plan.rungs
+    assert rung.ranker is not None
+    assert (rung.ranker.release, rung.ranker.objective) == (lender.digest, "search")
+    assert rung.variant == "1 by search" or rung.variant.endswith(" by search")
+    assert any(lender.digest[7:19] in reason.text for reason in rung.reasons)
+    assert told.conclusion is not None
+    assert told.conclusion.release is not None
+    own, lent = show_release(answering, VIEWER, told.conclusion.release).content.retrieval, lender.content.retrieval
+    assert own is not None
+    assert lent is not None
+    assert (own.what, own.release) == ("passages", lender.digest)
+    assert (own.encoder, own.tuned, own.ways) == (lent.encoder, lent.tuned, lent.ways)
+    assert own.tuned is not None
+    assert own.index != lent.index
+
+
+def test_a_digest_names_a_release_that_is_approved_and_not_promoted(
+    ranking: Dependencies, answering: Dependencies, author: Actor, tmp_path: Path
+) -> None:
+    lender = released(ranking, author, write_tuned(tmp_path / "ranking"))
+    approve(ranking, lender)
+    path = write_grounded(tmp_path / "desk", lender.digest[7:27])
+    run = submit(answering, author, path, RunState.PLANNING)
+    assert run == submit(answering, author, path, RunState.PLANNING)
+
+
+def test_a_run_is_another_one_once_the_alias_answers_with_another_release(
+    ranking: Dependencies, answering: Dependencies, author: Actor, tmp_path: Path
+) -> None:
+    promote(ranking, released(ranking, author, write_tuned(tmp_path / "ranking")))
+    path = write_grounded(tmp_path / "desk", "search")
+    before = submit(answering, author, path, RunState.PLANNING)
+    second = released(ranking, author, write_tuned(tmp_path / "again", seed=21))
+    with ranking.ledger.work("acme") as work:
+        alias = work.aliases.get("search")
+        (target,) = alias.targets
+        work.aliases.put(alias.model_copy(update={"targets": (target.model_copy(update={"release": second.digest}),), "version": 2}))
+    approve(ranking, second)
+    assert submit(answering, author, path, RunState.PLANNING).id != before.id
+
+
+def test_a_release_that_labels_finds_no_documents(deps: Dependencies, answering: Dependencies, author: Actor, tmp_path: Path) -> None:
+    labels = released(deps, author, write_objective(tmp_path / "labels", name="labels"))
+    approve(deps, labels)
+    told = refused(answering, author, write_grounded(tmp_path / "desk", labels.digest))
+    assert told.error_code == "conflict"
+    assert "of kind classify" in told.message
+
+
+def test_a_release_that_nobody_approved_is_refused(ranking: Dependencies, answering: Dependencies, author: Actor, tmp_path: Path) -> None:
+    lender = released(ranking, author, write_tuned(tmp_path / "ranking"))
+    told = refused(answering, author, write_grounded(tmp_path / "desk", lender.digest))
+    assert told.error_code == "forbidden"
+    assert "release approve" in told.hint
+
+
+def test_a_release_of_another_tenant_is_refused_by_alias_and_unknown_by_digest(
+    answering: Dependencies, author: Actor, tmp_path: Path
+) -> None:
+    assert refused(answering, author, write_grounded(tmp_path / "desk", "beta/search")).error_code == "other_tenant"
+    assert refused(answering, author, write_grounded(tmp_path / "digest", "sha256:" + "ab" * 32)).error_code == "encoder_missing"
+    assert refused(answering, author, write_grounded(tmp_path / "alias", "acme/search")).error_code == "encoder_missing"
+
+
+def test_a_release_that_was_taken_back_is_refused(ranking: Dependencies, answering: Dependencies, author: Actor, tmp_path: Path) -> None:
+    lender = released(ranking, author, write_tuned(tmp_path / "ranking"))
+    promote(ranking, lender)
+    promotion.roll_back(ranking, act_as(ranking, "acme", "operator"), "search", "it found the wrong pages", withdraw=True)
+    assert refused(answering, author, write_grounded(tmp_path / "alias", "acme/search")).error_code == "encoder_missing"
+    assert refused(answering, author, write_grounded(tmp_path / "digest", lender.digest)).error_code == "conflict"
+
+
+def test_an_encoder_of_two_widths_is_refused_before_anything_is_made(
+    ranking: Dependencies, answering: Dependencies, author: Actor, tmp_path: Path
+) -> None:
+    approve(ranking, lender := released(ranking, author, write_tuned(tmp_path / "ranking")))
+    with pytest.raises(ModelInvalid) as told:
+        plan(replace(answering, encoder=TwoWidths), author, write_grounded(tmp_path / "desk", lender.digest), Progress())
+    assert told.value.error_code == "model_invalid"
+    assert "64" in told.value.message
+    assert "32" in told.value.message
+
+
+def test_what_uses_a_release_that_was_taken_back_is_not_staged_and_what_answers_goes_on(
+    ranking: Dependencies, answering: Dependencies, author: Actor, tmp_path: Path
+) -> None:
+    lender = released(ranking, author, write_tuned(tmp_path / "ranking"))
+    promote(ranking, lender)
+    first = released(answering, author, write_grounded(tmp_path / "desk", "acme/search"))
+    promote(answering, first)
+    second = released(answering, author, write_grounded(tmp_path / "help", "acme/search", name="help"))
+    approve(answering, second)
+    operator = act_as(answering, "acme", "operator")
+    promotion.roll_back(ranking, operator, "search", "it found the wrong pages", withdraw=True)
+    with pytest.raises(Conflict) as told:
+        promotion.stage(answering, operator, second.digest)
+    assert told.value.error_code == "conflict"
+    assert show_release(answering, VIEWER, first.digest).state is ReleaseState.PRODUCTION
+
+
+def test_a_person_who_is_erased_is_followed_through_the_encoder_that_was_lent(
+    ranking: Dependencies, answering: Dependencies, author: Actor, tmp_path: Path
+) -> None:
+    path = write_tuned(tmp_path / "ranking", data=[{"path": "queries.csv", "subject": "who", "source": ORIGIN}])
+    rows = (path.parent / "queries.csv").read_text().splitlines()
+    named = [f"{row},{WHO if place <= 20 else f'person {place}'}" for place, row in enumerate(rows[1:], 1)]
+    (path.parent / "queries.csv").write_text("\n".join([f"{rows[0]},who", *named]) + "\n")
+    lender = released(ranking, author, path)
+    promote(ranking, lender)
+    borrower = released(answering, author, write_grounded(tmp_path / "desk", "acme/search"))
+    waiting = plan(answering, author, write_grounded(tmp_path / "help", "acme/search", name="help"), Progress()).run
+    certificate = erase(answering, act_as(answering, "acme", "admin"), WHO).certificate
+    assert {lender.digest, borrower.digest} <= set(certificate.reach.releases)
+    due = {duty.what: duty for duty in certificate.duties if duty.kind is ObligationKind.RETRAIN}
+    assert borrower.digest[7:19] in due
+    assert lender.digest[7:19] in due[borrower.digest[7:19]].why
+    with answering.ledger.work("acme", write=False) as work:
+        assert work.runs.get(waiting.id).state is RunState.CANCELLED
+    told = refused(answering, author, write_grounded(tmp_path / "new", "acme/search", name="new"))
+    assert told.error_code == "conflict"
+
+
+def test_rows_of_a_borrower_reach_no_encoder_that_was_lent(
+    ranking: Dependencies, answering: Dependencies, author: Actor, tmp_path: Path
+) -> None:
+    lender = released(ranking, author, write_tuned(tmp_path / "ranking"))
+    promote(ranking, lender)
+    path = write_grounded(
+        tmp_path / "desk",
+        "acme/search",
+        data=[{"path": "rows.csv", "subject": "who", "source": ORIGIN}],
+        kpis=[{"metric": "accuracy", "target": 0.7}],
+    )
+    rows = (path.parent / "rows.csv").read_text().splitlines()
+    named = [f"{row},{WHO if place <= 10 else f'person {place}'}" for place, row in enumerate(rows[1:], 1)]
+    (path.parent / "rows.csv").write_text("\n".join([f"{rows[0]},who", *named]) + "\n")
+    released(answering, author, path)
+    certificate = erase(answering, act_as(answering, "acme", "admin"), WHO).certificate
+    assert lender.digest not in certificate.reach.releases
+    assert certificate.reach.adapters == ()
+
+
+def test_the_index_is_made_once_for_all_rungs_and_runs(ranking: Dependencies, author: Actor, tmp_path: Path) -> None:
+    encoder = CountingEncoder()
+    counted = replace(ranking, encoder=lambda: encoder)
+    path = write_ranking(tmp_path / "ranking", ladder=["search", "bi-encoder", "cross-encoder"])
+    told = climbed(counted, author, path)
+    assert told.ladder is not None
+    assert len(told.ladder.climbs) == 7
+    assert encoder.asked.count(400) == 1
+    content = yaml.safe_load(path.read_text()) | {"margin": 0.05}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    climbed(counted, author, path)
+    assert encoder.asked.count(400) == 1
+
+
+def test_words_alone_read_nothing_by_the_encoder(ranking: Dependencies, author: Actor, tmp_path: Path) -> None:
+    encoder = CountingEncoder()
+    release = released(replace(ranking, encoder=lambda: encoder), author, write_ranking(tmp_path / "ranking"))
+    assert encoder.asked == []
+    assert release.content.retrieval is not None
+    assert (release.content.retrieval.ways, release.content.retrieval.encoder) == (("words",), None)
+    assert "vectors.npy" not in ranking.artifacts.tree(release.content.retrieval.index)
+
+
+def test_an_index_whose_bytes_are_gone_is_made_anew(ranking: Dependencies, author: Actor, tmp_path: Path) -> None:
+    first = released(ranking, author, write_ranking(tmp_path / "ranking", ladder=["search"]))
+    assert first.content.retrieval is not None
+    for file in ranking.artifacts.tree(first.content.retrieval.index).values():
+        ranking.artifacts.destroy(file)
+    ranking.artifacts.destroy(first.content.retrieval.index)
+    with pytest.raises(NotFound):
+        ranking.artifacts.get_tree(first.content.retrieval.index)
+    again = released(ranking, author, write_ranking(tmp_path / "again", ladder=["search"], margin=0.05))
+    assert again.content.retrieval is not None
+    assert ranking.artifacts.get_tree(again.content.retrieval.index).is_dir()
+
+
+class EndedTrainer(MemoryTrainer):
+    """Is ended while it trains."""
+
+    def tune(self, job: RankingJob, report: ReportProgress) -> TrainedModel:
+        raise KeyboardInterrupt
+
+
+def test_an_index_of_a_run_that_was_ended_in_training_goes_with_the_person(ranking: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_tuned(tmp_path / "ranking", documents=[{"path": "documents.jsonl", "subject": "who", "source": ORIGIN}])
+    documents = [json.loads(line) for line in (path.parent / "documents.jsonl").read_text().splitlines()]
+    documents[7]["who"] = WHO
+    (path.parent / "documents.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
+    with pytest.raises(KeyboardInterrupt):
+        adapt(replace(ranking, trainer=EndedTrainer), author, path, Progress())
+    (kept,) = [file.read_text() for file in ranking.indexes("acme").glob("*.txt")]
+    assert documents[7]["text"] in (ranking.artifacts.get_tree(kept) / "entries.jsonl").read_text()
+    certificate = erase(ranking, act_as(ranking, "acme", "admin"), WHO).certificate
+    assert kept in certificate.purged
+    assert not ranking.artifacts.exists(kept)
+    assert not ranking.indexes("acme").exists()
+
+
+def test_a_rewritten_query_is_a_variant_of_its_own_above_the_plain_one(answering: Dependencies, author: Actor, tmp_path: Path) -> None:
+    task, kpis = {"kind": "generate", "instruction": "Answer."}, [{"metric": "token_f1", "target": 0.1}]
+    path = write_grounded(tmp_path / "desk", "x", grounding={"rewrite": True}, task=task, kpis=kpis, floor={}, ladder=["grounding"])
+    planned = plan(answering, author, path, Progress()).plan
+    assert planned is not None
+    plain, rewritten = planned.rungs
+    assert (plain.rung, rewritten.rung) == (RungKind.GROUNDING, RungKind.GROUNDING)
+    assert rewritten.variant == f"{plain.variant}, query rewritten"
+    assert (plain.rewrite, rewritten.rewrite) == (False, True)
+    assert plain.serving_cost is not None
+    assert rewritten.serving_cost is not None
+    assert rewritten.serving_cost.likely > plain.serving_cost.likely
