@@ -14,7 +14,7 @@ from support.serving import DirectDriver, House
 from tailorbird import auth
 from tailorbird.api.answers import most_used
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.deployment import SHADOW
+from tailorbird.domain.deployment import SHADOW, RequestRow
 from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.evidence import ScopeRule, ScopeScorer
 from tailorbird.domain.feedback import TrafficPolicy
@@ -285,25 +285,34 @@ def test_of_a_conversation_all_turns_are_kept_for_whoever_takes_over(house: Hous
     assert row.characters == len("The blue one"), "what drift is measured on stays the last message"
 
 
+def until_mirrored(house: House, body: Any, driver: DirectDriver) -> tuple[httpx.Response, RequestRow, RequestRow]:
+    """A shadow is loaded after the release that answers: asked until a request was mirrored. The last answer, that request and its mirror."""
+
+    async def story(client: Client) -> httpx.Response:
+        while True:
+            answer = await client.post(CHAT, json=body)
+            await asyncio.sleep(0.05)
+            if any(row.arm == SHADOW for row in house.rows()):
+                return answer
+
+    answer = ask(house, story, driver=driver)
+    rows = {row.id: row for row in house.rows()}
+    mirrored = next(row for row in rows.values() if row.arm == SHADOW)
+    return answer, rows[mirrored.id.removesuffix("-shadow")], mirrored
+
+
 def test_a_mirror_is_asked_the_same_and_nobody_is_told_or_charged(house: House, routing: str) -> None:
     shadow = house.release(9)
     with house.ledger.work("acme") as work:
         before = work.aliases.get("routing")
         work.aliases.put(before.model_copy(update={"version": 2, "mirror": shadow, "salt": "s"}))
 
-    async def story(client: Client) -> httpx.Response:
-        answer = await client.post(CHAT, json=ASK | {"user": "ada"})
-        while len(house.rows()) < 2:
-            await asyncio.sleep(0.01)
-        return answer
-
-    answer = ask(house, story)
+    answer, given, mirrored = until_mirrored(house, ASK | {"user": "ada"}, DirectDriver(house))
     assert answer.headers["x-tailorbird-release"] == routing
-    mirrored, given = sorted(house.rows(), key=lambda row: row.arm != SHADOW)
     assert (mirrored.arm, mirrored.release, mirrored.agrees) == (SHADOW, shadow, True)
     assert (given.version, given.unit) == (2, mirrored.unit)
     assert given.unit not in ("", "ada")
-    assert used(house).requests == 1
+    assert used(house).requests == sum(row.arm != SHADOW for row in house.rows())
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -323,13 +332,7 @@ def test_what_the_release_before_fails_is_asked_of_the_mirror(house: House, stre
 
     driver.stream = fail  # type: ignore[method-assign]
 
-    async def story(client: Client) -> None:
-        await client.post(CHAT, json=ASK | {"stream": stream})
-        while len(house.rows()) < 2:
-            await asyncio.sleep(0.01)
-
-    ask(house, story, driver=driver)
-    given, mirrored = sorted(house.rows(), key=lambda row: row.arm == SHADOW)
+    _, given, mirrored = until_mirrored(house, ASK | {"stream": stream}, driver)
     assert (given.outcome, given.error) == ("error", "engine_unavailable")
     assert (mirrored.id, mirrored.outcome, mirrored.agrees) == (f"{given.id}-shadow", "ok", None)
 
