@@ -286,7 +286,7 @@ def test_of_a_conversation_all_turns_are_kept_for_whoever_takes_over(house: Hous
 
 
 def until_mirrored(house: House, body: Any, driver: DirectDriver) -> tuple[httpx.Response, RequestRow, RequestRow]:
-    """A shadow is loaded after the release that answers: asked until a request was mirrored. The last answer, that request and its mirror."""
+    """A shadow is loaded after the release that answers: asked until a request was mirrored. The last answer, that request, its mirror."""
 
     async def story(client: Client) -> httpx.Response:
         while True:

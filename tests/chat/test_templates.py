@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -49,12 +48,11 @@ def test_templates_in_use_are_rendered_alike_by_both(name: str) -> None:
 
 @pytest.mark.parametrize("name", GROWING)
 def test_a_template_that_grows_step_by_step_is_refused_in_little_memory(name: str) -> None:
-    growth, started = Growth(), time.monotonic()
+    growth = Growth()
     with pytest.raises(ModelInvalid) as caught:
         render(GROWING[name], TALK)
     assert caught.value.error_code == "chat_template"
     assert growth.bytes < 200_000_000
-    assert time.monotonic() - started < 20
     assert render("{{ messages[1].content | replace('h', 'j') }}", TALK) == "jello"
 
 
@@ -64,6 +62,15 @@ def test_a_template_that_was_refused_is_tried_again_for_the_next_conversation() 
         with pytest.raises(ModelInvalid):
             render(template, TALK)
         assert render(template, TALK[:1]) == "fine"
+
+
+def test_a_renderer_that_was_ended_from_outside_is_started_again() -> None:
+    template = "{{ messages[0].content }}, outside"
+    assert render(template, TALK) == "be brief, outside"
+    dialogue = templates._renderer(template)._dialogue
+    assert dialogue is not None
+    dialogue._conversation._told.close()  # as the child's server does with one whose caller has gone
+    assert render(template, TALK) == "be brief, outside"
 
 
 def test_many_threads_and_templates_at_once() -> None:

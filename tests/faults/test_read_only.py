@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +21,7 @@ VERBS = {
 def test_a_workspace_that_may_only_be_read(desk: Desk, tmp_path: Path, verb: str) -> None:
     arguments = [str(desk.objective) if word == "OBJECTIVE" else word for word in VERBS[verb]]
     call = replace(desk.call(*arguments), read_only=desk.workspace, log=tmp_path / "log")
-    started = time.monotonic()
     assert call.run() == 1, call.said
-    assert time.monotonic() - started < 10
     assert "hint: " in call.said
     assert "Traceback" not in call.said
     assert any(code in call.said for code in ("error[database_", "error[storage_forbidden]", "error[system]")), call.said
@@ -35,7 +32,7 @@ def test_a_worker_over_a_workspace_that_may_only_be_read(desk: Desk, tmp_path: P
     desk.submit()
     call = replace(desk.worker(), read_only=desk.workspace, log=tmp_path / "log")
     assert call.run() == 0, call.said
-    assert "error[database_unreachable]" in call.said
+    assert "error[database_read_only]" in call.said
     assert desk.worker().run() == 0
     assert ending_of(desk) == undisturbed
 

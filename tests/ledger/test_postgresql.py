@@ -18,11 +18,11 @@ from tailorbird.processes.http_servers import free_port
 #: SQLSTATEs that a server may answer with, and the code of our error.
 STATES = {
     "08006": "database_unreachable",
-    "25006": "database_unreachable",
+    "25006": "database_read_only",
     "25P03": "database_unreachable",
     "40001": "database_busy",
     "40P01": "database_busy",
-    "42501": "database_unreachable",
+    "42501": "database_forbidden",
     "42P01": "database_schema",
     "53100": "disk_full",
     "53200": "database_busy",

@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tailorbird.chat.tool_calls import offered_tools
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.errors import ModelInvalid, Unavailable
 from tailorbird.domain.prompt import Message, ToolCall
 from tailorbird.domain.value import Digest
 from tailorbird.system.sandbox import Dialogue, SandboxJob, SandboxLimits
@@ -149,7 +149,8 @@ ASKED, CLOSED = RenderMode(), RenderMode(add_generation_prompt=False)
 def render(template: str, messages: Sequence[Message], variables: Variables | None = None, mode: RenderMode = ASKED) -> str:
     """The text a model reads before it answers, by the model's own chat template, generation prompt included unless it is not wanted.
 
-    Raises ModelInvalid: the template fails, or takes more memory than it may (``chat_template``), or more time (``chat_template_slow``).
+    Raises ModelInvalid: the template fails, or takes more memory than it may (``chat_template``), or more time (``chat_template_slow``);
+    Unavailable where the process that renders it is ended from outside, twice.
     """
     if is_known(template):
         return render_here(template, messages, variables, mode)
@@ -236,7 +237,7 @@ class _Renderer:
             )
         return str(answer["text"])
 
-    def _ask(self, asked: dict[str, Any]) -> Any:
+    def _ask(self, asked: dict[str, Any], *, again: bool = False) -> Any:
         try:
             if self._dialogue is None:
                 self._dialogue, self._answered = Dialogue(self._job), 0
@@ -246,8 +247,11 @@ class _Renderer:
         except ModelInvalid as error:
             used_up = error.error_code == "parser_processor" and self._answered
             self.close()
-            if used_up:  # by all conversations before this one
-                return self._ask(asked)
+            # Used up by all conversations before this one, or ended by a machine that is short of memory: the template has not failed yet.
+            if not again and (used_up or error.error_code in ("parser_memory", "parser_crashed")):
+                return self._ask(asked, again=True)
+            if error.error_code == "parser_crashed":
+                raise Unavailable(error.message, "try again when the machine is less busy", code="parser_crashed") from error
             if error.error_code in ("parser_time", "parser_processor"):
                 raise ModelInvalid(
                     f"the chat template of the base model did not end within {RENDER_SECONDS:g} s", _HINT, code=SLOW

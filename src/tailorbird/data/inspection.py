@@ -66,7 +66,8 @@ def look(given: dict[str, Any]) -> Iterator[Any]:
             if column not in tallies and len(tallies) == MOST_COLUMNS:
                 message = f"{file.name}: more than {MOST_COLUMNS:,} columns"
                 raise DataInvalid(message, "leave out columns that no row needs", code="file_broken")
-            tallies.setdefault(column, ColumnTally(column))
+            if column not in tallies:
+                tallies[column] = ColumnTally(column)
         if not is_blank(record, file.kind):
             rows += 1
             for column, cell in record.cells.items():
@@ -226,8 +227,13 @@ def _of_file(file: DataFile, *, whole: bool) -> Iterator[str]:
     """Where a text turns out to be none of its kind, its lines are all there is."""
     for encoding in (file.encoding, *(_LATIN if file.encoding == "cp1252" else ())):
         read = replace(file, encoding=encoding)
-        if file.kind != ".parquet" and whole:
-            yield from text_lines(read, "")
+        try:
+            if file.kind != ".parquet" and whole:
+                yield from text_lines(read, "")
+        except DataInvalid:
+            if encoding == file.encoding:
+                raise
+            continue  # the code page lacks a byte of this file
         try:
             for record in READERS[file.kind](read, EveryColumn()):
                 if not isinstance(record, Quarantined):

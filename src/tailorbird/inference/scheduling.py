@@ -111,7 +111,7 @@ def is_full(waiting: Mapping[str, int], owner: str, most: int, most_each: int) -
     """True when nothing more of ``owner`` may wait: it has ``most_each`` items, or all ``most`` places are taken and it has its share of
     them, which is the same for each owner. So no number of owners keeps another from waiting."""
     theirs = waiting.get(owner, 0)
-    return theirs >= most_each or (sum(waiting.values()) >= most and theirs >= most // len({*waiting, owner}))
+    return theirs >= most_each or (sum(waiting.values()) >= most and theirs >= max(1, most // len({*waiting, owner})))
 
 
 class FairQueue(Generic[T]):

@@ -128,11 +128,13 @@ async def begun(client: httpx.AsyncClient, asked: dict[str, Any], names: Names |
     plain = {name: value for name, value in asked.items() if name not in ("stream", "stream_options")}
     with reached():
         response = await client.post(CHAT, json=plain | {"logprobs": True, "top_logprobs": TOLD})
-    if response.is_error and response.status_code not in (400, 422):
-        raise refusal(response.status_code, response.content)
+    if response.is_error:
+        told_no = refusal(response.status_code, response.content)
+        if response.status_code not in (400, 422) or told_no.error_code == "prompt_too_long":
+            raise told_no
     with understood():
         content = [] if response.is_error else (response.json()["choices"][0].get("logprobs") or {}).get("content") or [{}]
-        if not (told := content and content[0].get("top_logprobs")):
+        if len(told := (content and content[0].get("top_logprobs")) or []) < TOLD:
             raise Conflict(
                 f"the server does not tell the log-probabilities of the {TOLD} likeliest tokens, by which a release is recognised",
                 f"start it with --max-logprobs {TOLD}",

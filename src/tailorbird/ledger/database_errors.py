@@ -82,13 +82,13 @@ _FAULTS = {
     "forbidden": (
         "the database {place} refuses this to its user",
         "let the owner of the tables make them (tailorbird database migrate); tailorbird database roles grants gateway and worker theirs",
-        "database_unreachable",
+        "database_forbidden",
     ),
     "no tables": ("the database {place} lacks tables", "make them: tailorbird init", "database_schema"),
     "read-only": (
         "the database {place} may only be read here",
         "make it writable: a file together with its folder",
-        "database_unreachable",
+        "database_read_only",
     ),
     "full": ("the disk of {place} is full", "free some space; nothing that was acknowledged is lost", "disk_full"),
     "damaged": ("{place} is damaged or not a database", "restore it from a backup, then run: tailorbird audit verify", "database_corrupt"),

@@ -288,9 +288,10 @@ class Contents(Repository):
         """``one`` with each text sealed, or opened again."""
         if self.key is None:
             return one
+        key = self.key()  # what its service raises is no fault of the words
         texts = {"text": one.text, "answer": one.answer}
         try:
-            changed = {name: change(text, self.key(), f"{one.tenant}/{one.request}/{name}".encode()) for name, text in texts.items()}
+            changed = {name: change(text, key, f"{one.tenant}/{one.request}/{name}".encode()) for name, text in texts.items()}
         except (Corrupt, ValueError):
             raise Corrupt(
                 f"the kept words of request {one.request} were changed, or belong to another",

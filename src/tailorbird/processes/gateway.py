@@ -36,6 +36,7 @@ from tailorbird.processes.http_servers import (
     check_proxies,
     connection_limits,
     ended_by_signals,
+    is_every_address,
     is_open,
     listen,
 )
@@ -112,7 +113,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 def own_origins(host: str, port: int, tls: Tls | None, public_urls: Sequence[str]) -> frozenset[str]:
     """The origins of a server on ``host``; one that listens on every address is known on loopback and by its certificate's names."""
     scheme = "https" if tls else "http"
-    here = _LOOPBACK if host in ("0.0.0.0", "::", "") or not is_open(host) else (host,)
+    here = _LOOPBACK if is_every_address(host) or not is_open(host) else (host,)
     named = {f"{scheme}://{_bracketed(name)}:{port}" for name in (*here, *(tls.names() if tls else ()))}
     return frozenset(map(origin_of, (*named, *public_urls)))
 
@@ -274,7 +275,9 @@ def announce(listening: Listening, port: int) -> None:
     """Logs where the gateway listens, with a warning when traffic is not encrypted."""
     scheme = "https" if listening.tls else "http"
     # How this machine itself reaches it: an address that stands for all is none to go to.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(listening.host, listening.host)
+    host = listening.host
+    if is_every_address(host):
+        host = "::1" if ":" in host else "127.0.0.1"
     base = f"{scheme}://{_bracketed(host)}:{port}"
     _log.info("serving on %s://%s:%s (ready when /readyz says so); end it with Ctrl-C", scheme, listening.host, port)
     _log.info("console: %s/console", base)

@@ -313,6 +313,14 @@ def is_open(host: str) -> bool:
         return host != "localhost"
 
 
+def is_every_address(host: str) -> bool:
+    """True for a host that stands for all addresses of the machine, however it is written (``::0``)."""
+    try:
+        return not host or ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def _reason(error: OSError) -> str:
     return getattr(error, "reason", None) or error.strerror or type(error).__name__
 

@@ -129,6 +129,7 @@ def check_production(deps: Dependencies) -> None:
 def _watch(deps: Dependencies, tenant: str) -> None:
     try:
         actor = act_as(deps, tenant, WORKER)
+        permit(deps, actor, Action.WATCH)
     except (NotFound, Forbidden):
         return
     found = watch_production(deps, actor)

@@ -74,6 +74,8 @@ def cell_text(value: object) -> str:
     """A moment to the minute, a number with commas, a digest cut short, nothing for None."""
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, (frozenset, tuple)):

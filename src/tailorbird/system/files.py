@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import cache, lru_cache
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import IO, Any
@@ -41,15 +41,26 @@ def known_digest(path: Path) -> Digest:
     """``digest_file``, computed once for a file that has not been changed since, as inode, size and times say: a base model is compared for
     each adapter that is loaded on it. A file that was changed in the last two seconds is read again: another change could have its times.
     Raises OSError."""
-    at = path.stat()
-    if time.time_ns() - max(at.st_ctime_ns, at.st_mtime_ns) < 2_000_000_000:
-        return digest_file(path)
-    return _digest_of(path, (at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns))
+    with path.open("rb") as stream:
+        before, settled = _identity(stream), time.time_ns() - 2_000_000_000
+        if before in _known:
+            return _known[before]
+        digest = "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+        if _identity(stream) == before and max(before[3:]) < settled:
+            if len(_known) >= _MOST_KNOWN:
+                _known.clear()
+            _known[before] = digest
+        return digest
 
 
-@lru_cache(maxsize=8192)
-def _digest_of(path: Path, _identity: tuple[int, ...]) -> Digest:
-    return digest_file(path)
+#: Digests of files by what ``_identity`` says of them, and how many are kept.
+_known: dict[tuple[int, ...], Digest] = {}
+_MOST_KNOWN = 8192
+
+
+def _identity(stream: IO[bytes]) -> tuple[int, ...]:
+    at = os.fstat(stream.fileno())
+    return at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns
 
 
 def digest_folder(folder: Path) -> Digest:
@@ -58,7 +69,7 @@ def digest_folder(folder: Path) -> Digest:
         return ""
     hashed = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        hashed.update(f"{known_digest(path)} ".encode() + os.fsencode(path.relative_to(folder)) + b"\0")
+        hashed.update(f"{digest_file(path)} ".encode() + os.fsencode(path.relative_to(folder)) + b"\0")
     return f"sha256:{hashed.hexdigest()}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import torch
 
-from tailorbird.system.machine import PeakMemory, memory_left, memory_limit, resident_gib
+from tailorbird.system.machine import PeakMemory, memory_limit, resident_gib
 from tailorbird.system.threads import ThreadPool
 
 GIB = 2**30
@@ -86,14 +86,6 @@ def memory_bytes(device: torch.device) -> int:
     if is_gpu(device):
         return min(int(torch.cuda.get_device_properties(place).total_memory) for place in range(gpu_count()))
     return int(min(psutil.virtual_memory().total, memory_limit()))
-
-
-def free_gib(device: torch.device) -> float:
-    """GiB that this process may still take: of the device, or of the machine and its container."""
-    if is_gpu(device):
-        held_back = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return float(torch.cuda.mem_get_info(device)[0] + held_back) / GIB
-    return min(float(psutil.virtual_memory().available), memory_left()) / GIB
 
 
 def used_gib(device: torch.device) -> float:

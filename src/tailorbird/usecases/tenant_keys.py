@@ -46,8 +46,9 @@ class TenantKeys:
         if wrapped is None and self._service is None:
             return None
         if wrapped is None:
+            made = self._made(tenant)  # the key service is asked before the transaction that writes
             with self._ledger.work(tenant) as work:
-                key = self._added(work)
+                key = self._added(work, *made)
         else:
             key = self._unwrapped(wrapped)
         with self._lock:
@@ -61,7 +62,7 @@ class TenantKeys:
             return known
         wrapped = work.data_keys.get()
         if wrapped is None:  # not remembered: the transaction may be rolled back
-            return self._added(work)
+            return self._added(work, *self._made(work.tenant))
         key = self._unwrapped(wrapped)
         with self._lock:
             return self._known.setdefault(work.tenant, key)
@@ -90,11 +91,13 @@ class TenantKeys:
         with self._lock:
             self._known.pop(tenant, None)
 
-    def _added(self, work: UnitOfWork) -> DataKey:
-        made, tenant = new_data_key(), work.tenant
-        wrapped = WrappedKey(
+    def _made(self, tenant: str) -> tuple[DataKey, WrappedKey]:
+        made = new_data_key()
+        return made, WrappedKey(
             tenant=tenant, scope=made.scope, wrapped=self._wrap(made, tenant), fingerprint=fingerprint(made), at=self._clock.now()
         )
+
+    def _added(self, work: UnitOfWork, made: DataKey, wrapped: WrappedKey) -> DataKey:
         counts = work.data_keys.add(wrapped)
         return made if counts.scope == made.scope else self._unwrapped(counts)
 

@@ -65,10 +65,6 @@ class NamedRows(NamedTuple):
         ids = [id_of(text, row.target) for text, row in zip(folded, rows, strict=True)]
         return cls(rows, folded, ids)
 
-    def at(self, places: Sequence[int], rows: Sequence[SourceRow]) -> NamedRows:
-        """Those at ``places``, of which ``rows`` are what has become."""
-        return NamedRows(rows, [self.folded[place] for place in places], [self.ids[place] for place in places])
-
 
 def drop_duplicates(named: NamedRows, known: Mapping[Digest, tuple[str, str]]) -> Distinct:
     """Keeps one row of all that have the same normalised text and target: the first of those in the most protected split.

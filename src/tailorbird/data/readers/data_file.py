@@ -196,7 +196,8 @@ def guess_encoding(path: Path) -> str | None:
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):
             used.update(block)
-            runs += _BEYOND.findall(block) if len(runs) < _RUNS else ()
+            # One byte that is repeated is a dash or a line that somebody drew.
+            runs += [run if len({*run}) > 1 else run[:1] for run in _BEYOND.findall(block)] if len(runs) < _RUNS else []
     long = sum(len(run) for run in runs if len(run) > _RUN)
     return "cp1252" if 0 < sum(map(len, runs)) > 3 * long and not used & (_CONTROLS | _NOT_CP1252) else None
 
