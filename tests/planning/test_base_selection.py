@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,12 +57,6 @@ def test_a_base_whose_rungs_are_all_too_large_is_out_with_the_machine_that_would
     assert [refusal.name for refusal in plan.left_out if "large" in refusal.variant] == ["prompt zero-shot on large"]
 
 
-def test_a_base_that_was_not_fetched_is_told_with_its_reason() -> None:
-    out = replace(offer(SMALL, "distant"), inputs=None, license="cc-by-nc-4.0", out="its licence clashes")
-    plan = make_ladder([out, offer(SMALL, "small")])
-    assert (plan.bases[0].reason, plan.bases[0].base, plan.bases[0].rungs) == ("out: its licence clashes", None, 0)
-
-
 def test_licence_and_size_are_read_before_anything_is_fetched() -> None:
     assert why_not_fetched(objective(), MACHINE, "Apache-2.0", 8_000_000_000) == ""
     assert "does not allow commercial use" in why_not_fetched(objective(), MACHINE, "cc-by-nc-4.0", 1)
@@ -72,11 +65,6 @@ def test_licence_and_size_are_read_before_anything_is_fetched() -> None:
     reason = why_not_fetched(objective(), MACHINE, "Apache-2.0", 70_000_000_000)
     assert reason == ("its 70.0 billion weights alone need 130 GiB and may take 21.6: use a machine with 145 GiB")
     assert "use a machine with 29 GiB" in why_not_fetched(objective(), MACHINE, "Apache-2.0", 14_000_000_000)
-
-
-def test_a_licence_that_nobody_has_read_is_said() -> None:
-    plan = make_ladder([replace(offer(SMALL, "small"), license="llama3.2")])
-    assert plan.bases[0].reason.endswith("; somebody must read its licence (llama3.2)")
 
 
 @pytest.mark.parametrize(

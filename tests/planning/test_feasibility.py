@@ -29,19 +29,6 @@ def test_a_target_that_the_base_lacks_is_named_before_anything_is_spent() -> Non
     assert "no linear layer c_attn, but q_proj" in refused.reason
 
 
-def test_a_machine_too_small_leaves_out_full_and_names_one_that_would_do() -> None:
-    plan = make_plan(inputs(objective=objective(budget={"memory_gb": 2.5})))
-    assert [r.rung for r in plan.left_out] == [RungKind.QLORA, RungKind.FULL]
-    assert "GiB" in plan.left_out[1].reason
-    assert RungKind.LORA in {r.rung for r in plan.rungs}
-
-
-def test_an_infeasible_rung_of_an_explicit_ladder_is_refused_alike() -> None:
-    plan = make_plan(inputs(objective=objective(ladder=["full"], budget={"memory_gb": 1.0})))
-    assert plan.rungs == ()
-    assert "needs about" in plan.left_out[0].reason
-
-
 def test_a_budget_that_affords_nothing_says_what_each_rung_costs() -> None:
     plan = make_plan(inputs(objective=objective(budget={"money": 0})))
     assert plan.rungs == ()

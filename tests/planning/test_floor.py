@@ -6,9 +6,8 @@ import pytest
 
 from support.planning import MACHINE, SMALL, inputs, manifest, objective
 from tailorbird.domain.dataset import SplitCounts
-from tailorbird.domain.plan import Estimate, PlannedFloor
+from tailorbird.domain.plan import PlannedFloor
 from tailorbird.planning import make_plan
-from tailorbird.planning.estimates import PROCESS_GIB
 
 MINI = SMALL.model_copy(update={"name": "mini", "license": "Apache-2.0"})
 RESTRICTED = MINI.model_copy(update={"license": "CC-BY-NC-4.0"})
@@ -29,7 +28,6 @@ def test_vectors_or_words_alone_with_the_reason(asked: object, train: int, encod
     wanted = objective(floor={"vectors": asked}, business={"goal": "g", "owner": "o", "risk": "limited", "use": "commercial"})
     rows = manifest(train=train).model_copy(update={"counts": SplitCounts(train=train, dev=180, test=180)})
     floor = make_plan(inputs(objective=wanted, manifest=rows, encoder=encoder)).floor
-    assert floor is not None
     assert reason in floor.reason.text
     assert (floor.encoder, floor.name, floor.license) == ((MINI.digest, "mini", "Apache-2.0") if reads else (None, "", ""))
 
@@ -38,22 +36,6 @@ def planned(**changes: object) -> PlannedFloor:
     floor = make_plan(inputs(**{"encoder": MINI} | changes)).floor
     assert floor is not None
     return floor
-
-
-def test_it_is_estimated_as_a_rung_is_and_vectors_apart() -> None:
-    both, words = planned(), planned(encoder=None)
-    for floor in (both, words):
-        for estimate in (floor.time, floor.memory, floor.money, floor.energy, floor.serving_cost):
-            assert estimate is not None
-            assert 0 < estimate.low <= estimate.likely <= estimate.high
-    assert both.vectors_time is not None
-    assert words.vectors_time is None
-    assert both.time is not None
-    assert words.time is not None
-    assert both.time.likely > words.time.likely + both.vectors_time.likely, "fitting takes longer, too"
-    more = planned(manifest=manifest(train=4800))
-    assert more.vectors_time is not None
-    assert more.vectors_time.likely / both.vectors_time.likely == pytest.approx((4800 + 180) / (480 + 180))
 
 
 @pytest.mark.parametrize(("vectors", "reads", "refused"), [("auto", False, False), (True, True, True)])
@@ -68,29 +50,6 @@ def test_what_the_memory_does_not_hold_is_refused() -> None:
     assert "GiB of memory and may take 0.1" in planned(objective=objective(budget={"memory_gb": 0.1})).refused
 
 
-def test_the_vectors_that_requests_are_compared_with_are_in_the_memory() -> None:
-    task = {"kind": "classify", "instruction": "Classify."}
-    scoped = objective(task=task | {"out_of_scope": {"refuse_known_at_most": 0.05}}, floor={"vectors": True}, budget={"memory_gb": 1e3})
-    plain = objective(task=task, floor={"vectors": True}, budget={"memory_gb": 1e3})
-    many, few = ({"manifest": manifest(train=rows)} for rows in (200_000, 480))
-    gib = {
-        (each, rows): planned(objective=wanted, **given).memory
-        for each, wanted in (("scoped", scoped), ("plain", plain))
-        for rows, given in (("many", many), ("few", few))
-    }
-    more = {rows: _likely(gib["scoped", rows]) - _likely(gib["plain", rows]) for rows in ("many", "few")}
-    once = 4 * 384 * 200_000 / 2**30
-    assert 3 * once < more["many"] < 5 * once
-    assert 0 < more["few"] < 0.1
-    words = [planned(objective=wanted, encoder=None).memory for wanted in (scoped, plain)]
-    assert words[0] == words[1], "words alone are compared with nothing"
-
-
-def _likely(estimate: Estimate | None) -> float:
-    assert estimate is not None
-    return estimate.likely
-
-
 def test_its_role_follows_the_ladder() -> None:
     assert planned().role == "rung"
     assert planned(objective=objective(ladder=["floor", "lora"])).role == "rung"
@@ -101,17 +60,3 @@ def test_its_role_follows_the_ladder() -> None:
 def test_only_what_classifies_has_one() -> None:
     wanted = objective(task={"kind": "generate", "instruction": "Answer."}, kpis=[{"metric": "exact_match", "target": 0.5}])
     assert make_plan(inputs(objective=wanted, encoder=MINI)).floor is None
-
-
-def test_the_memory_is_that_of_the_whole_process() -> None:
-    """A floor of a few rows takes no less than the interpreter and its libraries, as every rung's estimate counts them."""
-    memory = planned().memory
-    assert memory is not None
-    assert memory.low >= PROCESS_GIB
-
-
-def test_an_adapter_of_the_encoder_is_planned_whatever_the_layers_of_the_base_are_called() -> None:
-    layers = {"query": (576, 576), "dense": (576, 1536)}
-    asked = objective(ladder=["encoder"], encoder={"method": "lora"})
-    plan = make_plan(inputs(objective=asked, encoder=MINI.model_copy(update={"linear_shapes": layers})))
-    assert [rung.rung.value for rung in plan.rungs] == ["encoder"]

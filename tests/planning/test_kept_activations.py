@@ -85,7 +85,6 @@ def formula(base: BaseModelRef) -> float:
     }
     work = inputs(base=base, machine=MACHINE.model_copy(update={"gpus": ("a GPU",)}), tokens=TOKENS.model_copy(update=lengths))
     planned = lora(work).training
-    assert planned is not None
     settings = planned.model_copy(update={"lora": LoraSettings(rank=RANK, alpha=32, targets=tuple(base.linear_shapes))})
     few, many = (guessed_memory(work, settings.model_copy(update={"batch_size": rows})) for rows in (ROWS, 2 * ROWS))
     passing = 6 * ROWS * LENGTH * 2 * base.intermediate

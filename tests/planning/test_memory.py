@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 
 from support.planning import MACHINE, SMALL, inputs, llama
-from tailorbird.domain.base_model import ExpertWeights, ModelAnatomy
+from tailorbird.domain.base_model import ModelAnatomy
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import LoraSettings, Plan, RungPlan, TokenProfile, TrainingSettings
-from tailorbird.planning import estimates as memory
 from tailorbird.planning import make_plan
 from tailorbird.planning.estimates import adapter_parameters, longest_pass, training_memory
-from tailorbird.system.process import KEPT_PRIMITIVES, PRIMITIVE_MIB
 
 
 def rung(plan: Plan, kind: RungKind, variant: str | None = None) -> RungPlan:
@@ -41,24 +39,6 @@ def test_memory_meets_the_published_peaks() -> None:
         assert estimate.likely == pytest.approx(without_logits, rel=0.06)
         assert estimate.low < without_logits < estimate.high
         assert adapter_parameters(base, adapter) < 0.01 * base.parameters
-
-
-@pytest.mark.parametrize(
-    ("precision", "experts", "gpus", "filled"),
-    [("bf16", True, (), True), ("fp32", True, (), False), ("bf16", False, (), False), ("bf16", True, ("L40S",), False)],
-)
-def test_products_of_experts_fill_the_cache_of_compiled_ones(
-    precision: str, experts: bool, gpus: tuple[str, ...], filled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An expert meets another number of tokens in each pass, and a processor's library keeps a product in bf16 of each."""
-    weights = ExpertWeights(experts=8, active=2, parameters=0) if experts else None
-    anatomy = ModelAnatomy(model_type="m", heads=8, key_heads=4, head_width=64, linear_groups=SMALL.linear_groups, experts=weights)
-    work = inputs(base=SMALL.model_copy(update={"anatomy": anatomy}), machine=MACHINE.model_copy(update={"gpus": gpus}))
-    settings = trained(make_plan(inputs()), RungKind.LORA).model_copy(update={"precision": precision})
-    whole = training_memory(work, settings).likely
-    monkeypatch.setattr(memory, "KEPT_PRIMITIVES", 0)
-    compiled = whole - training_memory(work, settings).likely
-    assert compiled == pytest.approx(KEPT_PRIMITIVES * PRIMITIVE_MIB / 1024 if filled else 0.0)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -9,7 +9,6 @@ from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import LoraSettings, Plan, RungPlan, TrainingSettings
 from tailorbird.planning import PlanInputs, make_plan
-from tailorbird.planning.ladder import ranking_rungs
 
 
 def rung(plan: Plan, kind: RungKind, variant: str | None = None) -> RungPlan:
@@ -104,17 +103,6 @@ def test_epochs_and_rate_that_the_objective_asks_for_are_planned_for_that_rung_a
     assert rung(plan, kind).time.likely > rung(untouched, kind).time.likely
 
 
-def test_encoders_are_tuned_as_long_and_as_fast_as_the_objective_asks() -> None:
-    wish = {"task": {"kind": "rank", "instruction": "Find."}, "kpis": [{"metric": "ndcg@10", "target": 0.4}]}
-    usual, asked = (
-        ranking_rungs(inputs(objective=objective(**wish, **more))) for more in ({}, {"lora": {"epochs": 2, "learning_rate": 4e-4}})
-    )
-    tuned = {(one.rung, one.training.method): one.training for one in asked if one.training}
-    assert (tuned[RungKind.BI_ENCODER, "lora"].epochs, tuned[RungKind.BI_ENCODER, "lora"].learning_rate) == (2, 4e-4)
-    assert tuned[RungKind.BI_ENCODER, "full"] == next(one.training for one in usual if one.training and one.training.method == "full")
-    assert sum(one.time.likely for one in asked) < sum(one.time.likely for one in usual)
-
-
 PLENTY = {"hours": 1000, "money": 1000}
 
 
@@ -148,42 +136,3 @@ def test_epochs_that_are_asked_for_are_not_exceeded() -> None:
     rung, training = planned(inputs(objective=objective(budget=PLENTY, lora={"epochs": 4})))
     assert (training.epochs, training.waiting_epochs) == (4, 0)
     assert "as the objective says" in reason(rung, "R11")
-
-
-def test_choosing_thresholds_takes_time_where_an_item_may_bear_several_labels() -> None:
-    """The same rows: those held out are answered too."""
-    counted = manifest(train=2_000)
-    one, many = (
-        inputs(manifest=counted, objective=objective(budget=PLENTY, task={"kind": "classify", "labels": labels, "instruction": "x"}))
-        for labels in ("one", "many")
-    )
-    assert planned(many)[0].time.likely > planned(one)[0].time.likely
-
-
-def scoped(known: int, outside: int) -> PlanInputs:
-    """So many training rows, and as many examples of what is out of scope among them; an encoder is installed."""
-    rows = manifest(train=known + outside)
-    examples = SplitCounts(train=outside, dev=0, test=0)
-    wanted = objective(
-        task={"kind": "classify", "instruction": "Classify.", "out_of_scope": {"refuse_known_at_most": 0.05}},
-        budget={"hours": 1e6, "money": 1e6, "memory_gb": 1e6},
-        ladder=["floor", "encoder", "prompt", "nearest", "lora", "full"],
-    )
-    changed = rows.model_copy(update={"outside": "out of scope", "label_counts": rows.label_counts | {"out of scope": examples}})
-    encoder = SMALL.model_copy(update={"name": "mini", "license": "Apache-2.0"})
-    return inputs(objective=wanted, manifest=changed, encoder=encoder, tokens=TOKENS.model_copy(update={"target_mean": 2_000.0}))
-
-
-@pytest.mark.parametrize("known", [6, 120, 1_900])
-def test_examples_out_of_scope_are_no_training_rows(known: int) -> None:
-    """Nothing learns from them: what is chosen by a number of rows is what it is without them; they are measured on, with those of dev."""
-    without, beside = (make_plan(scoped(known, outside)) for outside in (1, 30_000))
-    assert [(each.rung, each.variant, each.shots, each.training) for each in beside.rungs] == [
-        (each.rung, each.variant, each.shots, each.training) for each in without.rungs
-    ]
-    assert without.floor is not None
-    assert beside.floor is not None
-    assert beside.floor.reason == without.floor.reason
-    for one, other in zip(beside.rungs, without.rungs, strict=True):
-        assert one.training_time == other.training_time
-        assert one.time.likely > other.time.likely, "30,000 texts more are asked"

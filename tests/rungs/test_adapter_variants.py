@@ -29,14 +29,6 @@ def test_one_kind_is_zero_in_the_copy_and_the_rest_is_the_same(tmp_path: Path) -
     assert tensors(whole) == before
 
 
-def test_of_an_adapter_that_nobody_may_write_the_copy_can_be_written(tmp_path: Path) -> None:
-    whole = write_twin_adapter(tmp_path / "a", 1)
-    for file in whole.iterdir():
-        file.chmod(0o400)
-    for file in without_kind(whole, tmp_path / "b", "v_proj").iterdir():
-        assert file.stat().st_mode & 0o200, "root would write it all the same, and nobody else"
-
-
 def test_what_is_in_no_such_format_has_no_kinds(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     assert module_kinds(tmp_path) == ()

@@ -27,18 +27,6 @@ def test_held_out_rows_share_no_group_with_the_rest(count: int, groups: int, see
     assert hold_out(tuple(reversed(rows)), seed) == (learn, held_out)
 
 
-def test_a_tenth_is_held_out_where_groups_are_small() -> None:
-    learn, held_out = hold_out(make_rows(500), 1)
-    assert (len(learn), len(held_out)) == (450, 50)
-    assert hold_out(make_rows(500), 2)[1] != held_out
-
-
-def test_of_many_rows_no_more_are_held_out_than_choose_a_checkpoint() -> None:
-    learn, held_out = hold_out(make_rows(5_000, 5_000), 1)
-    assert (len(learn), len(held_out)) == (4_600, 400)
-    assert flops.held_out_rows(5_000) == 400
-
-
 def test_rows_of_one_group_cannot_be_held_out() -> None:
     with pytest.raises(DataInvalid) as caught:
         hold_out(make_rows(10, 1), 1)

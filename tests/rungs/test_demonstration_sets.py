@@ -19,14 +19,6 @@ def test_typical_rows_are_spread_over_answers_and_stand_once(count: int, seed: i
     assert max(given_of.values()) - min(given_of.get(label, 0) for label in LABELS) <= 1
 
 
-def test_a_typical_row_is_like_the_others() -> None:
-    rows = make_rows(12)
-    odd = rows[0].model_copy(update={"id": rows[0].id[:-4] + "0000", "text": "quite another matter altogether"})
-    alike = [row.model_copy(update={"text": f"where is my parcel {n}"}) for n, row in enumerate(rows)]
-    [shown] = typical_set([odd, *(row.model_copy(update={"target": odd.target}) for row in alike)], 1, 0)
-    assert shown.row_id != odd.id
-
-
 def test_changed_sets_keep_their_size_and_show_nothing_twice() -> None:
     rows = make_rows(40)
     shown, other = tuple(map(demonstration_of, rows[:6])), tuple(map(demonstration_of, rows[4:10]))
@@ -35,9 +27,3 @@ def test_changed_sets_keep_their_size_and_show_nothing_twice() -> None:
     assert sorted(changed["another order"], key=str) == sorted(shown, key=str)
     fresh = {one.row_id for one in changed["for what did worst"] if one not in shown}
     assert fresh == {row.id for row in rows[20:22]}, "a third, the first of them that were not shown"
-
-
-def test_a_set_of_one_can_be_changed() -> None:
-    rows = make_rows(9)
-    shown = (demonstration_of(rows[0]),)
-    assert all(len(each) == 1 for _, each in changed_sets(shown, (), rows, [], 1))

@@ -5,31 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from support.doubles import MemoryEncoder, MemoryTrainer
 from support.e2e import support_rows
-from support.rungs import LABELS, D, FolderStore, build_context, make_plan_of, make_rows, make_settings
+from support.rungs import LABELS, D, build_context, make_plan_of, make_rows, make_settings
 from support.tiny_encoder import LABELS as TINY_LABELS
 from support.tiny_encoder import text_of, tuning_settings, write_tiny_encoder
 from tailorbird.chat.prompts import messages_for
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import DataInvalid, Internal
-from tailorbird.domain.evidence import ScopePolicy, ScopeTrial
+from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.inference import open_encoder, open_engine
 from tailorbird.ledger import open_artifacts
-from tailorbird.ports.trainer import EncoderJob, ReportProgress, TrainedModel
-from tailorbird.rungs import encoder_job, make_candidate, trial_of
+from tailorbird.rungs import encoder_job, make_candidate
 from tailorbird.rungs.encoder import parts_of, sureness
-from tailorbird.rungs.floor import Fit
-from tailorbird.text.label_rules import join
 from tailorbird.text.linear_classifier import ADAPTER, ENCODER, read_linear
 from tailorbird.training import open_trainer
 
@@ -80,88 +74,12 @@ def test_parts_are_of_like_many_rows_and_a_large_group_is_learned_by_all(sizes: 
         assert set(range(len(lacked))) == set(parts) - {-1}
 
 
-def test_no_encoder_lacks_more_than_two_parts_share_of_rows_in_groups_of_all_sizes() -> None:
-    rows = sized(*range(1, 40), 200)
-    for seed in range(20):
-        parts = Counter(parts_of(rows, seed))
-        assert max(count for part, count in parts.items() if part >= 0) <= 0.1 * len(rows)
-        assert min(parts.values()) >= 0.02 * len(rows)
-        assert set(parts) == {-1, 0, 1, 2, 3}
-
-
-def test_what_it_took_holds_what_a_tuning_took_before_it_was_resumed(tmp_path: Path) -> None:
-    class Resumed(MemoryTrainer):
-        def tune(self, job: EncoderJob, report: ReportProgress) -> TrainedModel:
-            made = super().tune(job, report)
-            return made.model_copy(update={"report": made.report.model_copy(update={"seconds": 5_000.0})})
-
-    plan = make_plan_of("encoder", "averaged", training=make_settings("full")).model_copy(update={"encoder": D})
-    made = make_candidate(replace(build_context(tmp_path, plan, encoder=MemoryEncoder, encoder_folder=tmp_path), trainer=Resumed))
-    assert 5_000 < made.seconds < 5_600
-
-
-def test_a_plan_without_an_encoder_is_incomplete(tmp_path: Path) -> None:
-    context = build_context(tmp_path, make_plan_of("encoder", "all weights", training=make_settings("full")))
-    with pytest.raises(Internal) as told:
-        make_candidate(context)
-    assert told.value.error_code == "plan_incomplete"
-
-
-def test_where_a_row_may_bear_several_labels_a_fifth_is_held_out(tmp_path: Path) -> None:
-    plan = make_plan_of("encoder", "all weights", training=make_settings("full")).model_copy(update={"encoder": D})
-    context = build_context(tmp_path, plan, encoder_folder=tmp_path)
-    task = context.objective.task.model_copy(update={"labels": "many"})
-    rows = tuple(row.model_copy(update={"target": join((row.target,) if place < 30 else ())}) for place, row in enumerate(context.train))
-    context = replace(context, objective=context.objective.model_copy(update={"task": task}), train=rows)
-    job = encoder_job(context)
-    assert job.alone
-    assert len(job.train) == 96
-    bearing = sum(bool(text.labels) for text in job.held_out)
-    assert sum(bool(text.labels) for text in job.train) == 30 - bearing
-    assert len(job.held_out) <= max(1, 2 * bearing)
-
-
 def test_it_is_as_sure_as_it_is_right_on_rows_that_it_did_not_learn() -> None:
     nats_BK = np.log(np.array([[0.98, 0.01, 0.01]] * 10))
     assert sureness(nats_BK, [0] * 10) == 5.0, "all right: surer"
     factor = sureness(nats_BK, [0] * 6 + [1] * 4)
     told = np.exp(factor * nats_BK[0])
     assert told[0] / told.sum() == pytest.approx(0.6, abs=0.05)
-
-
-class ReadingStore(FolderStore):
-    """Reads the linear model that it is given last."""
-
-    def put_tree(self, folder: Path, *, public: bool = False) -> str:
-        if (folder / ENCODER).is_dir():
-            self.stored = read_linear(folder)
-        return super().put_tree(folder, public=public)
-
-
-def test_what_tells_requests_out_of_scope_is_chosen_with_heads_as_sure_as_the_released_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = make_rows(90)
-    noisy = tuple(row.model_copy(update={"target": LABELS[place % 3]}) if place % 2 else row for place, row in enumerate(rows[::-1]))
-    store, tried = ReadingStore(), list[Fit]()
-
-    def kept(fit: Fit, *given: Any) -> ScopeTrial | None:
-        tried.append(fit)
-        return trial_of(fit, *given)
-
-    monkeypatch.setattr("tailorbird.rungs.encoder.trial_of", kept)
-    plan = make_plan_of("encoder", "all weights", training=make_settings("full")).model_copy(update={"encoder": D})
-    given = {"encoder": MemoryEncoder, "encoder_folder": tmp_path, "artifacts": store, "train": noisy, "leaves_labels_out": True}
-    context = replace(build_context(tmp_path, plan, **given), trainer=MemoryTrainer, dev=rows)
-    task = context.objective.task.model_copy(update={"out_of_scope": ScopePolicy()})
-    made = make_candidate(replace(context, objective=context.objective.model_copy(update={"task": task})))
-    assert made.scope is not None
-    assert made.scope.by == "labels"
-    [fit] = tried
-    np.testing.assert_allclose(fit(noisy, LABELS).linear.weights_KF, store.stored.weights_KF)
-    np.testing.assert_allclose(fit(noisy, LABELS[1:]).linear.weights_KF, store.stored.weights_KF[2:] - store.stored.weights_KF[1:2])
-    stored = store.trees[made.candidate.floor or ""]
-    assert {name for name in stored if name.startswith(ENCODER)} == {f"{ENCODER}/config.json"}, "nothing said of training rows is released"
 
 
 def test_an_adapter_is_released_beside_its_head_and_names_the_encoder(tmp_path: Path) -> None:
@@ -214,7 +132,6 @@ def test_a_real_encoder_is_tuned_stored_and_served(encoder_folder: Path, tmp_pat
     context = replace(build_context(tmp_path, plan, **given), trainer=open_trainer)
     made = make_candidate(context)
     assert made.candidate.rung is RungKind.ENCODER
-    assert made.training is not None
     assert made.training.best_held_out_loss < made.training.first_held_out_loss
     assert made.candidate.floor is not None
     artifact = store.get_tree(made.candidate.floor)

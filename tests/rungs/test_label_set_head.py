@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from support.rungs import LABELS, make_rows
 from tailorbird.domain.dataset import Row
-from tailorbird.domain.errors import DataInvalid
-from tailorbird.rungs import FloorModel, TunedLabels, fit_floor, fit_label_set_head, held_out_groups, label_set_texts
+from tailorbird.rungs import FloorModel, TunedLabels, fit_floor, fit_label_set_head, held_out_groups
 from tailorbird.text.label_rules import LabelPrototypes, join, split
 
 
@@ -61,16 +60,6 @@ def test_prototypes_that_tell_nothing_leave_what_words_say() -> None:
     assert right(model, rows) > 0.95
 
 
-def test_a_label_that_only_few_bear_and_none_that_were_held_out_is_no_error() -> None:
-    rows = many_rows(400, LABELS[:2])
-    learn, _ = held_out_groups(rows, 7)
-    rare = {row.id for row in learn[:2]}
-    rows = tuple(row.model_copy(update={"target": LABELS[2]}) if row.id in rare else row for row in rows)
-    model = head_of(rows, KNOWING)
-    assert np.isfinite(model.linear.weights_KF).all()
-    assert right(model, rows) > 0.9
-
-
 @pytest.mark.parametrize("side", [0, 1])
 def test_where_nothing_can_be_chosen_the_head_is_a_floors(side: int) -> None:
     rows = many_rows(400)
@@ -86,13 +75,6 @@ def test_where_nothing_can_be_chosen_the_head_is_a_floors(side: int) -> None:
     np.testing.assert_allclose(model.linear.weights_KF, plain.linear.weights_KF)
 
 
-def test_whole_groups_are_held_out_beyond_what_chooses_one_label() -> None:
-    rows = make_rows(5_000, 40)
-    learn, held_out = held_out_groups(rows, 7)
-    assert 1_000 <= len(held_out) <= 1_125
-    assert not {row.group for row in learn} & {row.group for row in held_out}
-
-
 def test_a_fifth_of_what_bears_a_label_is_held_out_however_rare_it_is() -> None:
     rows = make_rows(2_000, 200)
     borne = {f"g{number}" for number in range(10)}
@@ -103,43 +85,10 @@ def test_a_fifth_of_what_bears_a_label_is_held_out_however_rare_it_is() -> None:
     assert not {row.group for row in learn} & {row.group for row in held_out}
 
 
-def test_rows_of_one_group_cannot_be_held_out() -> None:
-    with pytest.raises(DataInvalid) as told:
-        held_out_groups(make_rows(10, 1), 7)
-    assert told.value.error_code == "no_train_rows"
-
-
 def with_c(rows: tuple[Row, ...], groups: Sequence[str], most: int) -> tuple[Row, ...]:
     """``rows`` of which the first ``most`` in ``groups`` bear the third label alone."""
     borne = {row.id for row in [row for row in rows if row.group in groups][:most]}
     return tuple(row.model_copy(update={"target": join((LABELS[2],))}) if row.id in borne else row for row in rows)
-
-
-@pytest.mark.parametrize(("groups", "most"), [(1, 5), (2, 10)])
-def test_a_label_that_was_not_learned_beside_the_encoder_is_judged_by_words(groups: int, most: int) -> None:
-    plain = many_rows(400, LABELS[:2])
-    learn, held_out = held_out_groups(plain, 7)
-    rows = with_c(plain, sorted({row.group for row in held_out})[:groups], most)
-    by_id = {row.id: row for row in rows}
-    parts = tuple(by_id[row.id] for row in learn), tuple(by_id[row.id] for row in held_out)
-    tuned = TunedLabels(lambda texts: reads(rows, texts), KNOWING)
-    model = fit_label_set_head(rows, parts, LABELS, 7, "macro_f1", tuned)
-    given = [LABELS[2] in split(each.answer) for each in model.predict(rows)]
-    assert given == [LABELS[2] in split(row.answer) for row in rows], "words of its own tell each of them"
-    whole = fit_floor(rows, LABELS, 7, many=True, goal="macro_f1").linear
-    np.testing.assert_allclose(model.linear.weights_KF[2, :-4], whole.weights_KF[2])
-    assert not model.linear.weights_KF[2, -4:].any()
-    assert model.linear.intercepts_K[2] == whole.intercepts_K[2]
-    assert not model.thresholds or model.thresholds[2] == 0.5
-    assert np.abs(model.linear.weights_KF[:2, -4:]).max() > 0, "what was learned still counts"
-
-
-def test_where_only_labels_that_were_not_learned_are_held_out_the_head_is_a_floors() -> None:
-    rows = tuple(row.model_copy(update={"target": join((LABELS[place // 20],))}) for place, row in enumerate(many_rows(40, LABELS[:2])))
-    tuned = TunedLabels(lambda texts: reads(rows, texts), KNOWING)
-    model = fit_label_set_head(rows, (rows[:20], rows[20:]), LABELS, 7, "macro_f1", tuned)
-    plain = fit_floor(rows, LABELS, 7, many=True, embed=lambda texts: reads(rows, texts), goal="macro_f1")
-    np.testing.assert_allclose(model.linear.weights_KF, plain.linear.weights_KF)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3])
@@ -169,20 +118,3 @@ def test_of_labels_in_one_group_each_the_one_that_can_be_spared_is_held_out() ->
         assert {label for row in learn for label in split(row.answer)} == set(LABELS)
         assert {row.group for row in held_out} < {"g1", "g2"}
         assert held_out
-
-
-def test_where_no_group_can_be_spared_one_is_held_out_all_the_same() -> None:
-    rows = grouped(("g1", LABELS[0], 10), ("g2", LABELS[1], 10))
-    learn, held_out = held_out_groups(rows, 7)
-    assert (len(learn), len(held_out)) == (10, 10)
-    everywhere = tuple(row.model_copy(update={"target": join((LABELS[0],))}) for row in many_rows(400))
-    assert len(held_out_groups(everywhere, 7)[1]) == 80
-
-
-def test_all_rows_are_learned_and_few_without_a_label_judge() -> None:
-    rows = many_rows(400)
-    learn, held_out = label_set_texts(rows, 7)
-    assert len(learn) == len(held_out_groups(rows, 7)[0])
-    bearing = sum(bool(text.labels) for text in held_out)
-    assert len(held_out) <= 2 * bearing
-    assert len(held_out) > bearing > 0

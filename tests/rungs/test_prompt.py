@@ -6,15 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.rungs import LABELS, D, KeywordEngine, build_context, make_objective, make_plan_of, make_rows
+from support.rungs import LABELS, D, KeywordEngine, build_context, make_plan_of, make_rows
 from tailorbird.chat.prompts import messages_for
-from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import RungKind
 from tailorbird.rungs import RungContext, make_candidate
 from tailorbird.rungs.context import hold_out
@@ -41,12 +39,6 @@ def test_zero_shot_is_the_instruction_and_its_labels(make_context: Build) -> Non
     assert all(label in system for label in LABELS)
 
 
-def test_zero_shot_of_a_generate_task_lists_nothing(make_context: Build) -> None:
-    context = make_context(make_plan_of("prompt", "zero-shot"), objective=make_objective("generate"), labels=())
-    prompt = make_candidate(context).candidate.prompt
-    assert messages_for(prompt, "x")[0].content == "Classify the message."
-
-
 def test_few_shot_keeps_the_set_that_helps_most_and_says_where_it_came_from(make_context: Build) -> None:
     engine, told = KeywordEngine(), []
     context = make_context(make_plan_of("prompt", "few-shot", shots=6), engine=lambda: engine, progress=told.append)
@@ -68,34 +60,9 @@ def test_few_shot_keeps_the_set_that_helps_most_and_says_where_it_came_from(make
     assert asked == {row.text for row in held_out[:SCORED]} | set(_NO_CONTENT)
 
 
-def test_few_shot_of_the_same_rows_is_the_same_in_any_order(make_context: Build) -> None:
-    plan = make_plan_of("prompt", "few-shot", shots=5)
-    one = make_candidate(make_context(plan))
-    other = make_candidate(make_context(plan, train=tuple(reversed(make_rows(120)))))
-    assert one.candidate == other.candidate
-
-
-def test_few_shot_of_a_generate_task_is_chosen_by_overlap(make_context: Build) -> None:
-    plan = make_plan_of("prompt", "few-shot", shots=2)
-    found = make_candidate(make_context(plan, objective=make_objective("generate"), labels=())).candidate
-    assert len(found.prompt.demonstrations) == 2
-    assert found.prompt.labels == ()
-
-
 @given(st.integers(1, 20), st.integers(0, 1000))
 def test_demonstrations_spread_over_labels(shots: int, seed: int) -> None:
     shown = draw_demonstrations(make_rows(60), shots, seed)
     assert len(shown) == len({d.row_id for d in shown}) == shots
     counts = Counter(d.target for d in shown)
     assert max(counts.values()) - min(counts.get(label, 0) for label in LABELS) <= 1
-
-
-def test_engine_is_freed_when_scoring_fails(make_context: Build) -> None:
-    class Broken(KeywordEngine):
-        def score(self, *_: Any) -> Any:
-            raise Internal("broken", "mend it")
-
-    engine = Broken()
-    with pytest.raises(Internal):
-        make_candidate(make_context(make_plan_of("prompt", "few-shot", shots=3), engine=lambda: engine))
-    assert engine.held == []

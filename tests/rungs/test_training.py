@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from support.rungs import LABELS, build_context, make_plan_of, make_settings
-from tailorbird.domain.objective import TaskKind
 from tailorbird.rungs import RungContext, make_candidate
 
 Build = Callable[..., RungContext]
@@ -20,16 +18,6 @@ Build = Callable[..., RungContext]
 def make_context(tmp_path: Path) -> Build:
     """Builds a context in a folder of this test."""
     return partial(build_context, tmp_path)
-
-
-@pytest.mark.parametrize("rung", ["prompt", "lora"])
-def test_a_candidate_reasons_as_its_objective_says(rung: str, tmp_path: Path) -> None:
-    plan = make_plan_of(rung, "r16", training=make_settings("lora") if rung == "lora" else None)
-    context = build_context(tmp_path, plan)
-    task = context.objective.task.model_copy(update={"kind": TaskKind.GENERATE, "thinking": True})
-    context = replace(context, objective=context.objective.model_copy(update={"task": task}))
-    assert make_candidate(context).candidate.prompt.thinking
-    assert all(job.prompt.thinking for job in context.trainer().jobs)
 
 
 @pytest.mark.parametrize(

@@ -110,27 +110,6 @@ def test_generated_rows_are_never_measured_on(deps: Dependencies, author: Actor,
         assert "never measured on" in str(refused.value)
 
 
-def test_an_endpoint_that_was_shown_the_test_does_not_teach(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    client = MemoryEndpoint(last_word, model=MODEL)
-    deps = taught(deps, client)
-    path = job(tmp_path / "job", "please refund", ladder=["hosted"], **NAMED)
-    adapt(deps, author, path, Progress())
-    asked = len(client.asked)
-    with pytest.raises(Conflict) as refused:
-        annotated(deps, author, path)
-    assert refused.value.error_code == "teacher_saw_test"
-    assert len(client.asked) == asked
-    with (tmp_path / "job" / "made.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("text", "label"), ("a wholly new wish for money back", "refund")])
-    made = MADE | {"at": "2036-01-01T00:00:00+00:00"}
-    content = {
-        "data": [{"path": "rows.csv", "source": SOURCE}, {"path": "made.csv", "split": "train", "source": SOURCE | {"generated": made}}]
-    }
-    with pytest.raises(ObjectiveInvalid) as late:
-        curate(deps, author, job(tmp_path / "job", **content), Progress())
-    assert late.value.error_code == "teacher_saw_test"
-
-
 SHOWN_AT = "https://llm.example"
 
 
@@ -242,31 +221,6 @@ def test_what_may_not_be_sent_is_not(
     assert client.asked == []
 
 
-def test_what_it_pays_is_in_the_log_also_where_it_breaks_off(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    client = MemoryEndpoint(last_word, model=MODEL)
-    deps = taught(deps, client)
-    path = job(tmp_path / "job", *(f"case {n} wants a refund" for n in range(50)))
-    curate(deps, author, path, Progress())
-
-    def answering(prompt: Sequence[Message]) -> str:
-        if len(client.asked) > 72:
-            raise Killed
-        return last_word(prompt)
-
-    class Killed(BaseException):
-        """Stands for what ends a process."""
-
-    client.answering = answering
-    with pytest.raises(Killed):
-        annotated(deps, author, path)
-    with deps.ledger.work("acme", write=False) as work:
-        told = [entry.event for entry in work.events.entries() if entry.event.kind == "data.paid"]
-    assert [event.subject for event in told] == ["outside", "outside"]
-    words = [2 * sum(len(message.content.split()) for message in prompt) + 8 for prompt in client.asked[:72]]
-    assert [event.data["money"] for event in told] == pytest.approx([sum(words[:64]) / 1e6, sum(words[64:]) / 1e6])
-    assert told[0].data["objective"] == "desk"
-
-
 class Killed(BaseException):
     """Stands for what ends a process."""
 
@@ -293,17 +247,6 @@ def test_what_is_labelled_when_a_call_breaks_off_is_handed_over(
     assert (len(found[0].rows), found[0].unasked, client.closed) == (32, 8, 1)
 
 
-def test_what_is_in_the_snapshot_is_not_asked_for(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    client = MemoryEndpoint(last_word, model=MODEL)
-    deps = taught(deps, client)
-    path = job(tmp_path / "job")
-    curate(deps, author, path, Progress())
-    learned = rows_of(deps)[Split.TRAIN][0].text
-    job(tmp_path / "job", learned, "please refund")
-    found = annotated(deps, author, path)
-    assert (found.rows, found.left_out.repeated) == ((("please refund", "refund"),), 1)
-
-
 def test_a_budget_that_is_used_up_ends_it(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     client = MemoryEndpoint(last_word, model=MODEL)
     deps = taught(deps, client)
@@ -314,13 +257,3 @@ def test_a_budget_that_is_used_up_ends_it(deps: Dependencies, author: Actor, tmp
         annotated(deps, author, path)
     assert spent.value.error_code == "budget_spent"
     assert 0 < len(client.asked) < 80
-
-
-def test_rows_without_a_text_are_counted(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    deps = taught(deps, MemoryEndpoint(last_word, model=MODEL))
-    path = job(tmp_path / "job")
-    (tmp_path / "job" / "texts.csv").write_text('id,text\n1,please refund\n2,\n3,"   "\n\n4,please login\n')
-    curate(deps, author, path, Progress())
-    found = annotated(deps, author, path)
-    assert len(found.rows) == 2
-    assert found.left_out == LeftOut(personal=0, repeated=0, blank=2)

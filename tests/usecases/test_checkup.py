@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.doubles import MemoryTrainer
-from support.usecases import write_objective
-from tailorbird.domain.errors import Forbidden, InvalidInput
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Examination, PreflightFinding, PreflightSeverity
 from tailorbird.domain.run import RunState
@@ -65,18 +64,7 @@ def test_a_rung_that_alone_is_blocked_is_left_out_and_warnings_are_told_and_kept
 ) -> None:
     told: list[str] = []
     made = plan(with_trainer(deps, Pessimist("full")), author, objective_path, Progress(tell=told.append)).plan
-    assert made is not None
     assert RungKind.FULL not in {rung.rung for rung in made.rungs}
     assert ("full all weights", "two labels are one") in {(refusal.name, refusal.reason) for refusal in made.left_out}
     assert made.findings == (WARNING,)
     assert "warning [bos_missing]: rows do not begin: let them begin" in told
-
-
-def test_nobody_but_an_author_examines(deps: Dependencies, operator: Actor, objective_path: Path) -> None:
-    with pytest.raises(Forbidden):
-        examine_objective(deps, operator, objective_path, Progress())
-
-
-def test_a_ladder_without_training_is_not_examined(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_objective(tmp_path / "prompt-only", ladder=["prompt"])
-    assert examine_objective(with_trainer(deps, Pessimist("lora")), author, path, Progress()).rungs == ()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from tailorbird.auth import Action
 from tailorbird.domain.errors import Forbidden
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.audit_events import permit, tell_denials
-from tailorbird.usecases.dependencies import MOST, Denials
+from tailorbird.usecases.dependencies import MOST
 from tailorbird.usecases.identities import act_as
 
 TENANT = "acme"
-NOW = datetime(2026, 11, 27, tzinfo=UTC)
 
 
 def denials(deps: Dependencies) -> list[dict[str, object]]:
@@ -36,14 +33,3 @@ def test_400_refused_calls_make_a_few_entries_and_a_count(deps: Dependencies) ->
     assert (flood["code"], flood["count"]) == ("flood", 400 - MOST)
     tell_denials(deps, all_of_them=True)
     assert len(denials(deps)) == MOST + 1
-
-
-def test_actors_and_minutes_are_counted_apart() -> None:
-    counted = Denials()
-    assert sum(counted.is_written(TENANT, "a", NOW) for _ in range(50)) == MOST
-    assert counted.is_written(TENANT, "b", NOW)
-    assert counted.is_written("other", "a", NOW)
-    later = NOW + timedelta(seconds=61)
-    assert counted.is_written(TENANT, "a", later)
-    assert [(one.actor, one.denied) for one in counted.take(later)] == [("a", 40)]
-    assert counted.take(None) == []

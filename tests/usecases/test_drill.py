@@ -72,16 +72,6 @@ def test_a_drill_leaves_production_as_it_is(deps: Dependencies, operator: Actor,
         assert sum(entry.event.kind == "release.drilled" for entry in work.events.entries()) == 1
 
 
-@pytest.mark.parametrize("other", ["desk.staging", "desk-staging", "desk.staging.staging"])
-def test_names_that_resemble_staging_are_not_touched(deps: Dependencies, operator: Actor, other: str) -> None:
-    add(deps, 1, "desk", ReleaseState.PRODUCTION)
-    add(deps, 2, other, ReleaseState.PRODUCTION)
-    before = production(deps)
-    rehearse(deps, operator, add(deps, 3, "desk", ReleaseState.STAGED))
-    rehearse(deps, operator, add(deps, 4, other, ReleaseState.STAGED))
-    assert production(deps) == before
-
-
 def test_what_is_rehearsed_is_no_name_and_no_objective(deps: Dependencies, operator: Actor) -> None:
     add(deps, 1, "desk", ReleaseState.PRODUCTION)
     rehearse(deps, operator, add(deps, 2, "desk", ReleaseState.STAGED))

@@ -109,21 +109,9 @@ def test_a_confirmation_is_of_these_roles_and_this_key(two: Dependencies) -> Non
         perform(two, act(two, "cleo"), confirm, name="cleo")
 
 
-def test_a_withdrawn_proposal_is_not_confirmed(two: Dependencies) -> None:
-    add(two, "admin", "cleo", Role.ADMIN)
-    perform(two, act(two, "admin"), disable, name="cleo")
-    assert refused(two, "bea", "cleo") == "identity_disabled"
-    assert intact(two)
-
-
 def test_a_second_init_proposes_who_decides(two: Dependencies) -> None:
     people = {person.name: person for person in initialise(two, "acme", {"ops-2": frozenset({Role.OPERATOR})})}
     assert people["ops-2"].pending
-
-
-def test_the_first_people_of_a_tenant_come_before_its_second_admin(deps: Dependencies) -> None:
-    people = {"b-admin": frozenset({Role.ADMIN}), "a-admin": frozenset({Role.ADMIN}), "approver": frozenset({Role.APPROVER})}
-    assert not any(person.pending for person in initialise(deps, "globex", people))
 
 
 def test_a_pending_identity_that_the_database_lets_in_is_named(two: Dependencies) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 from sqlalchemy import create_engine, text
 
 from support.hosted import allow, endpoint, hosting, register
-from support.ledger_samples import request
 from support.usecases import on_both_databases
 from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Corrupt, Forbidden, InvalidInput, NotFound
@@ -33,23 +30,6 @@ def test_an_endpoint_is_registered_seen_and_taken_back(deps: Dependencies) -> No
     with pytest.raises(NotFound):
         usable_endpoint(deps, "acme", "outside")
     assert [one.endpoint.name for one in list_endpoints(deps, act_as(deps, "acme", "admin")).endpoints] == ["other"]
-
-
-def test_what_it_was_paid_this_month_is_seen(deps: Dependencies) -> None:
-    deps = hosting(deps)
-    register(deps)
-    now = deps.clock.now()
-    rows = [("this", now, "outside", 0.5), ("fallback", now, "outside", 0.25), ("other", now, "other", 8.0)]
-    before = ("before", now.replace(day=1, hour=0, minute=0, second=0, microsecond=0) - timedelta(seconds=1), "outside", 4.0)
-    with deps.ledger.work("acme") as work:
-        work.requests.add(
-            [
-                request("acme").model_copy(update={"id": name, "at": at, "endpoint": endpoint, "paid": paid})
-                for name, at, endpoint, paid in (*rows, before)
-            ]
-        )
-    (seen,) = list_endpoints(deps, act_as(deps, "acme", "viewer")).endpoints
-    assert seen.paid == 0.75
 
 
 @pytest.mark.parametrize(
@@ -143,8 +123,3 @@ def test_it_is_in_the_log_without_its_key(deps: Dependencies) -> None:
 def test_what_is_no_endpoint(changes: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
         validated(Endpoint, endpoint().model_dump() | changes)
-
-
-def test_an_address_is_kept_without_its_version(deps: Dependencies) -> None:
-    assert endpoint(url="https://llm.example/v1/").url == "https://llm.example"
-    assert endpoint(url="https://llm.example/team").url == "https://llm.example/team"

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from support.doubles import MemoryEndpoint, MemoryModelReader, MemoryTrainer
+from support.doubles import MemoryEndpoint, MemoryTrainer
 from support.hosted import MODEL, NAMED, allow, hosting, last_word, register
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.errors import Corrupt, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.release import Release
-from tailorbird.ports.model_reader import GgufFile, GgufJob
 from tailorbird.ports.trainer import Merged, MergeJob
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.releases.export import ExportForm, export_release
@@ -24,7 +23,6 @@ from tailorbird.usecases.runs.submit import adapt
 
 def released(deps: Dependencies, author: Actor, folder: Path, *ladder: str) -> Release:
     worked = adapt(deps, author, write_objective(folder, ladder=list(ladder)), Progress())
-    assert worked.conclusion is not None
     assert worked.conclusion.release is not None
     return show_release(deps, VIEWER, worked.conclusion.release)
 
@@ -47,24 +45,6 @@ def test_an_adapter_is_merged_and_told_of(deps: Dependencies, author: Actor, app
     assert (event.actor, event.data["merged"]) == ("operator", True)
 
 
-def test_whole_weights_are_copied(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path) -> None:
-    release = approved(deps, author, approver, tmp_path / "job", "full")
-    exported = export_release(deps, operator, release.digest, tmp_path / "model", Progress())
-    assert exported.merged is None
-    assert release.content.weights is not None
-    kept = deps.artifacts.get_tree(release.content.weights) / "config.json"
-    assert (tmp_path / "model" / "config.json").read_bytes() == kept.read_bytes()
-
-
-def test_what_was_not_trained_has_nothing_to_export(
-    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
-) -> None:
-    release = approved(deps, author, approver, tmp_path / "job", "prompt")
-    with pytest.raises(InvalidInput) as caught:
-        export_release(deps, operator, release.digest, tmp_path / "model", Progress())
-    assert caught.value.error_code == "export_nothing"
-
-
 @pytest.mark.parametrize("part", ["merged", "adapter", "base"])
 @pytest.mark.parametrize("kind", ["safetensors", "gguf"])
 def test_of_a_hosted_model_nothing_leaves(
@@ -75,7 +55,6 @@ def test_of_a_hosted_model_nothing_leaves(
     register(deps)
     allow(deps, "outside")
     worked = adapt(deps, author, write_objective(tmp_path / "job", ladder=["hosted"], **NAMED), Progress())
-    assert worked.conclusion is not None
     assert worked.conclusion.release is not None
     sign_and_decide(deps, approver, worked.conclusion.release, "approve", "measured")
     form = ExportForm.model_validate({"format": kind, "part": part})
@@ -133,7 +112,6 @@ def test_each_part_as_gguf_with_its_licence_and_told_of(
     exported = export_release(deps, operator, release.digest, tmp_path / "out", Progress(), form)
     assert set(exported.files) == {file, "README.md", "tailorbird.json"}
     assert (exported.merged is not None) == (part == "merged")
-    assert exported.gguf is not None
     assert exported.gguf.name == file
     given = json.loads((tmp_path / "out" / file).read_text())
     assert given["source"] == (["config.json"] if part == "merged" else sorted(p.name for p in base_folder(deps, release).iterdir()))
@@ -148,19 +126,6 @@ def base_folder(deps: Dependencies, release: Release) -> Path:
     return deps.artifacts.get_tree(release.content.base_model)
 
 
-def test_adapter_and_base_leave_as_they_lie_there(
-    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
-) -> None:
-    release = approved(deps, author, approver, tmp_path / "job", "lora")
-    assert release.content.adapter is not None
-    for part, kept in (("adapter", deps.artifacts.get_tree(release.content.adapter)), ("base", base_folder(deps, release))):
-        form = ExportForm.model_validate({"part": part})
-        exported = export_release(deps, operator, release.digest, tmp_path / part, Progress(), form)
-        assert exported.merged is None
-        assert exported.gguf is None
-        assert {path.name for path in kept.iterdir()} | {"README.md", "tailorbird.json"} == set(exported.files)
-
-
 def test_a_prompt_leaves_as_its_base_alone(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path) -> None:
     release = approved(deps, author, approver, tmp_path / "job", "prompt")
     exported = export_release(deps, operator, release.digest, tmp_path / "base", Progress(), ExportForm(format="gguf", part="base"))
@@ -168,35 +133,3 @@ def test_a_prompt_leaves_as_its_base_alone(deps: Dependencies, author: Actor, ap
     with pytest.raises(InvalidInput) as caught:
         export_release(deps, operator, release.digest, tmp_path / "none", Progress(), ExportForm(part="adapter"))
     assert caught.value.error_code == "export_nothing"
-
-
-@pytest.mark.parametrize("form", [ExportForm(precision="q8_0"), ExportForm(format="gguf", part="adapter")])
-def test_a_precision_without_a_model_in_gguf_is_refused(
-    form: ExportForm, deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
-) -> None:
-    release = approved(deps, author, approver, tmp_path / "job", "lora")
-    with pytest.raises(InvalidInput) as caught:
-        export_release(deps, operator, release.digest, tmp_path / "out", Progress(), form)
-    assert caught.value.error_code == "export_nothing"
-    assert not (tmp_path / "out").exists()
-
-
-class Unable(MemoryModelReader):
-    """Writes half a file, and finds that it cannot."""
-
-    def write_gguf(self, job: GgufJob) -> GgufFile:
-        job.target.write_bytes(b"GGUF")
-        raise InvalidInput("llama.cpp cannot", "export safetensors", code="export_nothing")
-
-
-def test_what_cannot_be_written_as_gguf_leaves_nothing(
-    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
-) -> None:
-    release = approved(deps, author, approver, tmp_path / "job", "lora")
-    with pytest.raises(InvalidInput):
-        export_release(
-            replace(deps, model_reader=Unable), operator, release.digest, tmp_path / "out" / "model", Progress(), ExportForm(format="gguf")
-        )
-    assert list((tmp_path / "out").iterdir()) == []
-    with deps.ledger.work("acme", write=False) as work:
-        assert not [entry for entry in work.events.about(release.digest) if entry.event.kind == "release.exported"]

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from support.usecases import somebody
-from tailorbird.auth import create_key, identity_keys
+from tailorbird.auth import create_key
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.usecases import Dependencies
-from tailorbird.usecases.identities import act_as, add_identity, confirm, initialise, key_path
+from tailorbird.usecases.identities import act_as, initialise, key_path
 from tailorbird.usecases.maintenance.audit import Notice
 from tailorbird.usecases.maintenance.health import approval_remarks, custody_notices, examine, keys_together, warnings_for
-from tailorbird.usecases.registry import perform
 
 
 def together(deps: Dependencies) -> tuple[str, ...]:
@@ -60,37 +56,6 @@ def test_a_key_under_another_name_counts_and_one_with_a_passphrase_does_not(deps
     with deps.ledger.work("acme") as work:
         work.identities.replace(known.model_copy(update={"public_key": public}))
     assert together(deps) == ("approver", "operator")
-
-
-def test_deciders_whom_one_admin_admitted_are_named_until_a_second_confirms(deps: Dependencies) -> None:
-    assert "approver, operator and reviewer were admitted by one admin alone (admin)" in remarks(deps)
-    admin = act_as(deps, "acme", "admin")
-    perform(deps, admin, add_identity, name="bea", roles=frozenset({Role.ADMIN}), public_key=create_key(key_path(deps, "acme", "bea")))
-    for name in ("approver", "operator", "reviewer"):
-        perform(deps, act_as(deps, "acme", "bea"), confirm, name=name)
-    assert "bea was admitted by one admin alone" in remarks(deps)
-
-
-def test_a_key_that_this_user_may_not_read_is_taken_for_whom_its_file_names(deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("admin", "operator", "reviewer"):
-        key_path(deps, "acme", name).unlink()
-    read = identity_keys._read
-
-    def refuse(path: Path) -> tuple[int, bytes]:
-        if path.name == "approver.key":
-            raise PermissionError
-        return read(path)
-
-    monkeypatch.setattr(identity_keys, "_read", refuse)
-    assert together(deps) == ("approver", "author")
-
-
-def test_a_key_of_a_rotation_that_was_cut_off_counts(deps: Dependencies) -> None:
-    for name in ("admin", "operator", "reviewer"):
-        key_path(deps, "acme", name).unlink()
-    path = key_path(deps, "acme", "approver")
-    path.rename(path.with_name("approver.key.new"))
-    assert together(deps) == ("approver", "author")
 
 
 def test_warnings_name_people_to_admins_alone(deps: Dependencies) -> None:

@@ -23,7 +23,7 @@ from tailorbird.usecases import Dependencies
 from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases.promotion import promote
-from tailorbird.usecases.releases.release_queries import live_now, live_report
+from tailorbird.usecases.releases.release_queries import live_report
 from tailorbird.usecases.releases.rollouts import Decision, decide_rollout, show_rollout, watch_rollouts
 from usecases.test_rollouts import Desk, _agree
 
@@ -134,21 +134,6 @@ def test_a_release_that_is_proven_to_miss_is_held_at_any_step(deps: Dependencies
     assert "proven to miss 0.8" in held.history[-1].reason
 
 
-def test_a_fall_after_the_rollout_is_seen_by_itself(deps: Dependencies) -> None:
-    """What was said during the rollout does not hide it."""
-    desk = furnished(deps, THUMBS)
-    say(desk, through(desk, desk.start(PLAN)), "up")
-    say(desk, desk.serve(0, 500), "up")
-    assert watch_rollouts(deps) == 1
-    desk.advance(timedelta(hours=1))
-    say(desk, desk.serve(0, 80), "down")
-    with deps.ledger.work("acme", write=False) as work:
-        release = work.releases.get(desk.new.digest)
-        moved = desk.alias
-        assert live_report(deps, VIEWER, release.digest).kpis[0].standing != "missed"
-        assert [found.standing for found in live_now(work, moved, release, deps.clock.now())] == ["missed"]
-
-
 def test_an_override_needs_a_reason_and_is_kept(deps: Dependencies) -> None:
     desk = furnished(deps, THUMBS)
     begun = desk.start(PLAN)
@@ -167,13 +152,6 @@ def test_an_override_needs_a_reason_and_is_kept(deps: Dependencies) -> None:
     assert moved.history[-1].reason == "nobody marks answers here"
     (event,) = desk.events("rollout.promoted")
     assert (event["override"], event["live.thumbs"], event["live.thumbs.users"]) == ("live_kpis", "open", 0)
-
-
-def test_an_override_does_not_leave_steps_out(deps: Dependencies) -> None:
-    desk = furnished(deps, THUMBS)
-    begun = desk.start(PLAN)
-    with pytest.raises(Conflict, match="has not passed"):
-        decide_rollout(deps, desk.operator, begun.id, "promote_unproven", "hurry")
 
 
 def test_a_release_with_live_kpis_is_not_promoted_past_its_rollout_unless_it_is_the_first(deps: Dependencies) -> None:
@@ -210,26 +188,6 @@ def test_only_what_is_said_of_the_candidates_answers_in_this_rollout_counts_and_
     (live,) = show_rollout(deps, VIEWER, begun.id).judgement.live
     assert (live.units, live.said) == (11, 50)
     assert live.value == pytest.approx((1 + 6 + 4 * 0.5) / 11)
-
-
-def test_a_mark_of_satisfaction_counts_from_four_of_five(deps: Dependencies) -> None:
-    desk = furnished(deps, LiveKpi(metric="csat", target=0.5))
-    begun = desk.start(PLAN)
-    rows = [row for row in desk.serve(5, 5) if row.release == desk.new.digest]
-    for mark, row in enumerate(rows, 1):
-        say(desk, [row], str(mark), FeedbackKind.CSAT)
-        say(desk, [row], "down")
-    (live,) = show_rollout(deps, VIEWER, begun.id).judgement.live
-    assert (live.units, live.value) == (5, 0.4)
-
-
-def test_without_live_kpis_nothing_of_them_is_in_a_rollout(deps: Dependencies) -> None:
-    """Stored rollouts of earlier versions stay what they are."""
-    desk = furnished(deps)
-    begun = desk.start(PLAN)
-    rows = through(desk, begun)
-    say(desk, rows, "down")
-    assert show_rollout(deps, VIEWER, begun.id).judgement.live == ()
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -12,7 +12,6 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from support.doubles import MemoryModelReader
 from support.tools import TOOLS
 from support.usecases import open_workspace
 from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid
@@ -21,9 +20,8 @@ from tailorbird.objective import ProvidedFacts, TaskName, read_objective, write_
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.runs import proposal
 from tailorbird.usecases.runs.proposal import Proposal, ProposalRequest, look_at, propose
-from tailorbird.usecases.runs.submit import curate, plan
+from tailorbird.usecases.runs.submit import curate
 
 TERMS = {"origin": "our desk, 2024", "license": "proprietary, our own", "consent": "terms of service"}
 
@@ -194,16 +192,6 @@ def test_what_is_proposed_holds_under_another_name(tmp_path: Path, workspace: De
     assert splits[0] == splits[1]
 
 
-def test_a_plan_is_made_of_what_is_proposed(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
-    base = tmp_path / "base"
-    base.mkdir()
-    MemoryModelReader().convert(tmp_path, base)
-    found = proposed(tmp_path, many_intents(tmp_path))
-    path = tmp_path / "objective.yaml"
-    path.write_text(found.text.replace("base_model: smollm2-135m", "base_model: base"))
-    assert plan(workspace, writer, path, Progress()).plan
-
-
 def test_what_nobody_said_is_refused_with_what_to_write(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
     found = proposed(tmp_path, many_intents(tmp_path), ProvidedFacts(terms={"license": "CC-BY-4.0"}))
     assert found.open == ("origin", "consent")
@@ -215,22 +203,6 @@ def test_what_nobody_said_is_refused_with_what_to_write(tmp_path: Path, workspac
     assert "`data.0.source.consent` still begins with FILL IN: write what the people behind it agreed to" in refused.value.message
     assert refused.value.hint.startswith("write whose data it is")
     assert refused.value.line == next(n for n, line in enumerate(path.read_text().splitlines(), start=1) if FILL_IN in line and n > 5)
-
-
-def test_a_rare_label_is_not_hidden_by_the_common_one(tmp_path: Path) -> None:
-    assert "metric: macro_f1" in proposed(tmp_path, one_label_rules(tmp_path)).text
-
-
-def test_objects_with_longer_texts_are_compared_key_by_key(tmp_path: Path) -> None:
-    """No answer is right as a whole where a summary stands in it: every near miss had 0."""
-    letters = str.maketrans("0123456789", "abcdefghij")
-    answers = [{"insurer": words(n, 1), "summary": words(n + 3000, 8).translate(letters)} for n in range(200)]
-    lines = [{"text": words(n), "answer": json.dumps(each)} for n, each in enumerate(answers)]
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    found = proposed(tmp_path, "rows.jsonl")
-    objective = objective_in(found, tmp_path)
-    assert (objective.kpis[0].metric, objective.task.format and objective.task.format.json_keys) == ("field_score", ("insurer", "summary"))
-    assert "the share of keys whose value is right" in found.text
 
 
 @pytest.mark.parametrize("spoilt", [False, True])
@@ -245,17 +217,6 @@ def test_answers_that_are_objects_are_compared_as_such(tmp_path: Path, spoilt: b
     assert ("capitals, spaces and forms of Unicode do not count" in found.text) is not spoilt
     form = objective.task.format
     assert (form.json_keys if form else None) == (None if spoilt else ("insurer", "a 'sum"))
-
-
-def test_conversations_are_grounded_on_documents(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
-    """They were ranked, or left out without a word."""
-    pages = [{"id": f"p{n}", "title": f"Rule {n}", "text": f"{words(n)} is the rule."} for n in range(30)]
-    (tmp_path / "pages.jsonl").write_text("\n".join(map(json.dumps, pages)))
-    for name, said in ((nested_turns(tmp_path), ""), (free_answers(tmp_path), "generate")):
-        found = proposed(tmp_path, name, ProvidedFacts(terms=TERMS, task=said), documents="pages.jsonl")
-        assert found.draft.task == (said or "chat")
-        assert {"id": "id", "title": "title", "text": "text"}.items() <= (found.draft.documents or {}).items()
-        curate(workspace, writer, write_objective(tmp_path, found.draft.name, found.text)[1], Progress())
 
 
 def test_documents_of_their_own(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
@@ -288,28 +249,6 @@ def test_a_file_that_shows_no_task(tmp_path: Path) -> None:
     assert "--label COLUMN" in unclear.value.hint
 
 
-def test_data_that_prove_nothing_are_told_and_the_objective_is_written(tmp_path: Path) -> None:
-    (tmp_path / "few.csv").write_text(as_csv([["text", "label"], *([words(n), "ab"[n % 2]] for n in range(4))]))
-    found = proposed(tmp_path, "few.csv")
-    assert found.refused is not None
-    assert 'label: "label"' in found.text
-
-
-def test_a_column_without_a_name_is_no_label(tmp_path: Path) -> None:
-    """Data frames write their index so; it was looked at in place of a label that nobody had named."""
-    (tmp_path / "rows.csv").write_text(as_csv([["", "message", "category"], *([str(n), words(n), "abc"[n % 3]] for n in range(240))]))
-    assert proposed(tmp_path, "rows.csv").draft.task == "classify"
-
-
-def test_lists_as_python_prints_them_are_several_labels(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
-    rows = [[words(n), str(["abc"[n % 3], "urgent"] if n % 2 else ["abc"[n % 3]])] for n in range(240)]
-    (tmp_path / "rows.csv").write_text(as_csv([["text", "tags"], *rows]))
-    found = proposed(tmp_path, "rows.csv")
-    assert (found.draft.task, found.draft.labels, found.refused) == ("classify-many", 4, None)
-    seen = curate(workspace, writer, write_objective(tmp_path, found.draft.name, found.text)[1], Progress())
-    assert sorted(seen.manifest.label_counts) == ["a", "b", "c", "urgent"]
-
-
 def test_what_weakens_a_target_is_told(tmp_path: Path) -> None:
     rows = [[f"{words(n)} reach me at ann{n}@example.com", "rare" if n < 4 else "ab"[n % 2]] for n in range(240)]
     rows += [[words(n + 1000), ""] for n in range(40)]
@@ -318,12 +257,6 @@ def test_what_weakens_a_target_is_told(tmp_path: Path) -> None:
     assert "40 of 280 rows are left out" in told
     assert "email in 240 rows" in told
     assert "hardly any rows of 'rare' (1 of 4)" in told
-
-
-@pytest.mark.parametrize(("name", "told"), [("hf://datasets/a/b", True), ("hf://datasets/a/b:c/test", False), ("s3://a/train.csv", False)])
-def test_other_splits_of_a_data_set_on_the_hub_are_told(name: str, told: bool) -> None:
-    notes = proposal._notes(name)
-    assert ["a/b:CONFIG/test` with `split: test`" in note for note in notes] == [True] * told
 
 
 def test_texts_and_labels_may_be_several_columns(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
@@ -338,10 +271,3 @@ def test_texts_and_labels_may_be_several_columns(tmp_path: Path, workspace: Depe
     assert sorted(seen.manifest.label_counts) == ["late", "lost"]
     with pytest.raises(InvalidInput, match="'label' is no column of 0 and 1"):
         proposed(tmp_path, "d.csv", ProvidedFacts(label=("late", "label")))
-
-
-def test_a_column_called_like_a_role_is_a_label_where_that_is_said(tmp_path: Path) -> None:
-    rows = [[words(n), ("Customer", "Agent")[n % 2]] for n in range(240)]
-    (tmp_path / "d.csv").write_text(as_csv([["text", "speaker"], *rows]))
-    found = proposed(tmp_path, "d.csv", ProvidedFacts(label=("speaker",), terms=TERMS))
-    assert (found.draft.task, found.draft.source["label"], found.refused) == ("classify", "speaker", None)

@@ -19,7 +19,6 @@ from tailorbird.domain.run import RunState
 from tailorbird.processes.worker import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress, tenants
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
-from tailorbird.usecases.runs import submit as climbing
 from usecases.test_submit import submit
 
 SOURCE = {"origin": "written for this test", "license": "Apache-2.0"}
@@ -151,10 +150,3 @@ def test_a_place_is_read_with_its_own_credential(
         assert set(bucket.signed) == {None}
     else:
         assert all(f"Credential={signed_with}/" in str(signature) for signature in bucket.signed)
-
-
-def test_on_ones_own_machine_nothing_is_bounded(host: Dependencies, author: Actor, tmp_path: Path, bucket: Bucket) -> None:
-    with pytest.raises(Exception) as caught:
-        climbing.adapt(host, author, at(tmp_path / "job", "s3://acme/own.csv", base_model="base"), Progress())
-    assert not isinstance(caught.value, Forbidden)
-    assert any("Credential=WORKERKEY/" in str(signature) for signature in bucket.signed)

@@ -12,24 +12,20 @@ from support.doubles import FixedClock
 from support.usecases import NO_REFERRAL, VIEWER, answered_once_each, let_in, roll_out, show_gateway, write_objective
 from tailorbird.auth import create_key, load_key, sign
 from tailorbird.crypto.canonical_json import digest_of, short
-from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput
 from tailorbird.domain.identity import Identity, Role, Rotation
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.rollout import RolloutState
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
 from tailorbird.usecases.identities import (
-    NewKey,
     act_as,
     add_identity,
-    create_api_key,
     disable,
     key_path,
-    list_api_keys,
-    revoke_api_key,
     rotate,
 )
-from tailorbird.usecases.maintenance.audit import make_checkpoint, verify_log
+from tailorbird.usecases.maintenance.audit import verify_log
 from tailorbird.usecases.registry import perform
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.release_queries import show_card, show_quorum, show_release
@@ -48,7 +44,6 @@ def add(deps: Dependencies, admin: Actor, name: str, roles: list[Role]) -> Ident
 @pytest.fixture
 def release(deps: Dependencies, author: Actor, tmp_path_factory: pytest.TempPathFactory) -> str:
     ended = climbing.adapt(deps, author, write_objective(tmp_path_factory.mktemp("job")), SILENT)
-    assert ended.conclusion is not None
     assert ended.conclusion.release is not None
     return ended.conclusion.release
 
@@ -92,7 +87,6 @@ def test_a_replaced_release_answers_again_after_a_rollback(
     let_in(deps, operator, second)
     assert show_release(deps, VIEWER, release).state is ReleaseState.STAGED
     back = moves.roll_back(deps, operator, "desk", "worse")
-    assert back.entered is not None
     assert back.entered.digest == release
     with pytest.raises(Conflict) as again:
         moves.roll_back(deps, operator, "desk", "worse")
@@ -104,7 +98,6 @@ def test_a_replaced_release_answers_again_after_a_rollback(
 def second_release(deps: Dependencies, author: Actor, first: str) -> str:
     folder = deps.workspace.parent / "second"
     ended = climbing.adapt(deps, author, write_objective(folder, margin=0.03), SILENT)
-    assert ended.conclusion is not None
     assert ended.conclusion.release not in (None, first)
     return str(ended.conclusion.release)
 
@@ -122,7 +115,6 @@ def test_the_author_cannot_approve_not_even_with_the_role(deps: Dependencies, re
     add(deps, admin, "both", [Role.AUTHOR, Role.APPROVER])
     both = act_as(deps, "acme", "both")
     ended = climbing.adapt(deps, both, write_objective(deps.workspace.parent / "own", margin=0.04), SILENT)
-    assert ended.conclusion is not None
     with pytest.raises(Forbidden, match="cannot decide"):
         moves.sign_and_decide(deps, both, str(ended.conclusion.release), "approve", "")
     assert moves.sign_and_decide(deps, both, release, "approve", "").state is ReleaseState.APPROVED
@@ -139,12 +131,6 @@ def test_a_signature_by_another_key_is_not_taken(deps: Dependencies, approver: A
     with pytest.raises(InvalidInput, match="was made by author"):
         moves.sign_and_decide(deps, forged, release, "approve", "")
     assert show_release(deps, VIEWER, release).state is ReleaseState.GATED
-
-
-def test_nobody_decides_twice(deps: Dependencies, approver: Actor, release: str) -> None:
-    moves.sign_and_decide(deps, approver, release, "approve", "")
-    with pytest.raises(TailorbirdError):
-        moves.sign_and_decide(deps, approver, release, "approve", "")
 
 
 def test_whoever_approved_takes_it_back_until_it_is_staged(deps: Dependencies, approver: Actor, operator: Actor, release: str) -> None:
@@ -211,18 +197,6 @@ def test_a_rollout_gives_no_more_users_to_a_release_whose_approval_was_struck(
     moves.sign_and_decide(deps, anew, second, "approve", "with the new key")
     assert decide_rollout(deps, operator, begun.id, "promote", "approved anew").state is RolloutState.PROMOTED
     assert show_release(deps, VIEWER, second).state is ReleaseState.PRODUCTION
-
-
-def test_a_rollout_of_a_release_whose_own_key_leaked_is_held(
-    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str
-) -> None:
-    second = staged_beside(deps, author, approver, operator, release)
-    moves.promote(deps, operator, release)
-    begun = roll_out(deps, operator, second)
-    leaked(deps, author)
-    answered_once_each(deps, begun)
-    assert watch_rollouts(deps) == 1
-    assert show_rollout(deps, VIEWER, begun.id).rollout.state is RolloutState.HELD
 
 
 def leaked(deps: Dependencies, actor: Actor) -> Actor:
@@ -301,7 +275,6 @@ def test_an_edit_does_not_lower_the_tier_of_what_is_in_production(deps: Dependen
     for risk in ("high", "minimal"):
         excepted = {"exceptions": NO_REFERRAL} if risk == "high" else {}
         ended = climbing.adapt(deps, author, write_objective(folder, business=business | {"risk": risk}, **excepted), SILENT)
-        assert ended.conclusion is not None
         digests.append(str(ended.conclusion.release))
         moves.sign_and_decide(deps, act_as(deps, "acme", "ann"), digests[-1], "approve", "")
         with pytest.raises(Conflict):
@@ -327,49 +300,3 @@ def into_production_as_high(deps: Dependencies, operator: Actor, digest: str) ->
         show_gateway(deps)
         drill_release(deps, operator, digest)
     moves.promote(deps, act_as(deps, "acme", "second"), digest)
-
-
-def test_the_wrong_role_is_refused(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str) -> None:
-    for actor, call in (
-        (operator, lambda: moves.sign_and_decide(deps, operator, release, "approve", "")),
-        (approver, lambda: perform(deps, approver, moves.stage, release)),
-        (author, lambda: perform(deps, author, moves.roll_back, "desk", "")),
-        (author, lambda: perform(deps, author, create_api_key, NewKey(name="mine"))),
-    ):
-        with pytest.raises(Forbidden, match="role"):
-            call()
-        with deps.ledger.system(write=False) as system:
-            last = [entry.event for entry in system.events.entries()][-1]
-        assert (last.kind, last.actor) == ("access.denied", actor.name)
-
-
-def test_rolling_back_what_is_not_there(deps: Dependencies, operator: Actor) -> None:
-    with pytest.raises(NotFound):
-        moves.roll_back(deps, operator, "desk", "")
-
-
-def test_api_keys_are_made_listed_and_revoked(deps: Dependencies) -> None:
-    admin = act_as(deps, "acme", "admin")
-    made = create_api_key(deps, admin, NewKey(name="app"))
-    key, secret = made.key, made.secret
-    assert secret not in key.model_dump_json()
-    assert [known.id for known in list_api_keys(deps, admin).keys] == [key.id]
-    revoke_api_key(deps, admin, key.id)
-    assert not list_api_keys(deps, admin).keys[0].is_valid(deps.clock.now())
-
-
-def test_an_identity_cannot_be_added_twice_and_leaves_no_key(deps: Dependencies) -> None:
-    admin = act_as(deps, "acme", "admin")
-    add(deps, admin, "ada", [Role.REVIEWER])
-    with pytest.raises(Conflict):
-        add(deps, admin, "ada", [Role.APPROVER])
-    assert act_as(deps, "acme", "ada").identity.roles == {Role.REVIEWER}
-
-
-def test_a_checkpoint_is_verified_and_the_log_is_intact(deps: Dependencies, release: str) -> None:
-    admin = act_as(deps, "acme", "admin")
-    checkpoint = make_checkpoint(deps, admin)
-    report = verify_log(deps, admin)
-    assert report.intact
-    assert report.checkpoints == 1
-    assert report.size >= checkpoint.size > 10

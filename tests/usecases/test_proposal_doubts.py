@@ -39,12 +39,6 @@ def test_groups_of_like_rows_and_labels_that_test_hardly_holds_are_told() -> Non
     assert len(doubts_about(built(), ProposedKpi("token_f1", 0.5, ""), groups(*(1,) * 30), labelled=False)) == 0
 
 
-def test_a_large_group_of_dev_is_told_too() -> None:
-    """Log lines that differ in a number: 604 of 900 rows were one group of dev, and no word was said of it."""
-    (found,) = doubts_about(built(), ProposedKpi("token_f1", 0.5, ""), groups(*(1,) * 80, dev=(600, 1, 1, 1)), labelled=False)
-    assert "the 603 dev rows fall into 4 groups, the largest of 600 rows" in found
-
-
 def test_texts_with_several_labels_are_told() -> None:
     place = [SimpleNamespace(file="rows.csv", line=line) for line in range(4)]
     said = (("a b", "x"), ("A  b", "y"), ("a b", "z"), ("c", "x"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Annotated, cast
 
 import pytest
@@ -14,7 +13,7 @@ from tailorbird.auth import Action
 from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.identity import ApiKey, Scope
 from tailorbird.domain.value import Value
-from tailorbird.usecases import Actor, Dependencies, registry
+from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.registry import UseCase, UseCaseRegistry, perform, perform_for_program, perform_request, use_cases
 
 
@@ -108,12 +107,6 @@ def test_an_only_parameter_that_is_a_model_is_the_request() -> None:
     assert perform(DEPS, VIEWER, made, wish=Wish()).said == "1"
 
 
-def test_a_use_case_may_need_no_parameter() -> None:
-    made = UseCaseRegistry().usecase("nothing.ask", "GET", "/api/nothing", Action.SHOW_RUN)(nothing)
-    assert not made.request.model_fields
-    assert perform(DEPS, VIEWER, made).said == "viewer"
-
-
 def test_a_direct_call_is_the_functions_and_asks_for_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     made = UseCaseRegistry().usecase("run.show", "GET", "/api/runs/{run}", Action.SHOW_RUN)(show)
     denied: list[str] = []
@@ -163,16 +156,6 @@ def test_a_use_case_has_a_summary() -> None:
 
     with pytest.raises(ValueError, match="no summary"):
         UseCaseRegistry().usecase("nothing.ask", "GET", "/api/nothing", Action.SHOW_RUN)(silent)
-
-
-def test_without_docstrings_none_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``PYTHONOPTIMIZE=2``: every verb ended with a traceback."""
-
-    def silent(_deps: Dependencies, _actor: Actor) -> Echo:
-        return Echo(said="")
-
-    monkeypatch.setattr(registry.sys, "flags", SimpleNamespace(optimize=2))
-    assert UseCaseRegistry().usecase("nothing.ask", "GET", "/api/nothing", Action.SHOW_RUN)(silent).summary == ""
 
 
 def test_every_use_case_of_the_house_can_be_asked() -> None:

@@ -14,18 +14,16 @@ from hypothesis import strategies as st
 
 from support.doubles import FixedClock, MemoryNotifier
 from support.serving import make_release
-from support.usecases import VIEWER, somebody
+from support.usecases import VIEWER
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import SHADOW, Alias, AliasTarget, RequestRow, shadow_id
-from tailorbird.domain.errors import Conflict, TailorbirdError
-from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind
+from tailorbird.domain.errors import Conflict
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import Business, DataOrigin, DataSource, Kpi, Objective, RiskTier, Task, TaskKind
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.rollout import (
     OPEN,
     TRANSITIONS,
-    Guard,
     GuardName,
     Rollout,
     RolloutAction,
@@ -35,10 +33,9 @@ from tailorbird.domain.rollout import (
     next_rollout_state,
 )
 from tailorbird.usecases import Actor, Dependencies
-from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.identities import act_as, initialise
 from tailorbird.usecases.releases import rollouts as drill
-from tailorbird.usecases.releases.promotion import AliasMove, promote, roll_back
+from tailorbird.usecases.releases.promotion import AliasMove, promote
 from tailorbird.usecases.releases.rollouts import Decision, decide_rollout, show_rollout, start_rollout, watch_rollouts
 
 PLAN = RolloutPlan(
@@ -207,32 +204,6 @@ def test_few_mirrored_requests_hold_a_shadow_step_until_somebody_resumes_it(desk
     assert (desk.now(begun).state, desk.now(begun).step) == (RolloutState.RUNNING, 1)
 
 
-def test_a_plan_may_ask_for_fewer_mirrored_requests(desk: Desk) -> None:
-    begun = desk.start(PLAN.model_copy(update={"mirrored": 0.3}))
-    desk.serve(60, 20, shadow=True)
-    assert watch_rollouts(desk.deps) == 1
-    assert desk.now(begun).step == 1
-
-
-def test_a_shadow_of_which_hardly_anything_comes_is_held_early(desk: Desk) -> None:
-    begun = desk.start(PLAN.model_copy(update={"steps": (RolloutStep(kind="shadow", requests=1000), *PLAN.steps[1:])}))
-    desk.serve(499, 0, shadow=True)
-    assert watch_rollouts(desk.deps) == 0, "they may only be waiting"
-    desk.serve(1, 0, shadow=True)
-    assert watch_rollouts(desk.deps) == 1
-    assert desk.now(begun).state is RolloutState.HELD
-
-
-def test_errors_in_the_shadow_take_it_back(desk: Desk) -> None:
-    begun = desk.start(PLAN.model_copy(update={"steps": (RolloutStep(kind="shadow", requests=1000), *PLAN.steps[1:])}))
-    desk.serve(60, 50, shadow=True)
-    desk.serve(12, 12, shadow=True, outcome="error", status=500, error="internal")
-    assert watch_rollouts(desk.deps) == 1
-    assert desk.now(begun).state is RolloutState.ROLLED_BACK
-    (told,) = desk.events("rollout.rolled_back")
-    assert (told["errors.candidate"], told["errors.incumbent"]) == (pytest.approx(12 / 62, abs=1e-6), 0)
-
-
 def test_a_breached_guard_takes_it_back_by_itself(desk: Desk) -> None:
     begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=1000),)))
     desk.serve(60, 40)
@@ -265,15 +236,6 @@ def test_each_guard_is_told_apart(desk: Desk, changes: dict[str, object], guard:
     desk.serve(60, 60, **changes)
     assert watch_rollouts(desk.deps) == 1
     assert f"guard on {guard.value}" in desk.now(begun).history[-1].reason
-
-
-def test_bad_marks_take_it_back(desk: Desk) -> None:
-    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=10_000),), guards=(Guard(name=GuardName.FEEDBACK, margin=0.05),)))
-    for row in desk.serve(60, 60):
-        value = "up" if row.release == desk.old.digest else "down"
-        give_feedback(desk.deps, somebody("key"), FeedbackGiven(request=row.id, kind=FeedbackKind.THUMB, value=value))
-    assert watch_rollouts(desk.deps) == 1
-    assert "feedback" in desk.now(begun).history[-1].reason
 
 
 def test_what_guards_do_reaches_people(desk: Desk) -> None:
@@ -330,35 +292,6 @@ def test_too_little_traffic_is_inconclusive_and_a_person_decides(desk: Desk) -> 
     assert decide_rollout(desk.deps, desk.operator, begun.id, "resume", "wait longer").state is RolloutState.RUNNING
     assert decide_rollout(desk.deps, desk.operator, begun.id, "roll_back", "enough").state is RolloutState.ROLLED_BACK
     assert desk.state(desk.new) is ReleaseState.STAGED
-
-
-def test_a_plan_may_leave_the_last_word_to_people(desk: Desk) -> None:
-    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=20, minutes=0),), then="hold"))
-    desk.serve(20, 20)
-    assert watch_rollouts(desk.deps) == 1
-    assert desk.now(begun).finished
-    assert decide_rollout(desk.deps, desk.operator, begun.id, "promote", "reads well").state is RolloutState.PROMOTED
-
-
-def test_what_comes_after_its_end_is_not_of_the_rollout(desk: Desk) -> None:
-    """From then on one release answers everybody: whoever asks is no part of the experiment any more."""
-    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=20, minutes=0),), then="hold"))
-    desk.serve(40, 40)
-    watch_rollouts(desk.deps)
-    decide_rollout(desk.deps, desk.operator, begun.id, "promote", "reads well")
-    ended = show_rollout(desk.deps, VIEWER, begun.id)
-    desk.serve(0, 300, outcome="error", status=500)
-    found = show_rollout(desk.deps, VIEWER, begun.id)
-    assert found == ended
-    assert (found.judgement.action, found.judgement.reason) == (None, "promoted: it has ended, and counts no more")
-    assert found.judgement.requests == found.judgement.incumbent_requests == 40
-
-
-def test_callers_who_give_up_on_a_release_that_hangs_take_it_back(desk: Desk) -> None:
-    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=1000),)))
-    desk.serve(60, 60, outcome="aborted", status=499, latency_ms=30_000.0)
-    assert watch_rollouts(desk.deps) == 1
-    assert "guard on latency" in desk.now(begun).history[-1].reason
 
 
 def test_one_rollout_of_a_name_at_a_time(desk: Desk) -> None:
@@ -431,23 +364,6 @@ def refusal(desk: Desk, ask: Callable[[], object]) -> str:
     return refused.value.error_code
 
 
-def test_a_word_ends_where_its_release_answers_again(furnish: Callable[..., Desk]) -> None:
-    """A rollback brings it back; whoever puts it before users after it has left again needs another's word anew."""
-    desk = furnish(RiskTier.HIGH)
-    first, second = desk.operator, drilled(desk)
-    assert refusal(desk, desk.start) == "second_operator"
-    with desk.deps.ledger.work("acme") as work:
-        work.aliases.put(desk.alias.model_copy(update={"previous": (AliasTarget(release=desk.new.digest),), "version": 2}))
-    with patch("tailorbird.usecases.releases.promotion.is_approved", return_value=True):
-        roll_back(desk.deps, first, "routing", "alarm")
-    assert [told["alias"] for told in desk.events("release.restored")] == ["acme/routing"]
-    with desk.deps.ledger.work("acme") as work:
-        work.releases.move(desk.new.digest, ReleaseState.PRODUCTION, ReleaseState.STAGED)
-    desk.answer(desk.old)
-    desk.operator = second
-    assert refusal(desk, desk.start) == "second_operator"
-
-
 @pytest.mark.parametrize(("later", "holds"), [(timedelta(hours=24), True), (timedelta(hours=24, seconds=1), False)])
 def test_a_word_holds_for_a_day(furnish: Callable[..., Desk], later: timedelta, holds: bool) -> None:
     desk = furnish(RiskTier.HIGH)
@@ -467,29 +383,6 @@ def test_a_drill_holds_for_thirty_days(furnish: Callable[..., Desk], later: time
     drilled(desk)
     desk.advance(later)
     assert refusal(desk, desk.start) == code
-
-
-def test_a_word_for_a_promotion_is_none_for_a_rollout_nor_the_other_way_round(furnish: Callable[..., Desk]) -> None:
-    desk = furnish(RiskTier.HIGH)
-    first, second = desk.operator, drilled(desk)
-    desk.answer()
-    assert refusal(desk, desk.promote) == "second_operator"
-    desk.answer(desk.old)
-    desk.operator = second
-    assert refusal(desk, desk.start) == "second_operator"
-    desk.answer()
-    desk.operator = first
-    assert refusal(desk, desk.promote) == "second_operator"
-
-
-def test_what_cannot_be_promoted_takes_nobodys_word(furnish: Callable[..., Desk]) -> None:
-    desk = furnish(RiskTier.HIGH)
-    drilled(desk)
-    desk.answer()
-    with pytest.raises(TailorbirdError) as refused:
-        promote(desk.deps, desk.operator, desk.new.digest)
-    assert refused.value.error_code == "forbidden", "nobody has approved it, nor signed it"
-    assert desk.events("release.change_asked") == []
 
 
 def test_a_rollout_whose_users_were_divided_wrongly_goes_on_with_what_comes_after_somebody_resumes_it(desk: Desk) -> None:

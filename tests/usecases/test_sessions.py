@@ -59,15 +59,6 @@ def test_what_does_not_prove_an_identity_is_refused_alike(deps: Dependencies, au
     assert caught.value.error_code == "login_refused"
 
 
-def test_a_refused_login_is_logged_where_the_tenant_exists(deps: Dependencies, author: Actor) -> None:
-    login, signature = log_in(author, HERE, deps.clock.now())
-    with pytest.raises(Unauthenticated):
-        open_session(deps, login.model_copy(update={"identity": "approver"}), signature, {HERE})
-    with deps.ledger.work("acme", write=False) as work:
-        (last,) = work.events.latest(1)
-    assert (last.event.kind, last.event.actor) == ("access.denied", "approver")
-
-
 @pytest.mark.parametrize("off", [timedelta(minutes=-3), timedelta(minutes=3)])
 def test_a_login_of_another_time_is_refused(deps: Dependencies, author: Actor, off: timedelta) -> None:
     with pytest.raises(Unauthenticated) as caught:

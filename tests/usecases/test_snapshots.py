@@ -10,7 +10,6 @@ import pytest
 from support.usecases import VIEWER, write_objective
 from tailorbird import data
 from tailorbird.crypto.merkle import verify_membership
-from tailorbird.data import label_errors as label_errors_of_data
 from tailorbird.domain.curation import FixAction
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import DataInvalid, Forbidden, NotFound, TailorbirdError
@@ -89,36 +88,6 @@ def test_rows_set_aside_are_listed_with_place_and_reason(deps: Dependencies, aut
     assert "nobody labelled" not in found.model_dump_json()
 
 
-def test_views_read_what_the_build_found(deps: Dependencies, author: Actor, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError("suspects are looked for when a snapshot is built, and never again")
-
-    monkeypatch.setattr(label_errors_of_data, "_compared", never)
-    stored = snapshots.show_snapshot(deps, VIEWER, "desk").report
-    assert stored is not None
-    assert snapshots.suspects(deps, author, "desk", 10).total == len(stored.suspects) > 0
-
-
-def test_only_keeping_changes_no_snapshot(deps: Dependencies, author: Actor, snapshot: Snapshot) -> None:
-    row = rows_of(deps, snapshot)[0]
-    assert snapshots.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.KEEP)]).digest == snapshot.digest
-
-
-def test_a_relabelled_row_that_repeats_another_goes(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_objective(tmp_path / "twice")
-    place = path.parent / "rows.csv"
-    lines = place.read_text().splitlines()
-    text, label = lines[1].rsplit(",", 1)
-    other = next(one for one in ("refund", "delivery", "login") if one != label)
-    place.write_text("\n".join([*lines, f"{text},{other}"]) + "\n")
-    before = curate(deps, author, path, Progress())
-    row = next(
-        row for split in Split for row in data.load_rows(before.manifest, deps.artifacts, split) if row.text == text and row.target == label
-    )
-    done = snapshots.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.RELABEL, label=other)])
-    assert done.manifest.size == before.manifest.size - 1
-
-
 @pytest.mark.parametrize(
     ("fix", "code"),
     [("missing", "not_found"), ("unknown label", "label_unknown"), ("no label", "label_unknown"), ("repeated", "invalid_input")],
@@ -167,17 +136,6 @@ def test_presence_and_absence_of_a_row_are_proved(deps: Dependencies, snapshot: 
     assert (present.proof.present, absent.proof.present) == (True, False)
     assert verify_membership(present.proof, present.head)
     assert verify_membership(absent.proof, absent.head)
-
-
-def test_what_repeats_a_protected_set_is_counted(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    question = "may i keep the blue card that was issued to me when i was travelling through the mountains last winter"
-    path = write_objective(tmp_path / "held", curation={"protected": [{"path": "held.jsonl", "text": "question"}]})
-    (path.parent / "held.jsonl").write_text(json.dumps({"question": question}) + "\n")
-    with (path.parent / "rows.csv").open("a") as rows:
-        rows.write(f"{question},refund\n")
-    curate(deps, author, path, Progress())
-    shown = snapshots.show_snapshot(deps, author, "desk")
-    assert [(one.protected, one.rows) for one in shown.report.contamination] == [("held.jsonl", 1)]
 
 
 def test_an_upload_is_looked_at(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

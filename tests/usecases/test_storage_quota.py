@@ -13,7 +13,6 @@ from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.identity import QuotaLimits
 from tailorbird.domain.run import RunState
 from tailorbird.domain.value import Digest
-from tailorbird.processes.worker import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress, tenants
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.runs import submit as climbing
@@ -60,13 +59,6 @@ def test_the_same_bytes_are_counted_once_a_tenant_and_for_each_tenant(host: Depe
     assert stored_by(host, "house").bytes == 0
     upload(host, other, b"a" * 4000)
     assert stored_by(host, "house").bytes == stored_by(host, "acme").bytes
-
-
-def test_a_neighbours_quota_is_not_ones_own(host: Dependencies, author: Actor) -> None:
-    limit(host, 10, tenant="house")
-    upload(host, author, b"a" * 4000)
-    with pytest.raises(Exhausted):
-        upload(host, act_as(host, "house", "author"), b"b" * 4000)
 
 
 def test_what_two_put_at_once_is_counted_together_when_it_is_committed(host: Dependencies, author: Actor) -> None:
@@ -119,21 +111,6 @@ def test_files_of_work_under_way_count(host: Dependencies, author: Actor, object
     limit(host, 90_000)
     with pytest.raises(Exhausted):
         require_room(host, "acme", 0)
-
-
-def test_it_is_shown_with_the_tenant(host: Dependencies, author: Actor) -> None:
-    upload(host, author, b"a" * 4000)
-    (view,) = tenants.list_tenants(host, author).tenants
-    assert view.storage == stored_by(host, "acme")
-    assert view.storage.bytes > 4000
-
-
-def test_a_worker_tells_and_rests(host: Dependencies, author: Actor, objective_path: Path) -> None:
-    climbing.submit(host, author, objective_path, RunState.ACTIVE)
-    limit(host, 1)
-    told: list[str] = []
-    StepWorker(host, Progress(), told.append, once=True).run()
-    assert any("error[quota_storage]" in line for line in told), told
 
 
 def commit_too_late(deps: Dependencies) -> None:

@@ -231,17 +231,3 @@ def test_rows_of_requests_go_with_the_days_that_the_policy_keeps(host: Dependenc
     assert told == [2, 1, 2]
     with pytest.raises(ValidationError):
         TrafficPolicy(request_days=30)
-
-
-def test_who_wants_to_keep_rows_after_all_stops_their_deletion(host: Dependencies, admin: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tenants, "PURGED_AT_ONCE", 2)
-    old = host.clock.now() - timedelta(days=90)
-    with host.ledger.work("acme") as work:
-        work.requests.add([sample.request("acme").model_copy(update={"id": f"old-{number}", "at": old}) for number in range(6)])
-    tenants.set_policy(host, admin, TrafficPolicy(request_days=40))
-    portions = tenants._purge_requests(host, "acme")
-    assert next(portions) == 2
-    tenants.set_policy(host, admin, TrafficPolicy())
-    assert list(portions) == []
-    with host.ledger.work("acme", write=False) as work:
-        assert len(work.requests.latest()) == 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailorbird.usecases.erasure.text_finder import TextFinder, is_long, is_long_name
+from tailorbird.usecases.erasure.text_finder import TextFinder, is_long
 
 LONG = "My parcel to the old mill road never came, and nobody told me why."
 
@@ -80,18 +80,6 @@ def test_names_are_found_where_no_space_stands_beside_them(name: str, text: str)
 def test_parts_of_other_words_are_no_names(name: str, text: str) -> None:
     """A name of two sounds stands in everybody's words, and one of Korean begins where no other syllable stands before it."""
     assert not TextFinder([], [name]).held_by(text)
-
-
-@pytest.mark.parametrize("name", ["7", "Al", "!", "", "李", "มด", "まい", "ນິດ", "지수"])
-def test_names_that_are_not_looked_for_are_told(name: str) -> None:
-    assert not is_long_name(name)
-    assert not TextFinder([], [name])
-
-
-@pytest.mark.parametrize("name", ["Alice", "李娜", "สมชาย", "김민수", "まい こうの"])
-def test_names_that_are_looked_for_are_told(name: str) -> None:
-    assert is_long_name(name)
-    assert TextFinder([], [name]).held_by(name)
 
 
 def test_a_long_text_without_spaces_is_found_as_a_part() -> None:

@@ -24,7 +24,7 @@ from tailorbird.ledger import open_artifacts
 from tailorbird.processes.worker import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure import erase, places
-from tailorbird.usecases.erasure.places import clear_copies, follow_erasures
+from tailorbird.usecases.erasure.places import follow_erasures
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.registry import perform
 from tailorbird.usecases.runs import submit as climbing
@@ -82,17 +82,6 @@ def test_a_tree_that_was_read_goes_with_the_file_in_it(deps: Dependencies, autho
     assert found.run.state is RunState.DONE, "what it found stays, though its rows are gone"
 
 
-def test_a_file_that_was_never_submitted_is_found_and_named(deps: Dependencies, author: Actor, admin: Actor) -> None:
-    theirs, others = upload(deps, author, ROWS), upload(deps, author, b"text,label\nwhere is my parcel,delivery\n")
-    certificate = forget(deps, admin)
-    assert certificate.uploads == (theirs,)
-    assert certificate.purged == (theirs,)
-    assert not deps.artifacts.exists(theirs)
-    assert (deps.artifacts.exists(others), uploads_of(deps)) == (True, {others})
-    assert SAID not in everything(deps)
-    assert {"uploads", "artifacts", "caches", "working folders", "backups"} <= {place.name for place in certificate.places}
-
-
 def jsonl(who: str) -> bytes:
     return (json.dumps({"said": "hello", "deep": [{"who": who}]}) + "\n").encode()
 
@@ -140,14 +129,6 @@ def test_what_another_tenant_uploaded_too_stays_that_tenants(deps: Dependencies,
         climbing.require_uploaded(deps, "acme", {"rows.csv": shared})
     forget(deps, act_as(deps, "globex", "admin"))
     assert not deps.artifacts.exists(shared)
-
-
-def test_a_digest_in_somebody_elses_text_holds_nothing_back(deps: Dependencies, author: Actor, admin: Actor) -> None:
-    initialise(deps, "globex", FIRST_PEOPLE)
-    mine = upload(deps, author, ROWS)
-    upload(deps, act_as(deps, "globex", "author"), f'{{"stays": "{mine}"}}'.encode())
-    forget(deps, admin)
-    assert not deps.artifacts.exists(mine)
 
 
 def test_what_a_run_left_on_the_disk_goes(deps: Dependencies, author: Actor, admin: Actor, tmp_path: Path) -> None:
@@ -219,12 +200,3 @@ def test_another_machine_follows(deps: Dependencies, author: Actor, admin: Actor
     assert not (other.runs / run.id).exists()
     assert follow_erasures(other) == 0
     assert files["rows.csv"] not in set(deps.artifacts.digests())
-
-
-def test_what_was_cleared_is_cleared_again_by_whoever_comes_second(deps: Dependencies, author: Actor, admin: Actor) -> None:
-    upload(deps, author, ROWS)
-    certificate = forget(deps, admin)
-    (deps.indexes("acme") / "desk").mkdir(parents=True)
-    assert forget(deps, admin) == certificate
-    assert not deps.indexes("acme").exists()
-    clear_copies(deps, "acme", certificate)

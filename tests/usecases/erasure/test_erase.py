@@ -20,7 +20,7 @@ from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.crypto.merkle import Proof, TreeHead, verify_membership
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, Obligation, ObligationKind
-from tailorbird.domain.errors import Busy, DataInvalid, Forbidden, InvalidInput, NotFound
+from tailorbird.domain.errors import Busy, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.run import RunState
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.annotation import annotate
@@ -146,14 +146,6 @@ def test_a_release_that_should_have_gone_is_told_of(
     assert notice in examine(late).notices
 
 
-def test_vectors_of_an_unfinished_floor_go_with_the_person(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:
-    run = submit.plan(deps, author, job, Progress()).run.id
-    deps.vectors(run).mkdir(parents=True)
-    (deps.vectors(run) / "lot.npy").write_bytes(b"vectors")
-    erased(deps, admin)
-    assert not deps.vectors(run).exists()
-
-
 def test_the_person_does_not_come_back_with_the_same_files(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:
     first = submit.plan(deps, author, job, Progress())
     asked, _ = erased(deps, admin)
@@ -243,25 +235,6 @@ def test_two_do_not_carry_out_one_erasure_at_once(
         erase.erase(deps, admin, WHO)
 
 
-def test_a_split_that_would_be_empty_is_said_before_anything_is_destroyed(
-    deps: Dependencies, author: Actor, admin: Actor, job: Path
-) -> None:
-    place = job.parent / "rows.csv"
-    header, *lines = place.read_text().splitlines()
-    test = [",".join([line.rsplit(",", 1)[0], WHO]) for line in lines[:300]]
-    (job.parent / "test.csv").write_text("\n".join([header, *test]) + "\n")
-    place.write_text("\n".join([header, *lines[300:]]) + "\n")
-    text = job.read_text().replace(
-        "base_model:", "- path: test.csv\n  subject: who\n  split: test\n  source: {origin: o, license: MIT}\nbase_model:"
-    )
-    job.write_text(text.replace("target: 0.7", "target: 0.005"))  # a test of one person's rows proves next to nothing
-    submit.plan(deps, author, job, Progress())
-    before = snapshot_of(deps)
-    with pytest.raises(DataInvalid, match="split would be empty"):
-        erase.erase(deps, admin, WHO)
-    assert deps.artifacts.exists(before.rows)
-
-
 def test_every_endpoint_that_may_have_the_rows_is_named(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:
     """The incumbent's (a release on another endpoint than the objective's), the teacher's, and whoever has labelled the rows."""
     deps = hosting(deps, MemoryEndpoint(last_word, model=MODEL))
@@ -283,7 +256,6 @@ def test_every_endpoint_that_may_have_the_rows_is_named(deps: Dependencies, auth
     job.write_text(yaml.safe_dump(content | {"hosted": SECTION | {"endpoint": "first"}}, sort_keys=False))
     first = submit.adapt(deps, author, job, Progress())
     annotate(deps, author, job, Progress(), lambda _: None)
-    assert first.conclusion is not None
     assert first.conclusion.release is not None
     promotion.sign_and_decide(deps, act_as(deps, "acme", "approver"), first.conclusion.release, "approve", "read")
     for move in (promotion.stage, promotion.promote):
@@ -298,20 +270,3 @@ def test_every_endpoint_that_may_have_the_rows_is_named(deps: Dependencies, auth
     assert "texts to be labelled for desk" in told["teacher"]
     assert "made.csv, which it has labelled" in told["labeller"]
     assert any(duty.what == "labeller (https://labeller.example)" for duty in certificate.duties)
-
-
-def test_whom_the_rows_were_sent_to_is_said(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:
-    deps = hosting(deps, MemoryEndpoint(last_word, model=MODEL))
-    register(deps)
-    allow(deps, "outside")
-    source = _source()
-    source["source"] = source["source"] | {"processors": ["outside"]}
-    content = yaml.safe_load(job.read_text()) | {"data": [source], "hosted": SECTION, "ladder": ["hosted"]}
-    job.write_text(yaml.safe_dump(content, sort_keys=False))
-    ended = submit.adapt(deps, author, job, Progress())
-    _, certificate = erased(deps, admin)
-    (told,) = (duty for duty in certificate.duties if duty.kind is ObligationKind.TELL_PROCESSOR)
-    assert told.what == "outside (https://llm.example)"
-    assert f"dev of run {ended.run.id}" in told.why
-    assert "EU (Example Ltd)" in told.why
-    assert "cannot be called back" in told.why

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from dataclasses import replace
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from support.doubles import MemoryEncoder
 from support.usecases import everything, on_both_databases, somebody, write_objective
 from tailorbird import data
 from tailorbird.chat.conversations import fold_answer, fold_turns
@@ -36,7 +34,7 @@ from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases.promotion import sign_and_decide
 from tailorbird.usecases.runs.submit import adapt, plan
 from tailorbird.usecases.snapshots import find_snapshot
-from usecases.runs.test_rungs import EncoderReader, WideReader, write_ranking
+from usecases.runs.test_rungs import WideReader
 
 WHO = "Ada Lovelace"
 SAID = "Ada keeps the keys of the mill under the third stone by the gate."
@@ -79,7 +77,6 @@ def test_documents_go_and_both_ends_are_proved(deps: Dependencies, author: Actor
     (rewritten,) = certificate.snapshots
     assert rewritten.rows == ()
     told = rewritten.documents
-    assert told is not None
     assert (told.count, told.old_size, told.new_size) == (1, 2, 1)
     (proof,) = told.proofs
     was, gone = Proof.model_validate_json(proof.was), Proof.model_validate_json(proof.is_gone)
@@ -98,7 +95,6 @@ def test_documents_go_and_both_ends_are_proved(deps: Dependencies, author: Actor
 @on_both_databases
 def test_an_index_goes_once_no_release_needs_it(deps: Dependencies, author: Actor, approver: Actor, admin: Actor, grounded: Path) -> None:
     ended = adapt(replace(deps, model_reader=WideReader), author, grounded, Progress())
-    assert ended.conclusion is not None
     release = str(ended.conclusion.release)
     asked, first = forget(deps, admin)
     (index,) = first.reach.indexes
@@ -121,50 +117,6 @@ def test_an_index_goes_once_no_release_needs_it(deps: Dependencies, author: Acto
     assert forget(deps, admin)[1] == second
 
 
-def test_what_follows_a_certificate_names_the_same_runs(
-    deps: Dependencies, author: Actor, approver: Actor, admin: Actor, grounded: Path
-) -> None:
-    wide = replace(deps, model_reader=WideReader)
-    ended = adapt(wide, author, grounded, Progress())
-    assert ended.conclusion is not None
-    forget(deps, admin)
-    again = plan(wide, author, grounded, Progress()).run.id
-    sign_and_decide(deps, approver, str(ended.conclusion.release), "reject", "a person was erased")
-    assert forget(deps, admin)[1].earlier is not None
-    assert plan(wide, author, grounded, Progress()).run.id == again != ended.run.id
-
-
-def test_queries_that_a_document_answered_are_answered_by_others_or_go(
-    deps: Dependencies, author: Actor, admin: Actor, tmp_path: Path
-) -> None:
-    path = write_ranking(tmp_path / "ranking")
-    path.write_text(path.read_text().replace("- path: documents.jsonl", "- path: documents.jsonl\n  subject: who"))
-    documents = [json.loads(line) for line in (path.parent / "documents.jsonl").read_text().splitlines()]
-    theirs = {"d5", "d6"}
-    lines = [document | {"who": WHO if document["id"] in theirs else None} for document in documents]
-    (path.parent / "documents.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with (path.parent / "queries.csv").open(newline="") as file:
-        rows = [[text, label if label != "d5" else "d5|d7"] for text, label in csv.reader(file)]
-    with (path.parent / "queries.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-    ranking = replace(deps, model_reader=EncoderReader, encoder=MemoryEncoder)
-    ended = adapt(ranking, author, path, Progress())
-    assert ended.conclusion is not None
-    _, certificate = forget(deps, admin)
-    after = manifest_of(deps, "search")
-    kept = [json.loads(row) for row in data.stored_rows(after, deps.artifacts)]
-    assert after.size == 399
-    assert not [target for target in (row["target"] for row in kept) if '"d5"' in target or '"d6"' in target]
-    assert [entry.code for entry in data.load_quarantine(after, deps.artifacts)].count("answer_gone") == 1
-    changed = [row for row in kept if row["provenance"].get("transforms")]
-    assert [row["target"] for row in changed] == ['{"d7":1}']
-    assert changed[0]["id"] == data.row_id(changed[0]["text"], changed[0]["target"])
-    with deps.ledger.work("acme", write=False) as work:
-        assert work.splits.assigned("search")[changed[0]["id"]][0] == changed[0]["split"]
-    assert certificate.reach.releases == (ended.conclusion.release,)
-    assert certificate.reach.indexes
-
-
 def test_a_prompt_that_no_release_uses_goes_and_one_in_use_is_marked(
     deps: Dependencies, author: Actor, approver: Actor, admin: Actor, tmp_path: Path
 ) -> None:
@@ -174,7 +126,6 @@ def test_a_prompt_that_no_release_uses_goes_and_one_in_use_is_marked(
     header, *lines = place.read_text().splitlines()
     place.write_text("\n".join([f"{header},who", *(f"{line},person {n // 10}" for n, line in enumerate(lines))]) + "\n")
     ended = adapt(deps, author, path, Progress())
-    assert ended.conclusion is not None
     with deps.ledger.work("acme", write=False) as work:
         candidates = {digest: work.records.get(Candidate, digest) for digest in work.records.digests(Candidate)}
         used = work.releases.get(ended.conclusion.release).content.candidate if ended.conclusion.release else None
@@ -298,16 +249,6 @@ def test_words_of_the_person_go_and_others_stay(deps: Dependencies, admin: Actor
     assert forget(deps, admin)[1] == certificate
 
 
-def test_a_user_is_forgotten_however_the_name_is_written(deps: Dependencies, admin: Actor, person: str) -> None:
-    """Rows of ``ada lovelace`` went with those of ``Ada Lovelace``, and requests that were sent for her so stayed."""
-    desk = Desk(deps)
-    for place, user in enumerate((WHO, WHO.lower(), WHO.upper())):
-        desk.asked(f"sent{place}", "something else altogether", user=user)
-    desk.asked("stranger", "something else altogether", user=WHO[:-1])
-    _, certificate = forget(deps, admin)
-    assert [(each.request, each.why) for each in certificate.words] == [(f"sent{place}", "sent") for place in range(3)]
-
-
 def test_who_only_asked_is_forgotten_too_and_found_again_later(deps: Dependencies, admin: Actor) -> None:
     desk = Desk(deps)
     with pytest.raises(NotFound):
@@ -341,15 +282,6 @@ def test_a_name_too_short_to_look_for_is_said_on_the_certificate(deps: Dependenc
     assert (duty.what, "longer name" in duty.why) == (", ".join(places), True)
     assert who not in certificate.model_dump_json()
     assert forget(deps, admin, who)[1] == certificate
-
-
-def test_a_name_that_was_looked_for_is_said_to_have_been(deps: Dependencies, admin: Actor) -> None:
-    Desk(deps).asked("sent", "where is it", user=WHO)
-    _, certificate = forget(deps, admin)
-    hows = {place.name: place.how for place in certificate.places}
-    assert certificate.not_looked_for == ()
-    assert all("searched for the name as it was given" in hows[name] for name in ("uploads", "prompts and label reviews", "requests"))
-    assert ObligationKind.FIND_BY_HAND not in {duty.kind for duty in certificate.duties}
 
 
 def test_redacted_words_are_recognised(deps: Dependencies, author: Actor, admin: Actor, tmp_path: Path) -> None:

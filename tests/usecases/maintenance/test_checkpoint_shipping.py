@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -64,15 +63,6 @@ def test_a_place_that_was_away_gets_what_it_missed(deps: Dependencies, tmp_path:
     file.parent.mkdir()
     assert keep_signed(deps) is None
     assert lines(file) == made
-
-
-def test_a_torn_line_is_ended_before_the_next(deps: Dependencies, tmp_path: Path) -> None:
-    file = tmp_path / "notes.jsonl"
-    file.write_bytes(b'{"origin": "tailor')
-    made = checkpoint(with_upkeep(deps, checkpoint_files=(file,)))
-    torn, whole = file.read_bytes().splitlines()
-    assert torn == b'{"origin": "tailor'
-    assert json.loads(whole)["note"] == made.note
 
 
 def test_the_schedule_signs_only_a_log_that_grew(deps: Dependencies) -> None:

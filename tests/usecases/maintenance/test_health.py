@@ -34,12 +34,6 @@ def test_a_workspace_in_order_has_nothing_to_say(another: Open) -> None:
     assert not list(deps.workspace.glob(".probe-*"))
 
 
-def test_a_disk_that_is_almost_full(another: Open) -> None:
-    deps = hand_out(another(checkpoint_hooks={"https://witness.example/": MemoryNotifier()}, disk_floor=1 << 62))
-    assert codes(deps) == ["disk_low"]
-    assert examine(deps).writable
-
-
 def test_a_workspace_that_may_only_be_read(another: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     deps = hand_out(another(checkpoint_hooks={"https://witness.example/": MemoryNotifier()}))
 
@@ -68,18 +62,6 @@ def test_a_disk_that_is_full(another: Open) -> None:
     assert not found.writable
     assert [notice.code for notice in found.notices] == ["workspace_unwritable"]
     assert not list(deps.workspace.glob(".probe-*"))
-
-
-def test_a_record_beside_a_workspace_that_may_only_be_read(another: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (record := tmp_path / "elsewhere.db").touch()
-    deps = with_upkeep(another(), record_file=record)
-
-    def refuse(path: Path, *_: object, **__: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system", str(path))
-
-    monkeypatch.setattr(Path, "write_bytes", refuse)
-    assert examine(deps).writable
-    assert "workspace_unwritable" in codes(deps)
 
 
 def test_a_record_that_is_gone(another: Open, tmp_path: Path) -> None:

@@ -28,8 +28,6 @@ def planned_with(deps: Dependencies, folder: Path, weak_width: int, **changes: o
 def test_a_base_that_is_proven_worse_at_no_lower_cost_is_left_out(another_parts: Callable[[], Dependencies], tmp_path: Path) -> None:
     plan = planned_with(another_parts(), tmp_path / "job", weak_width=16)
     base, wide = plan.bases
-    assert base.probe is not None
-    assert wide.probe is not None
     assert base.probe.rows == wide.probe.rows <= PROBED_ROWS
     assert wide.probe.score.low <= wide.probe.score.value <= wide.probe.score.high < base.probe.score.low
     assert (base.probe.worse_than, [than.label for than in wide.probe.worse_than]) == ((), ["base"])
@@ -43,19 +41,6 @@ def test_a_base_that_is_worse_and_cheaper_stays(another_parts: Callable[[], Depe
     plan = planned_with(another_parts(), tmp_path / "job", weak_width=8)
     assert [than.label for base in plan.bases if base.probe for than in base.probe.worse_than] == ["wide"]
     assert all(base.rungs for base in plan.bases)
-
-
-def test_a_listed_ladder_keeps_a_base_that_is_worse(another_parts: Callable[[], Dependencies], tmp_path: Path) -> None:
-    plan = planned_with(another_parts(), tmp_path / "job", weak_width=16, ladder=["prompt"])
-    assert all(base.rungs and base.probe for base in plan.bases)
-
-
-def test_probes_that_would_eat_the_budget_are_left_out_and_said(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    told: list[str] = []
-    plan = climbing.plan(deps, author, two_bases(tmp_path / "job", budget={"hours": 0.02}), Progress(tell=told.append)).plan
-    assert plan is not None
-    assert not any(base.probe for base in plan.bases)
-    assert any("not probed: probing takes about" in line for line in told)
 
 
 def test_probes_read_dev_alone(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

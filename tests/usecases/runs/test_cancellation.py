@@ -11,7 +11,7 @@ from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.ladder import Ladder, RungKind
 from tailorbird.domain.objective import Budget
 from tailorbird.domain.run import RunState
-from tailorbird.system.machine import PeakMemory, resident_gib
+from tailorbird.system.machine import PeakMemory
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs import climb
 from tailorbird.usecases.runs import submit as climbing
@@ -40,12 +40,6 @@ def climbed(deps: Dependencies, author: Actor, path: Path) -> tuple[RunReport, L
     return found, found.ladder
 
 
-def test_each_rung_tells_what_the_whole_process_took(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    _, ladder = climbed(deps, author, write_objective(tmp_path / "job", ladder=["prompt", "lora"]))
-    assert ladder.measured
-    assert all(0.9 * resident_gib() <= one.process_memory_gb < 64 for one in ladder.measured)
-
-
 def test_a_rung_that_takes_more_than_the_budget_fails_and_says_so(
     deps: Dependencies, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,7 +50,6 @@ def test_a_rung_that_takes_more_than_the_budget_fails_and_says_so(
     assert {RungKind.PROMPT, RungKind.LORA} <= refused.keys()
     assert all("the process took 9.9 GiB of memory and the budget is 4 GiB [memory]" in reason for reason in refused.values())
     assert found.run.state is RunState.NO_RELEASE
-    assert found.plan is not None
     assert found.plan.memory_limit_gb == 4.0
 
 

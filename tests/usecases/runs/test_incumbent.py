@@ -25,21 +25,16 @@ def test_rows_of_a_new_label_are_appended_and_the_old_labels_are_compared(
 ) -> None:
     path = write_objective(tmp_path / "job")
     first = climbing.adapt(deps, author, path, Progress())
-    assert first.conclusion is not None
     assert first.conclusion.release is not None
     promotion.sign_and_decide(deps, approver, first.conclusion.release, "approve", "read")
     promotion.stage(deps, operator, first.conclusion.release)
     promotion.promote(deps, operator, first.conclusion.release)
     append_rows(path.parent, "invoice", 240)
     found = show_run(deps, VIEWER, climbing.adapt(deps, author, path, Progress()).run.id)
-    assert found.manifest is not None
     assert set(found.manifest.labels) == {*LABELS, "invoice"}
-    assert found.evidence is not None
     compared = found.evidence.against_incumbent
-    assert compared is not None
     assert compared.labels == tuple(sorted(LABELS))
     assert 0 < compared.n < found.evidence.n, "items of the new label are left out"
     assert compared.difference == 0, "a gain in the new label is no gain against a release that does not know it"
-    assert found.gate is not None
     (limit,) = [limit for limit in found.gate.findings if limit.name == "against_incumbent"]
     assert "accuracy against_incumbent (over the 3 labels that both know) 0.000 is proven" in limit.reason

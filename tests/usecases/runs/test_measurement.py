@@ -15,7 +15,6 @@ def test_a_threshold_calibrated_on_dev_is_kept_on_test_and_released(deps: Depend
     kpis = [{"metric": "coverage", "target": 0.7}, {"metric": "accuracy", "target": 0.8}]
     path = write_objective(tmp_path / "careful", kpis=kpis, referral={"max_error": 0.2})
     ended = climbing.adapt(deps, author, path, Progress())
-    assert ended.conclusion is not None
     assert ended.conclusion.release is not None
     with deps.ledger.work("acme", write=False) as work:
         ladder = work.records.get(Ladder, ended.conclusion.ladder)
@@ -40,7 +39,6 @@ def test_limits_on_what_training_costs_are_measured_and_block(deps: Dependencies
     limits = {"retention": {"max_drop": 0.02}, "memorisation": {"max_extractable": 0}}
     path = write_objective(tmp_path / "guarded", limits=limits, ladder=["lora"])
     ended = climbing.adapt(deps, author, path, Progress())
-    assert ended.conclusion is not None
     assert ended.conclusion.release is None
     with deps.ledger.work("acme", write=False) as work:
         ladder = work.records.get(Ladder, ended.conclusion.ladder)
@@ -55,27 +53,10 @@ def test_limits_on_what_training_costs_are_measured_and_block(deps: Dependencies
     assert found.overall.drop == 0
 
 
-def test_a_prompt_has_forgotten_nothing(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    limits = {"retention": {"max_drop": 0.02}, "memorisation": {"max_extractable": 0}}
-    ended = climbing.adapt(deps, author, write_objective(tmp_path / "prompted", limits=limits), Progress())
-    assert ended.conclusion is not None
-    assert ended.conclusion.release is not None
-
-
-def test_what_fails_already_is_not_measured_further(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_objective(tmp_path / "hard", hard_share=2, ladder=["lora"], limits={"retention": {"max_drop": 0.02}})
-    ended = climbing.adapt(deps, author, path, Progress())
-    assert ended.conclusion is not None
-    with deps.ledger.work("acme", write=False) as work:
-        (climb,) = work.records.get(Ladder, ended.conclusion.ladder).climbs
-    assert "fails already" in climb.evidence.unmeasured["retention"]
-
-
 def test_two_objectives_that_share_a_sealed_test_share_its_error_budget(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     looks = []
     for name in ("desk", "desk-again"):
         ended = climbing.adapt(deps, author, write_objective(tmp_path / name, name=name), Progress())
-        assert ended.conclusion is not None
         assert ended.conclusion.test is not None
         with deps.ledger.work("acme", write=False) as work:
             test = work.records.get(SealedTest, ended.conclusion.test)

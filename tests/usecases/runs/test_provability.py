@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import pytest
 import yaml
 
-from support.data import make_objective
 from support.doubles import MemoryModelReader
 from support.release import manifest
 from support.usecases import write_objective
-from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.dataset import Row, SnapshotManifest, SplitCounts
+from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import Choice, Ladder
-from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import PreflightSeverity
-from tailorbird.evaluation.metrics import item_results
 from tailorbird.objective import write_template
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.runs import provability
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.provability import thin_labels_finding, trivial_target_finding
 
@@ -88,25 +83,6 @@ def test_the_target_of_a_hint_is_refused_by_no_split(deps: Dependencies, author:
     climbing.plan(deps, author, small(tmp_path / "again", 75, kpis=[{"metric": metric, "target": offered}]), SILENT)
 
 
-def test_upper_bounds_and_referrals_are_held_against_perfection_too(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = small(tmp_path / "sure", 90, kpis=[LOOSE], referral={"max_error": 0.01})
-    error = refused(deps, author, path)
-    assert "selective_risk <= 0.01" in error.message
-    assert "raise the target to 0." in error.hint
-
-
-def test_nothing_shows_a_model_when_to_hand_over(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    kpi, task = {"metric": "exact_match", "target": 0.3}, {"kind": "generate", "instruction": "Reply."}
-    generating = {"kpis": [kpi], "task": task}
-    error = refused(deps, author, small(tmp_path / "never", 200, referral={"pattern": "a colleague"}, **generating))
-    assert "the pattern occurs in none of the answers of" in error.message
-    found = small(tmp_path / "some", 200, referral={"pattern": "log.n"}, **generating)
-    climbing.plan(deps, author, found, SILENT)
-    kpis = [kpi, {"metric": "referral_recall", "target": 0.95}]
-    error = refused(deps, author, small(tmp_path / "proof", 200, referral={"pattern": "login"}, **generating | {"kpis": kpis}))
-    assert "cannot prove referral_recall >= 0.95" in error.message
-
-
 def test_a_drop_that_the_probes_cannot_prove_is_refused_with_the_nearest_one(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     path = write_objective(tmp_path / "kept", limits={"retention": {"max_drop": 0.001}})
     error = refused(deps, author, path)
@@ -125,24 +101,9 @@ def test_a_limit_on_latency_needs_as_many_texts_as_bound_it(deps: Dependencies, 
     assert "more rows, or remove the limit" in error.hint
 
 
-def test_answers_that_shall_cost_nothing_are_refused(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    error = refused(deps, author, write_objective(tmp_path / "free", limits={"cost_per_1k_requests": {"max": 0}}))
-    assert "no answer costs nothing" in error.message
-
-
-def test_latency_is_proven_on_a_small_dev_set_by_texts_of_train(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = small(tmp_path / "small", 130, kpis=[LOOSE], limits={"latency_p95_ms": {"max": 60_000}, "cost_per_1k_requests": {"max": 100}})
-    ended = climbing.adapt(deps, author, path, SILENT)
-    assert ended.conclusion is not None
-    assert ended.conclusion.release is not None, ended.conclusion.reason
-    metric = _ladder(deps, ended.conclusion.ladder).climbs[-1].evidence.metrics["latency_p95_ms"]
-    assert metric.n > 26  # more than dev holds
-
-
 def test_a_limit_that_the_shortest_prompt_misses_ends_the_climb_at_once(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     path = write_objective(tmp_path / "slow", hard_share=2, limits={"latency_p95_ms": {"max": 0.0001}})
     ended = climbing.adapt(deps, author, path, SILENT)
-    assert ended.conclusion is not None
     assert ended.conclusion.release is None
     ladder = _ladder(deps, ended.conclusion.ladder)
     (only,) = ladder.climbs
@@ -171,8 +132,6 @@ def test_the_templates_ask_for_nothing_that_cannot_be_proven(deps: Dependencies,
     MemoryModelReader().convert(folder, folder / "base")
     path.write_text(path.read_text().replace("base_model: smollm2-135m", "base_model: base"))
     plan = climbing.plan(deps, author, path, SILENT).plan
-    assert plan is not None
-    assert plan.traffic is not None
     assert not plan.traffic.assumed
 
 
@@ -189,13 +148,8 @@ def _counted(**labels: tuple[int, int, int]) -> SnapshotManifest:
 
 def test_labels_that_a_split_hardly_holds_are_named() -> None:
     found = thin_labels_finding(_counted(login=(100, 20, 20), trouble=(52, 1, 12), use=(40, 8, 0)))
-    assert found is not None
     assert found.severity is PreflightSeverity.WARNING
     assert "'trouble': 1 of 65 rows in dev; 'use': 0 of 48 rows in test" in found.what
-
-
-def test_labels_that_are_rare_or_evenly_split_are_not_named() -> None:
-    assert thin_labels_finding(_counted(login=(100, 20, 20), rare=(10, 0, 1), trouble=(40, 7, 9))) is None
 
 
 @pytest.mark.parametrize(("kpis", "told"), [([0.4], True), ([0.61], False), ([0.4, "macro_f1"], False)])
@@ -207,45 +161,29 @@ def test_a_target_that_one_label_for_all_reaches_is_told(kpis: list[Any], told: 
     assert found is None or "accuracy 0.4 is reached by answering 'low' whatever is asked: it is right of 0.600" in found.what
 
 
-def test_texts_with_several_labels_are_told_before_anything_is_spent(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = small(tmp_path / "job", 200, kpis=[LOOSE])
-    rows = (tmp_path / "job" / "rows.csv").read_text().splitlines()
-    other = [f"{row.rpartition(',')[0]},{'login' if row.endswith('refund') else 'refund'}" for row in rows[1:101]]
-    (tmp_path / "job" / "rows.csv").write_text("\n".join(rows + other) + "\n")
-    found = climbing.plan(deps, author, path, SILENT)
-    assert found.plan is not None
-    told = [finding for finding in found.plan.findings if finding.code == "labels_contradict"]
-    assert [finding.severity for finding in told] == [PreflightSeverity.WARNING]
-    assert "dev rows have the text of another row and another label (rows.csv:" in told[0].what
-
-
-def test_rows_that_are_nearly_one_are_told_to_be_it(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    """Log lines that differ in codes alone: more rows were asked for, which are as much alike."""
-    terms = {"source": {"origin": "written for this test", "license": "Apache-2.0"}}
-    given = [{"path": "rows.csv"} | terms, {"path": "codes.csv", "split": "dev"} | terms]
-    path = small(tmp_path / "job", 200, kpis=[{"metric": "accuracy", "target": 0.6}], data=given)
-    kinds = ("stop on the line", "oil under the press", "noise at the belt", "door of the oven open")
-    lines = [f"E-{i:03d} {kind},{('login', 'refund', 'fees')[i % 3]}" for kind in kinds for i in range(80)]
-    (tmp_path / "job" / "codes.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+def test_upper_bounds_and_referrals_are_held_against_perfection_too(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = small(tmp_path / "sure", 90, kpis=[LOOSE], referral={"max_error": 0.01})
     error = refused(deps, author, path)
-    assert "rows that are nearly alike" in error.message
-    assert error.hint.startswith("bring rows that differ more")
+    assert "selective_risk <= 0.01" in error.message
+    assert "raise the target to 0." in error.hint
 
 
-def test_reasoning_is_no_part_of_a_perfect_answer() -> None:
-    row = Row.model_construct(id=digest_of("row"), target="<think>\nhm\n</think>\n\nYes.")
-    asked = SimpleNamespace(task=SimpleNamespace(kind=TaskKind.GENERATE))
-    assert provability._perfect(row, cast(Any, None), cast(Any, asked)).answer == "Yes."
+def test_nothing_shows_a_model_when_to_hand_over(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    kpi, task = {"metric": "exact_match", "target": 0.3}, {"kind": "generate", "instruction": "Reply."}
+    generating = {"kpis": [kpi], "task": task}
+    error = refused(deps, author, small(tmp_path / "never", 200, referral={"pattern": "a colleague"}, **generating))
+    assert "the pattern occurs in none of the answers of" in error.message
+    found = small(tmp_path / "some", 200, referral={"pattern": "log.n"}, **generating)
+    climbing.plan(deps, author, found, SILENT)
+    kpis = [kpi, {"metric": "referral_recall", "target": 0.95}]
+    error = refused(deps, author, small(tmp_path / "proof", 200, referral={"pattern": "login"}, **generating | {"kpis": kpis}))
+    assert "cannot prove referral_recall >= 0.95" in error.message
 
 
-@pytest.mark.parametrize("labels", ["one", "many"])
-def test_a_label_that_is_measured_once_is_measured_as_for_each_row(labels: Literal["one", "many"]) -> None:
-    objective, known = make_objective({"path": "d.csv"}, labels=labels), _counted(login=(9, 9, 9), use=(9, 9, 9))
-    told = ("login", "use", "login | use", "") if labels == "many" else ("login", "use")
-    rows = [
-        Row.model_construct(id=digest_of(number), text=f"row {number}", target=told[number % len(told)], group=f"g{number // 3}")
-        for number in range(24)
-    ]
-    spec = provability._spec(objective, known, 1)
-    each = item_results(rows, [provability._perfect(row, known, objective) for row in rows], spec)
-    assert tuple(provability._perfect_items(rows, known, objective, spec)) == each
+def test_answers_that_shall_cost_nothing_are_refused(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    error = refused(deps, author, write_objective(tmp_path / "free", limits={"cost_per_1k_requests": {"max": 0}}))
+    assert "no answer costs nothing" in error.message
+
+
+def test_labels_that_are_rare_or_evenly_split_are_not_named() -> None:
+    assert thin_labels_finding(_counted(login=(100, 20, 20), rare=(10, 0, 1), trouble=(40, 7, 9))) is None

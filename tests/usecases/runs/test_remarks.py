@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from support.doubles import MemoryEngine, MemoryTrainer
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.ladder import RungKind
@@ -49,7 +47,6 @@ def test_one_answer_for_everything_and_a_training_that_stood_still_are_told(deps
     odd = replace(deps, engine=lambda: engine, trainer=lambda: trainer)
     run = adapt(odd, author, write_objective(tmp_path / "odd", hard_share=2, ladder=["prompt", "lora"]), Progress()).run
     told = show_run(deps, VIEWER, run.id)
-    assert told.ladder is not None
     prompt, lora = (next(climb for climb in told.ladder.climbs if climb.rung is kind) for kind in (RungKind.PROMPT, RungKind.LORA))
     one, missing = prompt.evidence.remarks
     assert one.startswith("answers '")
@@ -62,23 +59,3 @@ def test_one_answer_for_everything_and_a_training_that_stood_still_are_told(deps
     written = evidence_markdown(page)
     assert "which is right for" in written
     assert "it has learned little or nothing" in written
-
-
-@pytest.mark.parametrize(
-    ("plateau", "kind", "said"),
-    [
-        (
-            STILL,
-            TaskKind.CLASSIFY,
-            "training did not get clearly below the loss of label frequencies alone (2.48 nats an answer; it reached 2.36 on rows held "
-            "out, although 102 steps were added): it has learned little or nothing",
-        ),
-        (
-            STILL.model_copy(update={"left": 85, "added": 42}),
-            TaskKind.GENERATE,
-            "training stood at the loss of the untrained model (2.48 nats an answer) until step 85, so 42 steps were added",
-        ),
-    ],
-)
-def test_a_plateau_is_told_in_one_sentence(plateau: TrainingPlateau, kind: TaskKind, said: str) -> None:
-    assert plateau_text(plateau, kind) == said

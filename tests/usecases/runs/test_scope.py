@@ -12,21 +12,18 @@ import pytest
 from support.bases import install_encoder
 from support.doubles.engine import MemoryEncoder
 from support.usecases import VIEWER, write_objective
-from tailorbird.data import load_rows
-from tailorbird.domain.curation import FixAction
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import DataInvalid, ObjectiveInvalid, TailorbirdError
 from tailorbird.domain.evidence import Evidence, ScopeScorer
 from tailorbird.domain.release import Release
 from tailorbird.monitoring.production_check import Reference
 from tailorbird.monitoring.sketch import sketch
-from tailorbird.usecases import Actor, Dependencies, Progress, snapshots
+from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.monitoring.watch import watch_production
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.runs.queries import RunReport, show_run
-from tailorbird.usecases.runs.submit import adapt, curate, plan
-from tailorbird.usecases.snapshots import Fix
+from tailorbird.usecases.runs.submit import adapt, plan
 
 SILENT = Progress()
 SOURCE = {"origin": "written for this test", "license": "Apache-2.0"}
@@ -50,9 +47,7 @@ def write_scoped(folder: Path, *, examples: int = 0, **changes: Any) -> Path:
 
 def climbed(deps: Dependencies, author: Actor, path: Path) -> tuple[RunReport, Evidence, Release]:
     told = show_run(deps, VIEWER, adapt(deps, author, path, SILENT).run.id)
-    assert told.conclusion is not None
     assert told.evidence is not None
-    assert told.ladder is not None
     dev = next(each for each in told.ladder.measured if each.candidate == told.ladder.chosen)
     return told, dev.evidence, show_release(deps, VIEWER, str(told.conclusion.release))
 
@@ -62,15 +57,10 @@ def test_with_examples_the_scorer_is_chosen_on_dev_and_proven_on_test(deps: Depe
     kpis = [{"metric": metric, "target": target} for metric, target in targets.items()]
     told, dev, release = climbed(deps, author, write_scoped(tmp_path / "job", examples=200, kpis=kpis))
     test = told.evidence
-    assert test is not None
-    assert dev.scope is not None
-    assert dev.scope.trial is not None
-    assert test.scope is not None
     assert dev.scope.rule == test.scope.rule == release.content.scope
     assert dev.scope.trial.by == "examples"
     assert dev.scope.trial == test.scope.trial, "chosen on dev, and kept"
     assert dev.scope.rule.scorer in {ScopeScorer.PROBABILITY, ScopeScorer.MARGIN, ScopeScorer.ENERGY}
-    assert told.manifest is not None
     outside = told.manifest.label_counts["out of scope"]
     assert dev.scope.trial.outside == outside.train + outside.dev, "what fell to train is not learned, and measured on"
     assert told.manifest.labels == release.content.prompt.labels == ("delivery", "login", "refund")
@@ -88,15 +78,10 @@ def test_without_examples_labels_are_left_out_in_turn(
     install_encoder(deps, tmp_path, monkeypatch)
     changes = {"ladder": ["floor"]} if role == "rung" else {"ladder": ["prompt"], "floor": {"role": "reference"}}
     told, _, release = climbed(replace(deps, encoder=MemoryEncoder), author, write_scoped(tmp_path / "job", **changes))
-    assert told.ladder is not None
-    assert told.ladder.floor is not None
     found = told.ladder.floor.evidence.scope
-    assert found is not None
-    assert found.trial is not None
     assert (found.trial.by, found.trial.folds) == ("labels", 3)
     assert [trial.scorer for trial in found.trial.scorers] == list(ScopeScorer), "vectors are read, so that nearness is among them"
     assert release.content.scope is not None
-    assert told.evidence is not None
     assert "out_of_scope_auroc" not in told.evidence.metrics
     assert told.evidence.metrics["known_refused"].n == told.evidence.n
 
@@ -104,100 +89,9 @@ def test_without_examples_labels_are_left_out_in_turn(
 @pytest.mark.parametrize("ladder", [["floor"], ["prompt"]])
 def test_a_few_examples_choose_nothing_and_are_measured_on(deps: Dependencies, author: Actor, tmp_path: Path, ladder: list[str]) -> None:
     _, dev, _ = climbed(deps, author, write_scoped(tmp_path / "job", examples=12, ladder=ladder))
-    assert dev.scope is not None
-    assert dev.scope.trial is not None
     assert dev.scope.trial.by == "labels"
     assert dev.metrics["out_of_scope_auroc"].n < 12
     assert dev.scope.points
-
-
-def test_of_two_labels_none_is_left_out_and_a_few_examples_are_better_than_nothing(
-    deps: Dependencies, author: Actor, tmp_path: Path
-) -> None:
-    for examples, by in ((0, None), (12, "examples")):
-        folder = tmp_path / str(examples)
-        path = write_scoped(folder, examples=examples, kpis=[{"metric": "accuracy", "target": 0.6}])
-        lines = (folder / "rows.csv").read_text().splitlines()
-        (folder / "rows.csv").write_text("\n".join(line for line in lines if not line.endswith(",login")) + "\n")
-        _, dev, release = climbed(deps, author, path)
-        assert len(release.content.prompt.labels) == 2
-        assert dev.scope is not None
-        assert (dev.scope.trial.by if dev.scope.trial else None) == by
-        assert dev.metrics["known_refused"].value <= 0.1
-
-
-def test_a_label_of_two_rows_is_left_out_like_the_others(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    """It has no row in dev: left out alone, it would tell nothing."""
-    path = write_scoped(tmp_path / "job", kpis=[{"metric": "accuracy", "target": 0.6}])
-    with (tmp_path / "job" / "rows.csv").open("a") as file:
-        file.write("end my subscription to apples,cancel\nno more contract for pears please,cancel\n")
-    told, dev, _ = climbed(deps, author, path)
-    assert told.manifest is not None
-    assert told.manifest.label_counts["cancel"].dev == 0
-    assert dev.scope is not None
-    assert dev.scope.trial is not None
-    assert (dev.scope.trial.folds, dev.scope.trial.outside) == (3, told.manifest.counts.dev)
-
-
-@pytest.mark.parametrize("split", ["dev", "test"])
-def test_examples_may_come_for_one_split_alone(deps: Dependencies, author: Actor, tmp_path: Path, split: str) -> None:
-    """As in CLINC150, whose strangers are of the test: the rows of labels are drawn as if there were none."""
-    sources = [OURS, {"path": "others.csv", "out_of_scope": True, "source": SOURCE, "split": split}]
-    told, dev, _ = climbed(deps, author, write_scoped(tmp_path / "job", examples=100, data=sources))
-    assert told.manifest is not None
-    assert told.evidence is not None
-    outside = told.manifest.label_counts["out of scope"]
-    assert {"dev": outside.dev, "test": outside.test}[split] == outside.train + outside.dev + outside.test > 90
-    assert min(told.manifest.unshifted(None, each) for each in Split) > 60
-    measured = dev if split == "dev" else told.evidence
-    assert "out_of_scope_auroc" in measured.metrics
-    assert dev.scope is not None
-    assert dev.scope.trial is not None
-    assert dev.scope.trial.by == ("examples" if split == "dev" else "labels")
-
-
-def test_a_person_may_say_of_a_row_that_no_label_fits_it(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    """One such row is enough to say so, and too little to choose a scorer by."""
-    path = write_scoped(tmp_path / "job")
-    before = curate(deps, author, path, SILENT).manifest
-    row = load_rows(before, deps.artifacts, Split.TRAIN)[0]
-    done = snapshots.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.RELABEL, label="out of scope")])
-    assert (done.manifest.label_counts["out of scope"].train, done.manifest.learned_rows) == (1, before.counts.train - 1)
-    assert done.manifest.labels == before.labels
-    told, dev, _ = climbed(deps, author, path)
-    assert told.manifest is not None
-    assert sum(told.manifest.label_counts["out of scope"].model_dump().values()) == 1
-    assert dev.scope is not None
-    assert dev.scope.trial is not None
-    assert dev.scope.trial.by == "labels"
-
-
-def test_texts_of_another_language_or_of_signs_alone_are_scored(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_scoped(tmp_path / "job", examples=60)
-    with (tmp_path / "job" / "others.csv").open("a", encoding="utf-8") as file:
-        file.write('""\n你好吗，我想知道天气\nПривет как погода\n???\n')
-    told, dev, _ = climbed(deps, author, path)
-    assert told.manifest is not None
-    assert told.manifest.quarantined == 1, "an empty text is no example"
-    assert sum(told.manifest.label_counts["out of scope"].model_dump().values()) == 63
-    assert dev.scope is not None
-    assert len(dev.scope.points) == 5
-
-
-def test_a_model_that_speaks_refuses_by_the_scores_of_its_labels(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    _, dev, release = climbed(deps, author, write_scoped(tmp_path / "job", ladder=["prompt"]))
-    assert release.content.floor is None
-    assert dev.scope is not None
-    assert dev.scope.trial is not None
-    assert dev.scope.trial.by == "labels"
-    assert ScopeScorer.NEARNESS not in {trial.scorer for trial in dev.scope.trial.scorers}
-    assert release.content.scope == dev.scope.rule
-
-
-def test_without_the_key_nothing_changes(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    _, dev, _ = climbed(deps, author, write_objective(tmp_path / "job", ladder=["floor"]))
-    assert dev.scope is None
-    assert not {"known_refused", "out_of_scope_auroc"} & set(dev.metrics)
 
 
 def refused(deps: Dependencies, author: Actor, path: Path) -> TailorbirdError:
@@ -220,15 +114,6 @@ def test_an_example_that_bears_a_label_too_is_refused_with_both_places(deps: Dep
     assert "weather" not in error.message
 
 
-def test_one_known_label_is_none_to_tell_apart(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_scoped(tmp_path / "job", examples=60)
-    rows = [line for line in (tmp_path / "job" / "rows.csv").read_text().splitlines() if line.endswith(("label", "login"))]
-    (tmp_path / "job" / "rows.csv").write_text("\n".join(line for line in rows if "label" not in line or line == "text,label") + "\n")
-    error = refused(deps, author, path)
-    assert error.error_code == "data_invalid"
-    assert "only one known label, 'login'" in error.message
-
-
 def test_a_threshold_that_dev_has_too_few_rows_for_is_refused_with_the_number(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     task = TASK | {"out_of_scope": {"refuse_known_at_most": 0.001}}
     error = refused(deps, author, write_scoped(tmp_path / "job", task=task))
@@ -245,41 +130,14 @@ def test_a_target_on_examples_needs_examples(deps: Dependencies, author: Actor, 
     assert "a perfect candidate on its 7 rows" in few.message, "of the twelve examples, those of train and dev"
 
 
-def test_requests_of_a_limit_are_texts_that_a_label_fits(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    """Examples are not asked to bound a percentile: however many there are, so many rows are lacking."""
-    limits, kpis = {"latency_p95_ms": {"max": 500}}, [{"metric": "accuracy", "target": 0.3}]
-    task = TASK | {"out_of_scope": {"refuse_known_at_most": 0.2}}
-    path = write_scoped(tmp_path / "job", examples=120, limits=limits, kpis=kpis, task=task)
-    lines = (tmp_path / "job" / "rows.csv").read_text().splitlines()
-    (tmp_path / "job" / "rows.csv").write_text("\n".join(lines[:61]) + "\n")
-    assert "requests bound a 95th percentile" in refused(deps, author, path).message
-
-
-def test_a_metric_of_one_label_is_on_none_that_stands_for_what_no_label_fits(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    kpis = [{"metric": "accuracy", "target": 0.8}, {"metric": "recall[out of scope]", "target": 0.5}]
-    error = refused(deps, author, write_scoped(tmp_path / "job", examples=60, kpis=kpis))
-    assert "recall[out of scope] is on 'out of scope', which is no label" in error.message
-    assert "out_of_scope_answered" in error.hint
-
-
-def test_the_stated_share_itself_cannot_be_proven(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    """The threshold refuses that share, whatever the candidate: no interval around it lies below it."""
-    kpis = [{"metric": "accuracy", "target": 0.8}, {"metric": "known_refused", "target": 0.1}]
-    error = refused(deps, author, write_scoped(tmp_path / "job", kpis=kpis))
-    assert "cannot prove known_refused <= 0.1" in error.message
-
-
 def test_rows_of_one_column_may_say_so_themselves(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     task = TASK | {"out_of_scope": {"refuse_known_at_most": 0.1, "label": "oos"}}
     path = write_scoped(tmp_path / "job", task=task)
     with (tmp_path / "job" / "rows.csv").open("a") as file:
         file.writelines(f"{other(number)},oos\n" for number in range(90))
     told, dev, _ = climbed(deps, author, path)
-    assert told.manifest is not None
     assert told.manifest.outside == "oos"
     assert "oos" not in told.manifest.labels
-    assert dev.scope is not None
-    assert dev.scope.trial is not None
     assert dev.scope.trial.by == "examples"
     assert told.manifest.unshifted(None, Split.TEST) == told.manifest.counts.test - told.manifest.label_counts["oos"].test
 
@@ -294,9 +152,6 @@ def test_drift_is_held_against_what_labels_fit(deps: Dependencies, author: Actor
     assert "drift.out_of_scope" in found
     place = deps.reference(release.digest)
     reference = Reference.model_validate_json(place.read_bytes())
-    assert told.manifest is not None
-    assert told.evidence is not None
-    assert told.evidence.scope is not None
     refused = told.evidence.scope.refused
     known = told.evidence.metrics["known_refused"]
     assert sum(refused.values()) == round(known.value * known.n) > 0

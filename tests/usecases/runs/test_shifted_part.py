@@ -6,7 +6,6 @@ import csv
 from pathlib import Path
 
 import pytest
-import yaml
 
 from support.usecases import LABELS, VIEWER, write_objective
 from tailorbird.domain.dataset import SnapshotManifest, Split
@@ -39,7 +38,6 @@ def write_shifted(folder: Path, *, misleading: int, **changes: object) -> Path:
 
 
 def told(deps: Dependencies, ended: WorkedRun) -> tuple[Ladder, Evidence | None, GateResult | None, SnapshotManifest]:
-    assert ended.conclusion is not None
     with deps.ledger.work("acme", write=False) as work:
         ladder = work.records.get(Ladder, ended.conclusion.ladder)
         snapshot = next(step.result for step in ended.steps if step.name == "snapshot")
@@ -55,11 +53,7 @@ def test_a_candidate_that_holds_where_the_data_shifted_is_released_with_the_drop
 ) -> None:
     ended = climbing.adapt(deps, author, write_shifted(tmp_path / "job", misleading=20), Progress())
     ladder, evidence, gate, manifest = told(deps, ended)
-    assert ended.conclusion is not None
     assert ended.conclusion.release is not None
-    assert manifest.shift is not None
-    assert evidence is not None
-    assert gate is not None
     (finding,) = [finding for finding in gate.findings if finding.name == "shift"]
     assert finding.verdict is Verdict.PASS
     assert finding.high is not None
@@ -92,17 +86,7 @@ def test_a_candidate_that_fails_where_the_data_shifted_is_not_chosen_however_goo
         if climb.rung.value != "floor":
             assert climb.gate.findings[0].verdict is Verdict.PASS
             assert finding.verdict is Verdict.FAIL
-    assert ended.conclusion is not None
     assert ended.conclusion.release is None
-
-
-def test_without_the_limit_the_drop_is_told_and_bars_nobody(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    ended = climbing.adapt(deps, author, write_shifted(tmp_path / "job", misleading=2, limits={}, ladder=["prompt"]), Progress())
-    _, evidence, gate, _ = told(deps, ended)
-    assert evidence is not None
-    assert gate is not None
-    assert evidence.metrics["shift"].low > 0.2
-    assert "shift" not in {finding.name for finding in gate.findings}
 
 
 def test_what_the_shifted_part_cannot_prove_is_refused_before_anything_is_spent(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
@@ -114,40 +98,5 @@ def test_what_the_shifted_part_cannot_prove_is_refused_before_anything_is_spent(
     raised = refused.value.hint.rpartition("raise `max_drop` to ")[2]
     path.write_text(path.read_text().replace("max_drop: 0.001", f"max_drop: {max(0.05, float(raised))}"))
     stage = climbing.plan(deps, author, path, Progress())
-    assert stage.plan is not None
     assert [power.split for power in stage.plan.shift] == [Split.DEV, Split.TEST]
     assert all(0 < power.open <= 0.05 for power in stage.plan.shift)
-
-
-def test_rows_that_are_appended_are_told_by_the_rule_of_the_first_snapshot(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_shifted(tmp_path / "job", misleading=20, ladder=["prompt"])
-    first = climbing.plan(deps, author, path, Progress()).manifest
-    with (path.parent / "rows.csv").open("a", newline="") as file:
-        csv.writer(file).writerows(
-            [f"late {n} {n * 31} {n * 77} q{n * 13} refund", "refund", "2024-12" if n % 2 else "2023-01"] for n in range(60)
-        )
-    second = climbing.plan(deps, author, path, Progress()).manifest
-    assert first.shift is not None
-    assert second.shift is not None
-    assert second.shift.rule == first.shift.rule
-    assert sum(second.shift.counts.model_dump().values()) == sum(first.shift.counts.model_dump().values()) + 30
-
-
-@pytest.mark.parametrize(
-    ("changes", "what", "hint"),
-    [
-        ({"limits": {"shift": {"max_drop": 0.1}}}, "needs to know which rows have shifted", "split: {by: COLUMN}"),
-        ({"split": {"by": "month", "since": "soon"}}, "`since` is no time", "YYYY-MM-DD"),
-        ({"split": {"by": "month", "since": "2024-03", "kind": "value"}}, "`since` is a time", "since"),
-        ({"split": {"by": "month", "values": ["a"], "kind": "time"}}, "`values` are listed", "kind: value"),
-    ],
-)
-def test_an_objective_that_contradicts_itself_is_refused_at_its_line(
-    deps: Dependencies, author: Actor, tmp_path: Path, changes: dict[str, object], what: str, hint: str
-) -> None:
-    path = write_objective(tmp_path / "job", **changes)
-    with pytest.raises(ObjectiveInvalid, match=what) as refused:
-        climbing.plan(deps, author, path, Progress())
-    assert refused.value.line
-    assert hint in refused.value.hint
-    assert yaml.safe_load(path.read_text())

@@ -65,21 +65,6 @@ def test_training_takes_all_gpus_of_the_plan_and_asking_one(name: str, gpus: int
     assert (need.gpus, need.cores) == (gpus, 8)
 
 
-def test_the_cores_of_a_gpu_machine_are_no_more_than_a_node_has() -> None:
-    assert need_of(plan(gpus=("H100",), threads=0, cores=64), "make lora v", NODES, 0).cores == 8
-    assert need_of(plan(gpus=("H100",), threads=0, cores=64), "make lora v", NODES, 2).cores == 2
-
-
-def test_each_process_that_trains_without_a_gpu_holds_as_much() -> None:
-    assert [need_of(plan(), name, NODES, 0, (), 2).memory_gb for name in ("make lora v", "measure lora v")] == [10.5, 5.0]
-    assert need_of(plan(gpus=("H100", "H100"), threads=0), "make lora v", NODES, 0, (), 2).memory_gb == 5.0
-
-
-@pytest.mark.parametrize("need", [StepNeed(cores=8, gpus=2), StepNeed(cores=1, memory_gb=64.0), StepNeed(cores=2)])
-def test_a_step_that_some_node_holds_may_wait_for_it(need: StepNeed) -> None:
-    require_room(NODES, "make lora v", need)
-
-
 @pytest.mark.parametrize(
     ("need", "told"),
     [
@@ -93,11 +78,6 @@ def test_a_step_that_none_holds_is_refused(need: StepNeed, told: str) -> None:
         require_room(NODES, "make lora v", need)
     assert told in caught.value.message
     assert caught.value.error_code == "step_too_large"
-
-
-def test_cores_of_one_node_and_memory_of_another_hold_nothing_together() -> None:
-    with pytest.raises(Exhausted):
-        require_room((SMALL, ComputeNode(host="wide", cores=1, memory_gb=64.0)), "make lora v", StepNeed(cores=2, memory_gb=8.0))
 
 
 @pytest.mark.parametrize(

@@ -44,21 +44,9 @@ PLAN = Plan(
 )
 
 
-def test_without_a_plan_nothing_is_known() -> None:
-    assert outlook(None, "snapshot", ()) == Outlook()
-
-
 def test_the_climb_is_at_most_all_that_is_planned_and_a_look_at_the_test() -> None:
     assert outlook(PLAN, "floor", {"snapshot", "plan"}) == Outlook(step=10, climb=10 + 20 + 330 + 30)
     assert outlook(PLAN, "make lora r16", {"floor", "make prompt zero-shot", "measure prompt zero-shot"}) == Outlook(step=300, climb=360)
     done = {"floor", "make prompt zero-shot", "measure prompt zero-shot", "make lora r16", "measure lora r16", "choose"}
     assert outlook(PLAN, "test", done) == Outlook(step=None, climb=30)
     assert outlook(PLAN, "conclude", done) == Outlook()
-
-
-def test_what_the_climb_left_out_takes_no_time() -> None:
-    """Rungs above the one it ended on, and rungs below that failed or were passed over."""
-    done = {"snapshot", "plan", "floor"}
-    assert outlook(PLAN, "choose", done) == Outlook(step=None, climb=10)
-    assert outlook(PLAN, "test 2", done | {"measure prompt zero-shot"}) == Outlook(step=None, climb=20)
-    assert outlook(PLAN, "make lora r16", done) == Outlook(step=300, climb=360)

@@ -12,12 +12,11 @@ import pytest
 from support.doubles import MemoryTrainer
 from support.usecases import write_objective
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.plan import Calibration, Machine, RungPlan
+from tailorbird.domain.plan import Calibration, RungPlan
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs import snapshot_and_plan
 from tailorbird.usecases.runs.context import StepContext
-from tailorbird.usecases.runs.snapshot_and_plan import machine_name
 from tailorbird.usecases.runs.submit import plan
 
 
@@ -47,14 +46,6 @@ def timer(deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> Timer:
 Plan = Callable[[str], StepContext]
 
 
-def test_a_machine_that_got_another_processor_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By name, cores and memory alone the steps of the former one were planned by."""
-    machine = Machine(cores=2, memory_gb=23)
-    before = machine_name(machine)
-    monkeypatch.setattr(snapshot_and_plan, "processor_name", lambda: "another one")
-    assert machine_name(machine) != before
-
-
 @pytest.fixture
 def planned(deps: Dependencies, timer: Timer, author: Actor, tmp_path: Path) -> Plan:
     def make(name: str) -> StepContext:
@@ -65,7 +56,6 @@ def planned(deps: Dependencies, timer: Timer, author: Actor, tmp_path: Path) -> 
 
 
 def lora(stage: StepContext) -> RungPlan:
-    assert stage.plan is not None
     return next(rung for rung in stage.plan.rungs if rung.rung is RungKind.LORA)
 
 

@@ -97,11 +97,8 @@ def test_what_does_not_enter_a_training_trains_nothing_again(
         assert trainer.trained == ["lora"], changes
         assert lora(again).candidate == lora(first).candidate
         origin = lora(again).reused
-        assert origin is not None
         assert (origin.run, origin.seconds) == (first.run.id, 120.0)
         assert list(again.reused.values()) == [origin]
-        assert again.ladder is not None
-        assert first.ladder is not None
         assert again.ladder.chosen == first.ladder.chosen, "the choice does not depend on who trained"
     assert len(known - {first.run.id}) == 5
     assert not first.reused
@@ -121,14 +118,6 @@ def test_what_enters_a_training_trains_again(adapt: Adapt, trainer: CountingTrai
         assert len(trainer.trained) == before + 1, changes
 
 
-def test_other_rows_are_trained_again(adapt: Adapt, trainer: CountingTrainer, path: Path) -> None:
-    adapt()
-    rows = path.parent / "rows.csv"
-    rows.write_text(rows.read_text() + "case 1 w1 w2 w3 brand new words refund,refund\n")
-    adapt()
-    assert trainer.trained == ["lora", "lora"]
-
-
 def test_nothing_is_spent_twice_and_the_log_says_so(deps: Dependencies, author: Actor, adapt: Adapt) -> None:
     first = shown(deps, author, adapt())
     again = shown(deps, author, adapt(margin=0.05))
@@ -142,14 +131,6 @@ def test_nothing_is_spent_twice_and_the_log_says_so(deps: Dependencies, author: 
         assert events[0].data["reused_from"] == first.run.id
         assert work.looks.count("desk") == 2, "a look is a look"
         assert len(work.records.digests(StoredTraining)) == 1
-
-
-def test_trackers_are_not_told_of_a_training_that_was_not_done(adapt: Adapt) -> None:
-    adapt()
-    tracker = MemoryTracker()
-    adapt(tracker, margin=0.05)
-    assert not tracker.trainings
-    assert not tracker.ends
 
 
 @pytest.mark.parametrize(
@@ -189,23 +170,9 @@ def test_weights_that_were_tampered_with_are_not_reused(deps: Dependencies, adap
     assert trainer.trained == ["lora"]
 
 
-def test_weights_that_are_gone_are_made_again(deps: Dependencies, adapt: Adapt, trainer: CountingTrainer) -> None:
-    adapt()
-    deps.artifacts.destroy(stored(deps).tree)
-    adapt(margin=0.05)
-    assert trainer.trained == ["lora", "lora"]
-
-
 def ask_erasure(deps: Dependencies) -> Erasure:
     with deps.ledger.work("acme") as work:
         return work.erasures.add(Erasure(id="0" * 12, tenant="acme", subject="s", by="author", at=deps.clock.now()))
-
-
-def test_while_an_erasure_is_not_carried_out_nothing_is_reused(deps: Dependencies, adapt: Adapt, trainer: CountingTrainer) -> None:
-    adapt()
-    ask_erasure(deps)
-    adapt(margin=0.05)
-    assert trainer.trained == ["lora", "lora"]
 
 
 @pytest.mark.parametrize("reached", ["snapshots", "adapters", ""])
@@ -243,29 +210,6 @@ def test_a_kill_while_training_leaves_nothing_to_reuse(deps: Dependencies, adapt
         assert not work.records.digests(StoredTraining)
     trainer.killed = False
     adapt(margin=0.05)
-    assert trainer.trained == ["lora"]
-
-
-def test_a_kill_after_the_reuse_goes_on_with_it(
-    deps: Dependencies, author: Actor, adapt: Adapt, trainer: CountingTrainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = adapt()
-    put = MemoryTrainer.fingerprint
-
-    def killed(self: MemoryTrainer, job: TrainingJob) -> str:
-        if not calls:
-            calls.append(1)
-            raise KeyboardInterrupt
-        calls.append(1)
-        return put(self, job)
-
-    calls: list[int] = []
-    monkeypatch.setattr(MemoryTrainer, "fingerprint", killed)
-    with pytest.raises(KeyboardInterrupt):
-        adapt(margin=0.05)
-    origin = lora(shown(deps, author, adapt())).reused
-    assert origin is not None
-    assert origin.run == first.run.id
     assert trainer.trained == ["lora"]
 
 
