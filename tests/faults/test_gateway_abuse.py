@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import threading
@@ -246,23 +245,6 @@ def test_a_client_that_reads_nothing_holds_nobody_up(served: Live, house: House,
     wait_until(lambda: len(house.ended()) == 11, 30)
     wait_until(lambda: not engine.working, 10)
     assert {row.outcome for row in house.rows()} <= {"ok", "aborted"}
-
-
-def test_50_streams_that_hang_up_at_once(served: Live, house: House, engine: CountingEngine) -> None:
-    question = ASK | {"model": "acme/writer", "stream": True, "max_tokens": 1500, "messages": say("word " * 1500)}
-
-    async def hang_up(client: httpx.AsyncClient) -> None:
-        async with client.stream("POST", served.url + CHAT, json=question, headers=served.headers) as response:
-            await anext(response.aiter_lines())
-
-    async def all_at_once() -> None:
-        async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=50)) as client:
-            await asyncio.gather(*(hang_up(client) for _ in range(50)))
-
-    asyncio.run(all_at_once())
-    wait_until(lambda: len(house.ended()) == 50, 30)
-    wait_until(lambda: not engine.working, 10)
-    assert ask(served).status_code == 200
 
 
 GARBAGE = {

@@ -143,36 +143,6 @@ def test_a_step_that_no_node_begins_is_not_placed_for_ever(desk: Desk, pauses: l
     assert len(cluster.asked) == 2 * placement.MOST_FRUITLESS, "who adapts again tries again"
 
 
-def test_a_node_that_is_lost_once_before_it_begins_costs_a_pause(desk: Desk, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_handler", failing("disk_full"))
-    works: list[Callable[[str], str]] = [lost, worker.perform_step]
-    cluster = HereCompute(lambda task: works.pop(0)(task))
-    with pytest.raises(Exhausted) as caught:
-        adapt(desk, cluster)
-    assert caught.value.error_code == "disk_full"
-    assert pauses == [2.0]
-
-
-def test_a_cluster_that_is_away_when_a_step_is_to_be_interrupted_hides_nothing(desk: Desk) -> None:
-    def away(*_: object) -> None:
-        raise Unavailable("the cluster cannot be reached", "h", code="compute_unreachable")
-
-    def interrupted(_task: str) -> str:
-        raise KeyboardInterrupt
-
-    cluster = HereCompute(interrupted)
-    place = cluster.place
-
-    def placed(task: str, need: StepNeed) -> HereTask:
-        given = place(task, need)
-        given.cancel = away  # type: ignore[method-assign]
-        return given
-
-    cluster.place = placed  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        adapt(desk, cluster)
-
-
 def working(context: StepContext, _name: str) -> Callable[[], object]:
     """A step that leaves working files, and fails."""
     (private_folder(context.folder) / "checkpoint").write_text("learned")

@@ -16,7 +16,7 @@ import pytest
 from support.doubles import ProcessCompute
 from support.faults import Desk, Ending, ending_of, opened
 from support.placed_tasks import twin_step
-from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, InvalidInput, TailorbirdError
+from tailorbird.domain.errors import Exhausted, Forbidden, InvalidInput, TailorbirdError
 from tailorbird.domain.run import ComputeNode, RunState
 from tailorbird.ports.compute import Compute
 from tailorbird.settings import load_settings
@@ -24,7 +24,6 @@ from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs import placement
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.queries import cancel_run, list_jobs
 
 pytestmark = pytest.mark.usefixtures("twins")
 #: On the twin among the slow tests: about half a minute each. ``test_placed_faults.py`` has what is cheap.
@@ -106,24 +105,6 @@ def test_processes_of_nodes_that_die_lose_nothing_that_was_done(desk: Desk, clus
     assert sum(line.endswith("the step is done again") for line in told) == len(KILLS)
 
 
-@_SLOWLY
-def test_a_cancelled_run_ends_its_step_on_the_node(desk: Desk, cluster: Compute, undisturbed: Ending) -> None:
-    with placing(desk, cluster) as deps:
-        author = act_as(deps, "acme", "author")
-
-        def tell(line: str) -> None:
-            if line == "step make lora r16":
-                (job,) = list_jobs(deps, author).jobs
-                cancel_run(deps, author, job.run.id)
-
-        with pytest.raises(Conflict) as caught:
-            climbing.adapt(deps, author, desk.objective, Progress(tell=tell))
-        assert caught.value.error_code == "run_cancelled"
-    adapt(desk, cluster)
-    ended = ending_of(desk)
-    assert (ended.release, ended.steps) == (undisturbed.release, undisturbed.steps)
-
-
 def test_a_step_that_no_node_holds_is_refused_with_what_it_takes(desk: Desk) -> None:
     small = ProcessCompute(twin_step, [node(memory_gb=0.001)], _FORKS)
     error = refused(desk, small, Exhausted)
@@ -154,11 +135,3 @@ def test_a_cluster_that_others_reach_asks_for_a_token(desk: Desk, here: bool) ->
         with pytest.raises(Forbidden) as caught:
             climbing.adapt(shared, act_as(deps, "acme", "author"), desk.objective, Progress())
     assert caught.value.error_code == "cluster_open"
-
-
-def test_a_node_whose_settings_lead_elsewhere_does_nothing(desk: Desk, cluster: Compute) -> None:
-    with placing(desk, cluster) as deps:
-        other = replace(deps, settings_digest="sha256:" + "0" * 64)
-        with pytest.raises(InvalidInput) as caught:
-            climbing.adapt(other, act_as(deps, "acme", "author"), desk.objective, Progress())
-    assert caught.value.error_code == "node_differs"

@@ -44,14 +44,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     return opened
 
 
-@pytest.mark.parametrize("parts", [[], [b""], [b"one"], [b"o", b"", memoryview(b"done")[1:], bytes(3_000_000), b"!"]])
-def test_parts_are_stored_as_one(store: ArtifactStore, parts: list[bytes | memoryview]) -> None:
-    whole = b"".join(parts)
-    digest = store.put(*parts)
-    assert digest == digest_bytes(whole) == store.put(whole)
-    assert store.get(digest) == whole
-
-
 def test_bytes_are_named_by_their_digest(store: ArtifactStore) -> None:
     digest = store.put(b"some bytes")
     assert digest == digest_bytes(b"some bytes") == store.put(b"some bytes")
@@ -89,17 +81,6 @@ def test_a_tree_comes_back_file_by_file(store: ArtifactStore, tmp_path: Path) ->
         read = store.get_tree(tree)
         files = {path.relative_to(read).as_posix(): path.read_bytes() for path in read.rglob("*") if path.is_file()}
         assert files == {"config.json": b"{}", "deep/weights": bytes(range(256))}
-
-
-def test_a_tree_is_named_by_names_and_contents_alone(store: ArtifactStore, tmp_path: Path) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    for folder, names in ((one, "ab"), (other, "ba")):
-        folder.mkdir()
-        for name in names:
-            (folder / name).write_text(name)
-    assert store.put_tree(one) == store.put_tree(other)
-    (other / "a").write_text("changed")
-    assert store.put_tree(one) != store.put_tree(other)
 
 
 def test_what_is_destroyed_is_gone_and_can_be_put_again(store: ArtifactStore, tmp_path: Path) -> None:

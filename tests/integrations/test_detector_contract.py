@@ -12,7 +12,7 @@ import pytest
 from support.data import ORIGIN, Store, make_objective
 from tailorbird import wiring
 from tailorbird.data import SnapshotRequest, build_snapshot
-from tailorbird.data.privacy import OwnDetector, Redaction
+from tailorbird.data.privacy import OwnDetector
 from tailorbird.domain.curation import CurationPolicy, CurationReport, PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.errors import Unavailable
 from tailorbird.ports.detector import Detector
@@ -39,13 +39,6 @@ def detector(request: pytest.FixtureRequest) -> Detector:
     return opened(request.param)
 
 
-def test_it_says_who_it_is(detector: Detector) -> None:
-    assert detector.name in KNOWN
-    assert detector.version
-    if detector.name == "presidio":
-        assert "en_core_web_sm" in detector.version
-
-
 def test_it_finds_what_it_knows_at_its_place(detector: Detector) -> None:
     text, kinds = KNOWN[detector.name]
     (spans,) = detector.detect([text])
@@ -68,11 +61,6 @@ def test_a_place_is_one_of_the_text_whatever_stands_before_it(detector: Detector
         (spans,) = detector.detect([before + text])
         assert spans
         assert {(before + text)[span.start : span.end] for span in spans} & {text[s.start : s.end] for s in detector.detect([text])[0]}
-
-
-def test_the_same_texts_give_the_same_spans(detector: Detector) -> None:
-    text, _ = KNOWN[detector.name]
-    assert detector.detect([text, LETTER]) == detector.detect([text, LETTER])
 
 
 @pytest.mark.detectors
@@ -117,14 +105,3 @@ def test_a_package_that_is_missing_is_said_with_what_to_install(monkeypatch: pyt
     assert caught.value.error_code == "package_missing"
     assert "presidio_analyzer" in caught.value.message
     assert caught.value.hint == "pip install 'tailorbird[presidio]'"
-
-
-def test_no_names_open_nothing() -> None:
-    assert wiring.open_detectors([]) == ()
-
-
-@pytest.mark.detectors
-def test_what_is_installed_is_opened_once() -> None:
-    first = opened("presidio")
-    assert opened("presidio") is first
-    assert Redaction(PrivacyPolicy(default=PrivacyAction.REDACT), [first]).treat([LETTER])[0].text.count("[PERSON]") == 2

@@ -13,15 +13,14 @@ import pytest
 
 from support.doubles import MemoryEngine
 from support.drivers import request, servable
-from support.effects import KINDS, ToldProofs, faulty, write_twin_adapter
+from support.effects import ToldProofs, faulty, write_twin_adapter
 from support.gguf_models import write_exportable
-from support.serving import writing
 from support.vllm_twin import VllmTwin
 from tailorbird.chat.tokenizer import read_tokenizer
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.evidence import EffectProof, EffectReading, EffectStanding, TokenChances
-from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.prompt import Message
 from tailorbird.integrations.vllm import VllmDriver
 from tailorbird.ports.engine import ProbeRequest
 from tailorbird.serving.effect_checks import EffectChecks
@@ -94,12 +93,6 @@ def test_with_the_base_beside_it_all_is_shown(one: Servable, proof: EffectProof)
     assert all(body["max_tokens"] == 1 and body["chat_template_kwargs"]["enable_thinking"] is False for body in twin.asked)
 
 
-def test_without_a_base_the_effect_is_shown_and_not_its_parts(one: Servable, proof: EffectProof) -> None:
-    reading = shown(VllmTwin(MemoryEngine(), BASE), one, proof)
-    assert reading.standing is EffectStanding.SHOWN
-    assert reading.noise == pytest.approx(proof.effect / 5, rel=0.01)
-
-
 @pytest.mark.parametrize(
     ("fault", "beside"),
     [("dropped", True), ("another", True), ("half of the layers", True), ("dropped", False), ("another", False)],
@@ -111,19 +104,6 @@ def test_a_wrong_mapping_is_refused_and_taken_out(one: Servable, proof: EffectPr
         shown(twin, one, proof, VllmTwin(MemoryEngine(), BASE) if beside else None)
     assert refused.value.error_code == ("adapter_inert" if fault == "dropped" else "adapter_differs")
     assert twin.adapters == {}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_with_the_base_beside_it_a_kind_that_is_left_out_is_found(one: Servable, proof: EffectProof, tmp_path: Path, kind: str) -> None:
-    twin = VllmTwin(MemoryEngine(), BASE)
-    twin.mapped = mapping(kind, one, tmp_path)  # type: ignore[method-assign]
-    with pytest.raises(Corrupt):
-        shown(twin, one, proof, VllmTwin(MemoryEngine(), BASE))
-
-
-def test_a_server_of_another_base_is_refused(one: Servable, proof: EffectProof) -> None:
-    with pytest.raises(Corrupt):
-        shown(VllmTwin(MemoryEngine(), Path("other")), one, proof, VllmTwin(MemoryEngine(), Path("other")))
 
 
 def test_a_base_row_that_a_neighbours_adapter_answers_is_refused(one: Servable, proof: EffectProof) -> None:
@@ -193,21 +173,4 @@ def test_what_is_no_answer_is_told_of_as_a_defect(one: Servable, proof: EffectPr
         assert refused.value.error_code == "engine_defect"
         await checks.close()
 
-    asyncio.run(story())
-
-
-def test_a_server_that_holds_an_adapter_from_its_start_is_asked_again_after_it(tmp_path: Path) -> None:
-    def answering(_: dict[str, Any]) -> httpx.Response:
-        raise httpx.ConnectError("all attempts failed") from ConnectionRefusedError(111, "refused")
-
-    async def story() -> None:
-        await driver.load(request(one.id))
-        assert (await driver.status()).loaded == (one.id,)
-        with pytest.raises(Unavailable):
-            async for _ in await driver.ask(writing(one.id, (Message(role="user", content="thanks"),), Sampling())):
-                pass
-        assert (await driver.status()).loaded == ()
-        await driver.close()
-
-    driver, one = of_base(tmp_path, answering)
     asyncio.run(story())

@@ -39,10 +39,6 @@ def test_texts_that_say_alike_lie_closer(encoder: Encoder, folder: Path) -> None
     assert lost @ card > lost @ flat + 0.2
 
 
-def test_no_text_gives_no_vector(encoder: Encoder, folder: Path) -> None:
-    assert len(encoder.embed(folder, [])) == 0
-
-
 def test_what_was_forgotten_is_read_again(encoder: Encoder, folder: Path) -> None:
     before = encoder.embed(folder, ["my card was lost"])
     encoder.forget(folder)

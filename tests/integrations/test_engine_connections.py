@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tailorbird.integrations import loopback
 from tailorbird.integrations.loopback import EngineConnections
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -151,28 +149,3 @@ def test_whoever_is_cancelled_or_waits_too_long_hangs_up(tmp_path: Path) -> None
         assert await ask(connections) == (200, b"ok")
 
     run(tmp_path, [b"", b"", OK], story)
-
-
-def test_nobody_there_is_an_error(tmp_path: Path) -> None:
-    for url in (f"unix:{tmp_path}/none", "http://127.0.0.1:9"):
-        connections = EngineConnections(url, {}, connect=2.0, kept=2.0)
-        with pytest.raises(OSError):
-            asyncio.run(ask(connections))
-
-
-def test_a_machine_without_a_free_core_loses_no_request_to_its_own_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who connects on this machine is let wait longer than one who connects to another."""
-    monkeypatch.setattr(loopback, "_CONNECT", 0.05)
-
-    async def told() -> None:
-        peer = Peer([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"])
-        async with await asyncio.start_unix_server(peer.serve, tmp_path / "s"):
-            driver = loopback.open_driver(f"unix:{tmp_path}/s", "s")
-            asked = asyncio.create_task(driver.status())
-            await asyncio.sleep(0)
-            time.sleep(0.2)  # nothing of this process runs meanwhile, as on such a machine
-            assert (await asked).loaded == ()
-            await driver.close()
-            await peer.gone.wait()
-
-    asyncio.run(told())

@@ -61,12 +61,6 @@ def test_scores_are_normalised_in_the_order_asked_and_repeat(engine: Engine) -> 
         assert second.log_probabilities == pytest.approx(first.log_probabilities, abs=1e-4)
 
 
-def test_a_label_scores_the_same_wherever_it_stands(engine: Engine) -> None:
-    (forward,) = engine.score(ID, PROMPTS[:1], LABELS)
-    (backward,) = engine.score(ID, PROMPTS[:1], LABELS[::-1])
-    assert forward.log_probabilities == pytest.approx(backward.log_probabilities[::-1], abs=1e-4)
-
-
 def test_a_prompt_scores_the_same_alone_and_in_company(engine: Engine) -> None:
     together = engine.score(ID, PROMPTS, LABELS)
     for prompt, found in zip(PROMPTS, together, strict=True):
@@ -85,17 +79,6 @@ def test_streamed_text_is_the_answer(engine: Engine) -> None:
     assert [pieces[0], pieces[1]] == [answer.text for answer in answers]
     assert all(0 < answer.completion_tokens <= 6 for answer in answers)
     assert [a.text for a in engine.generate(ID, PROMPTS[:2], Sampling(max_tokens=6))] == [a.text for a in answers]
-
-
-def test_max_tokens_ends_an_answer(engine: Engine) -> None:
-    (answer,) = engine.generate(ID, PROMPTS[:1], Sampling(max_tokens=2))
-    assert (answer.completion_tokens, answer.finish_reason) == (2, "length")
-
-
-def test_an_answer_nobody_wants_ends_early(engine: Engine) -> None:
-    (full,) = engine.generate(ID, PROMPTS[:1], Sampling(max_tokens=5))
-    (cut,) = engine.generate(ID, PROMPTS[:1], Sampling(max_tokens=5), lambda _index, _text: False)
-    assert cut.completion_tokens < full.completion_tokens
 
 
 def test_what_is_not_loaded_is_not_found(engine: Engine) -> None:
@@ -137,10 +120,6 @@ def test_texts_become_vectors_as_the_servable_reads_a_query(
     engine.unload(finder)
     with pytest.raises(NotFound):
         engine.embed(finder, ["a"])
-
-
-def test_it_names_itself(engine: Engine) -> None:
-    assert engine.fingerprint() == engine.fingerprint() != ""
 
 
 def test_likelihoods_rank_answers_as_scores_do(engine: Engine) -> None:

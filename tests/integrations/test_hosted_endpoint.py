@@ -9,8 +9,6 @@ import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import httpx
@@ -19,13 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.doubles import MemoryEndpoint
-from support.hosted import DONE, MODEL, USAGE, WHOLE, Reply, ScriptedServer, endpoint, event, fault, scripted, serving
-from support.processes import live
-from support.serving import House
+from support.hosted import DONE, MODEL, USAGE, WHOLE, Reply, ScriptedServer, endpoint, event, fault, scripted
 from tailorbird.domain.deployment import most_read
 from tailorbird.domain.endpoint import Endpoint
-from tailorbird.domain.errors import Exhausted, Forbidden, TailorbirdError, Unavailable
-from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.errors import Exhausted, Forbidden, TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, HostedChunk
@@ -104,39 +99,12 @@ def test_what_is_asked_and_answered() -> None:
     assert server.keys == [f"Bearer {KEY}"]
 
 
-def test_our_own_gateway_is_such_a_server(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    house.point("routing", house.release(1))
-    house.point("writer", house.release(2, task=TaskKind.GENERATE))
-    with live(house) as gateway:
-        made = endpoint(url=gateway.url, private=True)
-        (label,) = ask(made, "acme/routing", lambda: gateway.secret)
-        (text,) = ask(made, "acme/writer", lambda: gateway.secret)
-        wrong = refused(made, lambda: "tb_wrong")
-    assert label.text == "lost_card"
-    assert label.model == "acme/routing"
-    assert text.text.endswith("I LOST MY CARD")
-    assert text.prompt_tokens > 0
-    assert wrong.error_code == "endpoint_refused"
-
-
-def test_a_server_that_is_not_there() -> None:
-    error = refused(endpoint(url="http://127.0.0.1:9", private=True))
-    assert isinstance(error, Unavailable)
-    assert error.error_code == "endpoint_unavailable"
-
-
 def test_one_that_is_slow_is_given_up_and_tried_again() -> None:
     with scripted(Reply(pause=30.0)) as server:
         error = refused(local(server, timeout_s=0.05))
         assert len(server.asked) == 5
     assert error.error_code == "endpoint_unavailable"
     assert "0.05 s" in str(error)
-
-
-def test_one_that_drips_is_given_up_too() -> None:
-    with scripted(Reply(parts=[event("a")] * 1000, pause=0.02)) as server:
-        assert refused(local(server, timeout_s=0.1)).error_code == "endpoint_unavailable"
 
 
 def test_a_rate_limit_is_waited_for() -> None:
@@ -191,20 +159,6 @@ def test_a_server_that_does_not_stream_is_told_so_and_asked_once() -> None:
         assert "in one piece" in error.message
         assert "stream" in error.hint
         assert len(server.asked) == 1
-
-
-def test_an_error_that_is_none_is_no_fault() -> None:
-    """Servers that send each of their fields send this one, too."""
-    parts = [part.replace(b'data: {"model"', b'data: {"error": null, "model"') for part in WHOLE]
-    assert b'"error": null' in parts[0]
-    with scripted(Reply(parts=parts)) as server:
-        (answer,) = ask(local(server))
-    assert (answer.text, answer.again) == ("lost card", 0)
-
-
-def test_an_answer_without_end_is_broken_off() -> None:
-    with scripted(Reply(parts=[b"data: " + b"x" * (1 << 20)] * 20)) as server:
-        assert refused(local(server)).error_code == "endpoint_unavailable"
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -343,32 +297,6 @@ def test_parameters_that_a_model_does_not_take_are_left_out() -> None:
         assert len(server.asked) == 4, "what was learned once is not asked again"
 
 
-def test_what_one_request_learns_of_parameters_does_not_fail_another() -> None:
-    """Four at once to a model that takes neither ``max_tokens`` nor ``temperature``: each is refused for what its own body held."""
-
-    class Picky(ScriptedServer):
-        def reply_to(self, body: dict[str, Any]) -> Reply:
-            untaken = next((name for name in ("max_tokens", "temperature") if name in body), None)
-            return Reply() if untaken is None else fault(400, param=untaken)
-
-    async def story(made: Endpoint) -> list[HostedAnswer]:
-        client = OpenAiEndpoint(made, MODEL, lambda: KEY)
-        try:
-            return list(await asyncio.gather(*(client.answer(PROMPT, Sampling(max_tokens=8)) for _ in range(4))))
-        finally:
-            await client.close()
-
-    with serving(Picky()) as server:
-        assert [answer.text for answer in asyncio.run(story(local(server)))] == ["lost card"] * 4
-        assert all(body.get("max_completion_tokens") == 8 for body in server.asked[-4:])
-
-
-def test_a_server_that_takes_no_parameter_is_asked_a_bounded_number_of_times() -> None:
-    with scripted(*(fault(400, param=name) for name in ("seed", "top_p", "seed"))) as server:
-        assert refused(local(server)).error_code == "endpoint_request"
-        assert len(server.asked) == 3
-
-
 @pytest.mark.parametrize(
     "reply",
     [
@@ -381,14 +309,6 @@ def test_what_the_server_would_not_answer(reply: Reply) -> None:
     with scripted(reply) as server:
         (answer,) = ask(local(server))
     assert answer.refused
-
-
-def test_what_it_says_of_itself_is_cut_and_counted_with_care() -> None:
-    odd = b'data: {"model": "' + b"m" * 5000 + b'", "system_fingerprint": 7, "choices": [], "usage": {"prompt_tokens": -3}}\n\n'
-    with scripted(Reply(parts=[odd, event("hi", model="", finish_reason="stop")])) as server:
-        (answer,) = ask(local(server))
-    assert len(answer.model) == 200
-    assert (answer.prompt_tokens, answer.completion_tokens, answer.estimated) == (most_read(PROMPT), 2, True)
 
 
 def test_tries_that_gave_no_whole_answer_may_have_to_be_paid() -> None:
@@ -423,15 +343,6 @@ def test_reasoning_is_no_text_and_is_counted_as_it_comes() -> None:
     whole = Reply(parts=[thought, *WHOLE])
     with scripted(whole, Reply(parts=[thought, thought], cut=True), whole) as server:
         asyncio.run(story(server))
-
-
-def test_a_key_that_is_missing_is_not_asked_for_elsewhere() -> None:
-    def missing() -> str:
-        raise Unavailable("the key is not to be had", "set it", code="endpoint_key_missing")
-
-    with scripted() as server:
-        assert refused(local(server), key=missing).error_code == "endpoint_key_missing"
-        assert server.asked == []
 
 
 def test_the_key_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -508,32 +419,3 @@ def test_a_server_that_says_nothing_is_told_from_one_that_is_slow_or_refuses(rep
     with scripted(reply) as server, pytest.raises(TailorbirdError) as found:
         stream_once(local(server, timeout_s=0.4))
     assert getattr(found.value, "silent", False) is silent
-
-
-def test_a_server_that_cannot_be_reached_says_nothing() -> None:
-    for url in ("http://127.0.0.1:9", "http://nowhere.invalid"):
-        with pytest.raises(Unavailable) as found:
-            stream_once(endpoint(url=url, private=True))
-        assert found.value.silent
-
-
-def test_a_server_is_not_to_blame_where_all_connections_are_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tailorbird.integrations.endpoint_transport._CONNECTIONS", 1)
-    slow = Reply(parts=[event("a")] * 100, pause=0.05)
-
-    async def story(made: Endpoint) -> list[BaseException | None]:
-        client = OpenAiEndpoint(made, MODEL, lambda: KEY)
-
-        async def asked() -> None:
-            async for _ in client.stream(PROMPT, Sampling(max_tokens=200)):
-                pass
-
-        try:
-            return await asyncio.gather(*(asked() for _ in range(3)), return_exceptions=True)
-        finally:
-            await client.close()
-
-    with scripted(slow) as server:
-        faults = asyncio.run(story(local(server, timeout_s=0.6)))
-        assert len(server.asked) == 1
-    assert all(isinstance(one, Unavailable) and not one.silent for one in faults)

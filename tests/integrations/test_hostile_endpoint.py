@@ -107,12 +107,6 @@ def test_an_answer_in_crumbs_is_broken_off() -> None:
         assert "broke the answer off" in refused(endpoint(url=server.url, private=True))
 
 
-def test_an_event_of_many_choices_is_no_answer() -> None:
-    many = b'data: {"model": "' + MODEL.encode() + b'", "choices": [' + b"{}, " * 100 + b"{}]}\n\n"
-    with scripted(Reply(parts=[many, ENDING, USAGE, DONE])) as server:
-        assert "cannot be read" in refused(endpoint(url=server.url, private=True))
-
-
 @pytest.mark.parametrize(
     ("named", "told"),
     [("fp_44709d6fcb", "fp_44709d6fcb"), ("I lost my card", "digest-"), ("x" * 100, "digest-"), (f"fp_{KEY}", ""), (7, "")],

@@ -108,38 +108,12 @@ class TestFile:
             assert refused.value.error_code == code
             assert content is None or not content or content not in str(refused.value.as_dict())
 
-    def test_the_former_key_can_be_needed_again(self, tmp_path: Path) -> None:
-        place = tmp_path / "workspace.key"
-        write_key_file(place)
-        service = open_key_file(place)
-        wrapped = service.wrap(KEY, "acme")
-        former = place.read_text()
-        rotate_key_file(place)
-        text = place.read_text()
-        place.chmod(0o600)
-        place.write_text(text.splitlines()[0])
-        place.chmod(0o400)
-        with pytest.raises(Forbidden, match="is needed"):
-            open_key_file(place).unwrap(wrapped, "acme")
-        place.chmod(0o600)
-        place.write_text(text.splitlines()[0] + "\n" + former)
-        place.chmod(0o400)
-        assert open_key_file(place).unwrap(wrapped, "acme") == KEY
-
     def test_a_process_that_runs_notices_a_rotation(self, tmp_path: Path) -> None:
         place = tmp_path / "workspace.key"
         write_key_file(place)
         running = open_key_file(place)
         rotate_key_file(place)
         assert running.unwrap(open_key_file(place).wrap(KEY, "acme"), "acme") == KEY
-
-
-def test_a_variable_that_is_not_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("A_KEY", raising=False)
-    with pytest.raises(NotFound):
-        open_key_variable("A_KEY")
-    monkeypatch.setenv("A_KEY", f"{new_key()},{new_key()}")
-    assert open_key_variable("A_KEY").unwrap(open_key_variable("A_KEY").wrap(KEY, "x"), "x") == KEY
 
 
 class TestVault:
@@ -167,13 +141,6 @@ class TestVault:
                 ask()
             assert TOKEN not in str(refused.value.as_dict())
 
-    def test_a_server_that_is_away_does_not_answer(self, transit: TransitServer) -> None:
-        with running_transit() as other:
-            url = other.url
-        with pytest.raises(Unavailable) as refused:
-            open_vault(url, TOKEN).wrap(KEY, "acme")
-        assert refused.value.error_code == "key_service_unreachable"
-
     def test_a_wrong_token_and_a_key_that_is_not_there_are_told(self, transit: TransitServer) -> None:
         with pytest.raises(Forbidden) as refused:
             open_vault(transit.url, "another").wrap(KEY, "acme")
@@ -187,9 +154,3 @@ class TestVault:
     def test_what_is_no_address_is_refused(self, address: str) -> None:
         with pytest.raises(InvalidInput):
             open_vault(address, TOKEN)
-
-    def test_it_asks_for_a_token(self) -> None:
-        with pytest.raises(InvalidInput):
-            open_vault("https://vault.example/transit/key", "")
-        with pytest.raises(InvalidInput):
-            open_vault("https://vault.example/transit/key", TOKEN, "/nowhere.pem")

@@ -9,7 +9,7 @@ import pytest
 
 from support.doubles import MemoryTracker
 from support.mlflow_server import Server, mlflow_server
-from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.integrations import mlflow
 from tailorbird.ports.tracker import TrackedTraining, Tracker, numbers
@@ -117,20 +117,6 @@ def test_a_training_that_is_gone_on_with_stays_one(place: Place) -> None:
     assert {step for name, step, _ in place.curves() if name == "loss"} == {1, 2}
 
 
-def test_how_a_run_ended_is_mlflows_own_word() -> None:
-    with mlflow_server() as server:
-        tracker = mlflow.open_tracker(server.url, "")
-        tracker.begin(TRAINING)
-        assert server.runs["r0"]["status"] == "RUNNING"
-        tracker.end(None)
-        assert server.runs["r0"]["status"] == "KILLED"
-        tracker.begin(TRAINING)
-        tracker.end(report())
-        assert server.runs["r0"]["status"] == "FINISHED"
-        assert server.runs["r0"]["name"] == "162292ef2971 make lora r16"
-        assert server.experiments == {"acme/desk": "1"}
-
-
 @pytest.mark.parametrize("token", ["wrong", "down"])
 def test_a_server_that_cannot_be_used_is_named_as_such(token: str) -> None:
     with mlflow_server("s3cret") as server:
@@ -142,8 +128,3 @@ def test_a_server_that_cannot_be_used_is_named_as_such(token: str) -> None:
     with pytest.raises(Unavailable) as caught:
         mlflow.open_tracker(url, "").begin(TRAINING)
     assert caught.value.error_code == "tracker_unreachable"
-
-
-def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(InvalidInput):
-        mlflow.open_tracker("mlruns", "")

@@ -13,7 +13,6 @@ from sqlalchemy.pool import NullPool
 
 from tailorbird.domain.errors import Unavailable
 from tailorbird.ledger import database, open_ledger
-from tailorbird.ledger.database import open_database
 
 
 @contextmanager
@@ -89,14 +88,6 @@ def test_a_database_of_another_schema_is_refused(empty_url, statement):
     assert refused.value.error_code == "database_schema"
     assert "name a new database" in refused.value.hint
     assert schema(empty_url) == before
-
-
-def test_another_programs_tables_are_no_schema(empty_url):
-    with closing(open_database(empty_url)) as opened:
-        opened.make()
-    with engine_of(empty_url) as engine, engine.begin() as connection:
-        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
-    assert {"tenants", "alembic_version"} < set(schema(migrated(empty_url)))
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path):

@@ -12,7 +12,6 @@ import pytest
 import support.ledger_samples as sample
 from support.ledger_samples import START, digest
 from tailorbird.domain.deployment import FALLBACK, FORGOTTEN, RequestRow, Traffic
-from tailorbird.domain.errors import Conflict, NotFound
 
 
 def expected_traffic(rows: Sequence[RequestRow]) -> tuple[Traffic, ...]:
@@ -63,16 +62,6 @@ def any_request(tenant: str, n: int, rng: random.Random) -> RequestRow:
 
 
 class TestRequests:
-    def test_rows_come_back_newest_first(self, ledger):
-        with ledger.work("acme") as work:
-            work.requests.add([sample.request("acme", n) for n in (2, 1, 3)])
-            work.requests.add([])
-            assert work.requests.get("request-2") == sample.request("acme", 2)
-            assert [row.id for row in work.requests.latest()] == ["request-3", "request-2", "request-1"]
-            assert [row.id for row in work.requests.latest(1)] == ["request-3"]
-            with pytest.raises(NotFound):
-                work.requests.get("request-4")
-
     def test_an_open_row_is_settled_once(self, ledger):
         """Until then nothing is known of how long it took; of one whose person was forgotten meanwhile nothing comes back."""
         rows = {n: sample.request("acme", n).model_copy(update={"outcome": "open", "unit": f"u{n}", "latency_ms": 1.0}) for n in (1, 2)}
@@ -114,14 +103,6 @@ class TestRequests:
             assert work.usage.paid("outside", START + timedelta(seconds=9)) == 0.0
             assert work.usage.paid("nobody", START) == 0.0
             assert work.usage.paid("", START) == 0.0
-
-    def test_an_id_is_used_once(self, ledger):
-        with ledger.work("acme") as work:
-            work.requests.add([sample.request("acme", 1)])
-        with pytest.raises(Conflict), ledger.work("acme") as work:
-            work.requests.add([sample.request("acme", 2), sample.request("acme", 1)])
-        with ledger.work("acme", write=False) as work:
-            assert len(work.requests.latest()) == 1
 
     def test_latest_turns_pages_and_asks_for_a_release(self, ledger):
         with ledger.work("acme") as work:
@@ -172,37 +153,3 @@ class TestRequests:
             work.requests.add(rows)
         with ledger.work("acme", write=False) as work:
             assert work.requests.traffic(START, START + timedelta(days=1)) == expected_traffic(rows)
-
-    def test_a_window_holds_its_start_and_not_its_stop(self, ledger):
-        with ledger.work("acme") as work:
-            work.requests.add([sample.request("acme", n) for n in range(10)])
-            (found,) = work.requests.traffic(START + timedelta(seconds=2), START + timedelta(seconds=5))
-            assert (found.requests, found.first, found.last) == (3, START + timedelta(seconds=2), START + timedelta(seconds=4))
-            assert work.requests.traffic(START + timedelta(seconds=10), START + timedelta(days=9)) == ()
-
-    def test_refusals_do_not_hide_a_slow_model(self, ledger):
-        refused = {"outcome": "refused", "latency_ms": 0.1}
-        with ledger.work("acme") as work:
-            work.requests.add([sample.request("acme", n).model_copy(update=refused) for n in range(90)])
-            (only_refused,) = work.requests.traffic(START, START + timedelta(hours=1))
-            work.requests.add([sample.request("acme", n).model_copy(update={"latency_ms": 1000.0 + n}) for n in range(90, 100)])
-            (found,) = work.requests.traffic(START, START + timedelta(hours=1))
-        assert (only_refused.latency_p50_ms, only_refused.latency_p95_ms, only_refused.refused) == (0.0, 0.0, 90)
-        assert (found.latency_p50_ms, found.latency_p95_ms, found.requests) == (1094.0, 1099.0, 100)
-
-
-class TestSignals:
-    def test_readings_come_back_newest_first(self, ledger):
-        with ledger.work("acme") as work:
-            work.signals.add([])
-            assert work.signals.latest() == ()
-            work.signals.add([sample.signal("acme", 1), sample.signal("acme", 2, "reply")])
-            work.signals.add([sample.signal("acme", 3)])
-        with ledger.work("globex") as work:
-            work.signals.add([sample.signal("globex", 1)])
-        with ledger.work("acme", write=False) as work:
-            assert work.signals.latest() == (sample.signal("acme", 3), sample.signal("acme", 2, "reply"), sample.signal("acme", 1))
-            assert work.signals.latest(1) == (sample.signal("acme", 3),)
-            assert work.signals.latest(objective="reply") == (sample.signal("acme", 2, "reply"),)
-            assert work.signals.latest(1, "routing") == (sample.signal("acme", 3),)
-            assert work.signals.latest(objective="other") == ()

@@ -13,7 +13,7 @@ from sqlalchemy import event as sqlalchemy_event
 import support.ledger_samples as sample
 from support import merkle_proofs
 from tailorbird.crypto import merkle
-from tailorbird.domain.errors import Corrupt, InvalidInput
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.ledger import Ledger, open_ledger
 from tailorbird.ledger.database import open_database
 from tailorbird.ledger.event_log import Events
@@ -44,13 +44,6 @@ many = settings(max_examples=150, suppress_health_check=[HealthCheck.function_sc
 
 
 @many
-@given(size=st.integers(0, SIZE))
-def test_roots(grown, size):
-    log, leaves = grown
-    assert log.root_at(size) == merkle.root(leaves[:size]).hex()
-
-
-@many
 @given(st.data())
 def test_inclusion(grown, data):
     log, leaves = grown
@@ -70,14 +63,6 @@ def test_consistency(grown, data):
     proof = [bytes.fromhex(h) for h in log.consistency(first, second)]
     assert proof == list(merkle_proofs.consistency_proof(leaves[:second], first))
     assert merkle_proofs.verify_consistency(first, bytes.fromhex(log.root_at(first)), second, bytes.fromhex(log.root_at(second)), proof)
-
-
-def test_without_a_size_the_whole_log_is_meant(grown):
-    log, _ = grown
-    assert log.inclusion(7) == log.inclusion(7, SIZE)
-    assert log.consistency(77) == log.consistency(77, SIZE)
-    assert log.root_at(SIZE) == log.root()
-    assert log.consistency(SIZE) == log.consistency(0) == ()
 
 
 @pytest.mark.parametrize(
@@ -102,23 +87,6 @@ def test_what_lies_outside_the_log_is_refused(grown, ask):
     assert refused.value.error_code == "invalid_input"
 
 
-def test_the_newest_come_first(grown):
-    log, _ = grown
-    assert [entry.index for entry in log.latest(3)] == [SIZE - 1, SIZE - 2, SIZE - 3]
-    assert [entry.index for entry in log.latest(2, before=3)] == [2, 1]
-    assert log.latest(2, before=0) == ()
-    assert len(log.latest()) == 50
-
-
-def test_a_tenant_sees_its_own_newest(ledger):
-    for tenant in ("acme", "globex", "acme"):
-        with ledger.work(tenant) as work:
-            work.events.append([sample.event(tenant)])
-    with ledger.work("acme", write=False) as work:
-        assert [entry.index for entry in work.events.latest()] == [2, 0]
-        assert [entry.index for entry in work.events.latest(before=2)] == [0]
-
-
 def test_a_proof_takes_three_statements(url, ledger):
     with ledger.system() as system:
         system.events.append([sample.event("acme", n) for n in range(SIZE)])
@@ -127,16 +95,6 @@ def test_a_proof_takes_three_statements(url, ledger):
         sqlalchemy_event.listen(connection, "before_cursor_execute", lambda *seen: statements.append(seen[2]))
         Events(connection, None).consistency(SIZE // 2 + 1)
     assert len(statements) == 3
-
-
-@pytest.mark.parametrize("how", ["DELETE FROM log_nodes WHERE level = 8", "UPDATE log_nodes SET hash = 'zz'"])
-def test_a_hash_that_is_gone_is_said_to_be(ledger, raw, how):
-    with ledger.system() as system:
-        system.events.append([sample.event("acme", n) for n in range(300)])
-    assert raw(how) >= 1
-    with ledger.system(write=False) as system, pytest.raises(Corrupt) as refused:
-        system.events.consistency(260)
-    assert refused.value.error_code == "log_corrupt"
 
 
 def test_a_changed_hash_makes_a_proof_that_does_not_hold(ledger, raw):

@@ -9,9 +9,7 @@ import pytest
 import support.ledger_samples as sample
 from support.ledger_samples import digest
 from tailorbird.domain.deployment import FORGOTTEN
-from tailorbird.domain.errors import NotFound
 from tailorbird.domain.feedback import FeedbackKind
-from tailorbird.domain.prompt import Message
 from tailorbird.ledger import open_ledger
 
 LABEL = {"kind": FeedbackKind.LABEL, "value": "their words"}
@@ -29,12 +27,6 @@ def served(ledger):
                 work.feedback.put(sample.feedback(tenant).model_copy(update={"request": f"request-{n}", **LABEL}))
                 work.feedback.put(sample.feedback(tenant).model_copy(update={"request": f"request-{n}"}))
     return ledger
-
-
-def test_requests_are_found_by_whom_they_were_for(served):
-    with served.work("acme", write=False) as work:
-        assert work.requests.of_units({"unit-1", "unknown"}) == ("request-1", "request-3", "request-5")
-        assert work.requests.of_units(set()) == ()
 
 
 def test_a_request_keeps_what_it_used_and_loses_whose_it_was(served):
@@ -81,15 +73,6 @@ def test_the_queue_forgets_open_and_settled_answers(served):
             ("settled", None),
         ]
         assert work.reviews.count() == 4
-
-
-def test_a_record_that_was_forgotten_is_not_there(ledger):
-    with ledger.work("acme") as work:
-        named = [work.records.put(Message(role="user", content=text)) for text in ("a", "b")]
-        assert work.records.forget(Message, [named[0], digest("unknown")]) == 1
-        assert work.records.digests(Message) == (named[1],)
-        with pytest.raises(NotFound):
-            work.records.get(Message, named[0])
 
 
 def test_nothing_that_was_deleted_is_left_in_the_file(tmp_path: Path, fresh_sqlite):

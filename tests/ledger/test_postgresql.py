@@ -10,10 +10,9 @@ import pytest
 from sqlalchemy import make_url, text
 
 import support.ledger_samples as sample
-from tailorbird.domain.errors import Conflict, Internal, InvalidInput, TailorbirdError, Unavailable
+from tailorbird.domain.errors import Conflict, TailorbirdError, Unavailable
 from tailorbird.ledger import open_ledger, postgresql
 from tailorbird.ledger.database import open_database
-from tailorbird.processes.http_servers import free_port
 
 #: SQLSTATEs that a server may answer with, and the code of our error.
 STATES = {
@@ -72,12 +71,6 @@ def test_the_values_of_a_row_stay_out_of_errors_that_quote_them(pg):
     assert "of a row" not in told
 
 
-def test_a_character_that_postgresql_cannot_hold_is_refused(pg):
-    with pytest.raises(InvalidInput) as refused, pg.work("acme") as work:
-        work.requests.add([sample.request("acme").model_copy(update={"prediction": "a\x00b"})])
-    assert refused.value.error_code == "invalid_input"
-
-
 @pytest.mark.parametrize("host", ["localhost:1", "tailorbird.invalid"])
 def test_a_server_that_is_not_there(host):
     with closing(open_ledger(f"postgresql://u:geheim@{host}/ledger")) as ledger:
@@ -95,11 +88,6 @@ def test_a_database_that_was_never_made(server):
             pass
     assert refused.value.error_code == "database_unreachable"
     assert "createdb" in refused.value.hint
-
-
-def test_the_plain_form_of_the_url_is_taken(pg_url):
-    with closing(open_ledger(pg_url.replace("+psycopg", ""))) as ledger, ledger.work("acme") as work:
-        assert work.events.size() == 0
 
 
 def test_a_server_that_went_away_and_came_back_is_used_again(server, pg):
@@ -156,13 +144,6 @@ def test_a_wait_for_the_lock_is_told_as_busy(monkeypatch, pg, pg_url):
             assert (refused.value.error_code, refused.value.retry_after) == ("database_busy", 5.0)
 
 
-def test_a_statement_that_is_wrong_is_a_defect(pg_url):
-    with closing(open_database(pg_url)) as database:
-        with pytest.raises(Internal) as refused, database.writing() as connection:
-            connection.execute(text("SELEKT 1"))
-    assert "42601" in refused.value.message
-
-
 def terminate_all_others(url: str) -> None:
     with connected(url) as connection:
         connection.execute(
@@ -173,11 +154,3 @@ def terminate_all_others(url: str) -> None:
 def connected(url: str) -> psycopg.Connection:
     parsed = make_url(url)
     return psycopg.connect(host=str(parsed.query["host"]), user=parsed.username, dbname=parsed.database, autocommit=True)
-
-
-def test_of_several_hosts_each_is_named_where_none_answers() -> None:
-    url = f"postgresql://127.0.0.1:{free_port()},127.0.0.1:{free_port()}/nowhere"
-    with closing(open_ledger(url)) as ledger, pytest.raises(Unavailable) as caught, ledger.work("acme", write=False):
-        pass
-    assert " or 127.0.0.1:" in caught.value.message
-    assert "(" not in caught.value.message

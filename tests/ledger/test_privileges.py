@@ -11,7 +11,7 @@ from sqlalchemy.exc import ProgrammingError
 
 import support.ledger_samples as sample
 from support.postgresql import BOTH, GATEWAY, WORKER, Server, as_user
-from tailorbird.domain.errors import TailorbirdError, Unavailable
+from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.identity import Tenant
 from tailorbird.ledger import open_ledger
 from tailorbird.ledger.database import open_database
@@ -61,10 +61,6 @@ def test_the_log_only_grows(run: Run, table: str, user: str) -> None:
     assert refused(run, f"TRUNCATE {table}", user)
     assert refused(run, f"DROP TABLE {table}", user)
     run(f"SELECT * FROM {table}", user)
-
-
-def test_its_owner_may_bring_it_to_another_form(run: Run) -> None:
-    assert run("UPDATE log_entries SET subject = subject", "postgres") == 1
 
 
 @pytest.mark.parametrize("table", ["tenants", "identities", "api_keys", "sessions", "approvals", "aliases", "rollouts"])
@@ -165,13 +161,6 @@ def test_proofs_of_a_tenant_reach_over_the_entries_of_others(url: str) -> None:
             assert work.events.root_at(3) == work.events.root()
 
 
-def test_tables_are_made_by_their_owner_alone(server: Server) -> None:
-    with closing(open_ledger(as_user(server.empty(), GATEWAY))) as ledger, pytest.raises(Unavailable) as caught:
-        ledger.migrate()
-    assert caught.value.error_code == "database_unreachable"
-    assert "tailorbird database migrate" in caught.value.hint
-
-
 def test_an_owner_who_is_no_administrator_migrates(server: Server) -> None:
     owned = server.owned()
     with closing(open_ledger(owned)) as ledger:
@@ -186,8 +175,3 @@ def test_an_owner_who_is_no_administrator_migrates(server: Server) -> None:
         assert len(work.events.latest()) == 2  # that it was made, and this one
         assert work.events.root_at(3)
         assert work.events.inclusion(0)
-
-
-def test_a_file_has_no_roles(fresh_sqlite, tmp_path) -> None:
-    with closing(open_ledger(fresh_sqlite(tmp_path))) as ledger:
-        assert ledger.role_script() == ""

@@ -11,7 +11,6 @@ from support.ledger_samples import digest
 from tailorbird.domain.curation import FixAction
 from tailorbird.domain.erasure import ErasureState
 from tailorbird.domain.errors import Busy, Conflict, LeaseLost, NotFound
-from tailorbird.usecases.anchored_rows import anchored_splits
 
 MINUTE = timedelta(minutes=1)
 ID = "000000000001"
@@ -92,18 +91,3 @@ def test_a_data_key_is_kept_once_and_wrapped_anew(ledger):
         assert work.data_keys.get() == first.model_copy(update={"wrapped": "anew"})
     with ledger.work("globex", write=False) as work:
         assert work.data_keys.get() is None
-
-
-def test_rows_that_were_split_are_forgotten(ledger):
-    with ledger.work("acme") as work:
-        work.splits.remember("routing", {digest(n): ("train", "g") for n in range(3)})
-        work.splits.forget([digest(0), digest(2), digest(7)])
-        assert set(work.splits.assigned("routing")) == {digest(1)}
-
-
-def test_a_group_of_splits_is_read_to_its_edges(ledger):
-    first, last = ([f"sha256:{place}{rest * 63}" for place in "0123456789abcdef"] for rest in "0f")
-    with ledger.work("acme") as work:
-        work.splits.remember("routing", dict.fromkeys(first, ("train", "g")))
-        work.splits.remember("routing", dict.fromkeys(last, ("test", "g")))
-        assert set(anchored_splits(work, "routing")) == {*first, *last}

@@ -116,19 +116,6 @@ def test_rows_are_found_by_an_index(filled: dict[str, str], database: str, name:
         assert all(" AND " in key or (page and key) for key in found), (statement, plan)
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
-def test_a_question_is_answered_by_one_process_of_the_server(filled: dict[str, str], name: str) -> None:
-    for statement, plan in plans(filled["postgresql"], QUESTIONS[name]):
-        assert "Gather" not in plan, statement
-
-
-@pytest.mark.parametrize("write", [False, True])
-def test_a_transaction_has_memory_for_what_an_index_finds(filled: dict[str, str], write: bool) -> None:
-    with closing(open_ledger(filled["postgresql"])) as ledger, ledger.work("acme", write=write) as work:
-        connection = work.requests._connection  # type: ignore[attr-defined]
-        assert connection.scalar(text("SHOW work_mem")) == "64MB"
-
-
 def test_what_is_asked_often_is_planned_for_what_is_asked(filled: dict[str, str]) -> None:
     """Not once for any tenant, release and time, as the server does from the sixth time on with what a driver has prepared."""
     with closing(open_ledger(filled["postgresql"])) as ledger:
@@ -144,14 +131,6 @@ def test_what_is_asked_often_is_planned_for_what_is_asked(filled: dict[str, str]
     assert counted
     assert sum(row.custom_plans for row in counted) > 5
     assert sum(row.generic_plans for row in counted) == 0
-
-
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-@pytest.mark.parametrize("name", ["newest requests", "requests, far back", "newest requests of a release", "rows to be deleted"])
-def test_a_page_of_rows_is_read_in_the_order_of_an_index(filled: dict[str, str], database: str, name: str) -> None:
-    for _, plan in plans(filled[database], QUESTIONS[name])[:1]:
-        assert "TEMP B-TREE FOR ORDER BY" not in plan
-        assert '"Sort"' not in plan
 
 
 def _reads_of_sqlite(plan: str) -> Iterator[str]:

@@ -6,19 +6,9 @@ from datetime import timedelta
 
 import support.ledger_samples as sample
 from support.ledger_samples import START, digest
-from tailorbird.domain.identity import NOTHING, Amounts, Storage
+from tailorbird.domain.identity import Amounts
 
 DAY = timedelta(days=1)
-
-
-def test_what_gateways_count_adds_up_by_window(ledger):
-    with ledger.work("acme") as work:
-        work.usage.add([sample.usage(1), sample.usage(4)])
-        work.usage.add([sample.usage(2).model_copy(update={"gateway": "h"})])
-        work.usage.add([sample.usage(9).model_copy(update={"start": START + DAY}), sample.usage(9).model_copy(update={"period": "minute"})])
-        work.usage.add([])
-        assert work.usage.used("month", START) == Amounts(7, 6, 9, 1.5)
-        assert work.usage.used("month", START + 2 * DAY) == NOTHING
 
 
 def test_a_gateway_is_told_what_the_others_counted_for_every_tenant(ledger):
@@ -48,16 +38,6 @@ def test_old_minutes_and_older_days_of_keys_are_forgotten(ledger):
         assert system.usage.prune(START + 3 * DAY) == 1
     with ledger.work("acme", write=False) as work:
         assert work.usage.used("month", START).requests == 1
-
-
-def test_an_artifact_is_counted_once(ledger):
-    with ledger.work("acme") as work:
-        work.storage.add({digest("a"): 3, digest("b"): 4})
-        work.storage.add({digest("a"): 99})
-        assert work.storage.total() == Storage(artifacts=2, bytes=7)
-        assert work.storage.counted([digest("a"), digest("c")]) == {digest("a")}
-        work.storage.forget([digest("a"), digest("c")])
-        assert work.storage.total() == Storage(artifacts=1, bytes=4)
 
 
 def test_gateways_that_serve_are_known_with_the_move_they_reached(ledger):

@@ -131,12 +131,6 @@ class TestTallies:
         assert (new.compared, new.agreed) == (2, 1)
         assert (old.latency.n, new.latency.n) == (0, 0)
 
-    def test_who_gave_up_has_waited(self, ledger):
-        with ledger.work("acme") as work:
-            work.requests.add([answered(1, outcome="aborted", status=499, latency_ms=math.e**9), answered(2, latency_ms=math.e)])
-            (tally,) = work.rollouts.tallies("routing", 1, START)
-        assert (tally.latency.n, tally.latency.total, tally.cost.n) == pytest.approx((2, 10.0, 1))
-
     def test_what_a_person_asked_who_was_erased_is_nobodys(self, ledger):
         """Else each of their requests would be a user of its own."""
         with ledger.work("acme") as work:
@@ -149,34 +143,6 @@ class TestTallies:
             (vote,) = work.rollouts.votes("routing", digest("release"), 1)
         assert (tally.units, tally.requests, tally.errors, tally.feedback.n) == (2, 2, 0, 2)
         assert (vote.said, vote.units) == (2, 2)
-
-    def test_counts_end_with_a_version(self, ledger):
-        with ledger.work("acme") as work:
-            work.requests.add([answered(n, version=n) for n in (1, 2, 3)])
-            for n in (1, 2, 3):
-                work.feedback.put(said(n, score=1.0))
-            assert [tally.version for tally in work.rollouts.tallies("routing", 1, START, last_version=2)] == [1, 2]
-            (vote,) = work.rollouts.votes("routing", digest("release"), 1, last_version=2)
-        assert vote.said == 2
-
-    def test_a_start_cuts_counts(self, ledger):
-        with ledger.work("acme") as work:
-            work.requests.add([answered(n) for n in range(3)])
-            (late,) = work.rollouts.tallies("routing", 0, START + 2 * SECOND)
-            assert late.requests == 1
-
-    def test_a_user_votes_once_whatever_the_number_of_answers(self, ledger):
-        with ledger.work("acme") as work:
-            work.requests.add([answered(1, unit="u"), answered(2, unit="u"), answered(3), answered(4, arm=SHADOW), answered(5, version=0)])
-            for n, score in ((1, 1.0), (2, 0.0), (3, 1.0), (4, 1.0), (5, 1.0)):
-                work.feedback.put(said(n, score=score))
-            work.feedback.put(said(3, kind=FeedbackKind.CSAT, value="4", score=0.75))
-            work.feedback.put(said(3, kind=FeedbackKind.CSAT, source="key-2", value="3", score=0.5))
-            work.feedback.put(said(3, kind=FeedbackKind.LABEL, value="refund", score=1.0))
-            votes = {vote.metric: (vote.said, vote.units, vote.total) for vote in work.rollouts.votes("routing", digest("release"), 1)}
-            assert votes == {"csat": (1, 1, 0.5), "thumbs": (3, 2, 1.5)}
-            assert work.rollouts.votes("routing", digest("another")) == ()
-            assert work.rollouts.votes("routing", digest("release"), 1, START + 9 * SECOND) == ()
 
 
 class TestFeedback:
@@ -194,11 +160,6 @@ class TestFeedback:
             assert (late.n, late.mean) == (1, 0.0)
             assert work.feedback.marks(digest("b"), START) == ()
             assert (work.feedback.count({digest("release")}), work.feedback.count({digest("b"), digest("release")})) == (2, 3)
-
-    def test_there_is_none_of_a_request_that_is_not_there(self, ledger):
-        with ledger.work("acme") as work, pytest.raises(NotFound) as refused:
-            work.feedback.put(said(1))
-        assert refused.value.error_code == "not_found"
 
 
 class TestQueue:
@@ -218,16 +179,6 @@ class TestQueue:
             assert work.reviews.count() == 2
             with pytest.raises(NotFound):
                 work.reviews.get("request-9")
-
-    def test_kept_words_expire(self, ledger):
-        with ledger.work("acme") as work:
-            work.requests.add([answered(1), answered(2)])
-            later = sample.content("acme").model_copy(update={"request": "request-2", "expires_at": START + SECOND})
-            work.contents.add([sample.content("acme"), later])
-            work.contents.add([sample.content("acme").model_copy(update={"text": "other words"})])
-            assert work.contents.get("request-1").text == sample.content("acme").text
-            assert work.contents.purge(START) == 1
-            assert (work.contents.get("request-1"), work.contents.get("request-2")) == (None, later)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +10,9 @@ import pytest
 
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.crypto.sealed_stream import CHUNK, HEADER, TAG, new_data_key
-from tailorbird.domain.errors import Conflict, Corrupt, NotFound
+from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.ledger import open_artifacts
 from tailorbird.ledger.artifacts import ArtifactStore
-from tailorbird.ledger.blobs import LocalBlobs, SealedBlobs
 
 ACME, GLOBEX = new_data_key(), new_data_key()
 WORDS = b"somebody's words, in the clear"
@@ -124,33 +122,6 @@ def test_a_file_of_another_tenant_is_refused(place: ArtifactStore, store: Artifa
     with pytest.raises(Corrupt) as refused:
         store.get(digest)
     assert refused.value.error_code == "corrupt"
-
-
-@pytest.mark.parametrize("damage", [flipped, lambda data: data + b"more", lambda data: data[:-1]], ids=["flipped", "longer", "shorter"])
-def test_nothing_of_a_damaged_file_is_saved(store: ArtifactStore, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    digest = store.put(bytes(2 * CHUNK))
-    (file,) = files_of(tmp_path)
-    overwrite(file, damage(file.read_bytes()))
-    with pytest.raises(Corrupt):
-        store.save(digest, tmp_path / "saved")
-    assert not (tmp_path / "saved").exists()
-
-
-def test_a_tree_with_a_damaged_file_is_refused_whole(store: ArtifactStore, tmp_path: Path) -> None:
-    (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "weights").write_bytes(bytes(3 * CHUNK))
-    digest = store.put_tree(tmp_path / "source")
-    overwrite(files_of(tmp_path)[-1], flipped(files_of(tmp_path)[-1].read_bytes()))
-    with pytest.raises(Corrupt):
-        store.get_tree(digest)
-    assert [path for path in (tmp_path / "clear").rglob("*") if path.is_file()] == []
-
-
-def test_a_file_that_moves_while_it_is_stored_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    blobs = SealedBlobs(LocalBlobs(tmp_path / "artifacts", hashed=False), ACME)
-    with pytest.raises(Conflict):
-        blobs.add(digest_bytes(b"what it was").removeprefix("sha256:"), io.BytesIO(b"what it is by now"))
-    assert files_of(tmp_path) == []
 
 
 def test_copies_that_other_processes_decrypted_go_with_what_is_destroyed(place: ArtifactStore, tmp_path: Path) -> None:

@@ -36,29 +36,6 @@ def test_a_file_that_is_no_database_is_corrupt(tmp_path):
     assert refused.value.error_code == "database_corrupt"
 
 
-def test_a_move_by_a_version_that_did_not_number_moves_is_not_missed(tmp_path, fresh_sqlite):
-    """It counts the move, and leaves the column out: which alias that was is found by looking at all."""
-    ledger = open_ledger(fresh_sqlite(tmp_path))
-    with ledger.work("acme") as work:
-        work.aliases.put(sample.alias("acme", 1))
-        work.aliases.put(sample.alias("acme", 2))
-        work.events._connection.exec_driver_sql("UPDATE aliases SET move = 0 WHERE version = 2")
-    with ledger.system(write=False) as system:
-        assert [system.aliases.moved_since(moves) for moves in range(3)] == [None, None, frozenset()]
-    ledger.close()
-
-
-def test_odd_paths_work(tmp_path: Path):
-    folder = tmp_path / "50% of #1 käse & co"
-    ledger = open_ledger(f"sqlite:///{folder / 'ledger.db'}")
-    ledger.migrate()
-    with ledger.system() as system:
-        assert system.tenants.all() == {}
-    ledger.close()
-    assert (folder / "ledger.db").is_file()
-    assert (folder / "ledger.db").stat().st_mode & 0o077 == 0
-
-
 def test_a_disk_without_space_is_said_to_be_full_and_nothing_is_lost(tmp_path, fresh_sqlite):
     ledger = open_ledger(fresh_sqlite(tmp_path))
     with ledger.work("acme") as work:
@@ -116,22 +93,6 @@ def test_what_is_not_durable_survives_its_process(tmp_path, fresh_sqlite):
     ledger = open_ledger(url)
     with ledger.work("acme", write=False) as work:
         assert work.events.size() == 7
-    ledger.close()
-
-
-def test_a_flush_brings_a_long_log_into_the_file(tmp_path, fresh_sqlite, monkeypatch):
-    ledger = open_ledger(fresh_sqlite(tmp_path))
-    ledger.flush()
-    with ledger.work("acme", durable=False) as work:
-        work.events.append([sample.event("acme", n) for n in range(50)])
-    before = (tmp_path / "ledger.db").read_bytes()
-    ledger.flush()
-    assert (tmp_path / "ledger.db").read_bytes() == before, "a short log stays where it is"
-    monkeypatch.setattr("tailorbird.ledger.sqlite._LONG_LOG", 0)
-    ledger.flush()
-    assert (tmp_path / "ledger.db").read_bytes() != before
-    with ledger.work("acme", write=False) as work:
-        assert work.events.size() == 50
     ledger.close()
 
 

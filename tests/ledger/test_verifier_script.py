@@ -162,13 +162,6 @@ def test_a_key_that_leaked_begins_no_other_log(rotated, tmp_path):
     assert "no checkpoint by the key after that covers the change" in done.stdout
 
 
-def test_bytes_that_are_no_text_are_a_problem(file_case):
-    file_case.log.write_bytes(file_case.log.read_bytes().replace(b"acme", b"acm\xff", 1))
-    assert file_case.verify().returncode == 1
-    file_case.kept.write_bytes(b"\xff\xfe")
-    assert file_case.verify().returncode == 1
-
-
 def change_a_body(entries):
     entries[5]["body"] = str(entries[5]["body"]).replace("ada", "bob")
 
@@ -176,10 +169,6 @@ def change_a_body(entries):
 def change_a_body_and_its_leaf(entries):
     change_a_body(entries)
     entries[5]["leaf_hash"] = leaf_hash(str(entries[5]["body"]).encode()).hex()
-
-
-def drop_an_entry(entries):
-    del entries[5]
 
 
 def drop_an_entry_and_count_anew(entries):
@@ -203,24 +192,13 @@ def add_one_in_front(entries):
         entry["index"] = index
 
 
-def lose_a_field(entries):
-    del entries[5]["body"]
-
-
-def not_text(entries):
-    entries[5]["body"] = 7
-
-
 TAMPERINGS = {
     change_a_body: "entry 5 was changed",
     change_a_body_and_its_leaf: "the checkpoint over 20 entries states another root",
-    drop_an_entry: "entry 5 is missing",
     drop_an_entry_and_count_anew: "covers more than the 19 here",
     swap_two: "the checkpoint over 20 entries states another root",
     cut_the_tail: "covers more than the 12 here",
     add_one_in_front: "the checkpoint over 20 entries states another root",
-    lose_a_field: "line 6 is not an entry",
-    not_text: "line 6 is not an entry",
 }
 
 
@@ -232,20 +210,6 @@ def test_tampering_is_found(file_case, tamper):
     done = file_case.verify()
     assert done.returncode == 1
     assert TAMPERINGS[tamper] in done.stdout
-
-
-def test_another_key_signed_nothing_here(file_case, tmp_path):
-    auth.create_key(tmp_path / "other.key")
-    done = file_case.verify(key=auth.public_key(auth.load_key(tmp_path / "other.key")))
-    assert done.returncode == 1
-    assert "not signed with the key" in done.stdout
-    assert "no signed checkpoint" in done.stdout
-
-
-def test_a_key_of_another_name_is_of_another_log(file_case):
-    done = file_case.verify(key=auth.verifier_key("elsewhere", file_case.key))
-    assert done.returncode == 1
-    assert "is of the log tailorbird/log, not of elsewhere" in done.stdout
 
 
 def forge(note: str) -> str:

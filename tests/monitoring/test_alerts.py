@@ -51,36 +51,6 @@ def test_one_signal_before(now: Severity, before: tuple[Severity, float] | None,
     assert bool(alerts([signal(now)], last)) is told
 
 
-def test_another_reading_or_objective_is_other_news():
-    last = [signal(ALARM, -1, name="drift.text"), signal(ALARM, -1, objective="other")]
-    assert alerts([signal(ALARM)], last) == (signal(ALARM),)
-
-
-def test_a_reading_that_stays_bad_is_told_once_a_day_although_every_hour_is_kept():
-    kept: list[Signal] = []
-    told = []
-    for hour in range(72):
-        now = [signal(WARNING, hour)]
-        told += [hour for _ in alerts(now, kept[::-1])]
-        kept += now
-    assert told == [0, 24, 48]
-
-
-def test_a_warning_that_becomes_an_alarm_is_told_at_once_and_then_is_quiet():
-    kept: list[Signal] = []
-    told = []
-    for hour, severity in enumerate([WARNING, WARNING, ALARM, ALARM, WARNING, ALARM]):
-        now = [signal(severity, hour)]
-        told += [(hour, severity) for _ in alerts(now, kept)]
-        kept += now
-    assert told == [(0, WARNING), (2, ALARM)]
-
-
-def test_it_does_not_matter_whether_the_signals_were_kept_first():
-    now = [signal(ALARM)]
-    assert alerts(now, now) == tuple(now)
-
-
 @given(st.lists(st.tuples(st.sampled_from(Severity), st.integers(0, 100)), max_size=20))
 def test_in_any_history_what_is_told_is_bad_and_never_told_twice_within_the_quiet(history: list[tuple[Severity, int]]):
     kept: list[Signal] = []

@@ -53,13 +53,6 @@ def test_false_alarms_are_as_rare_as_said(null: Callable[[int], DriftTest]):
         assert np.sum(p_values <= alpha) <= stats.binom.ppf(1 - 1e-4, 300, alpha)
 
 
-@pytest.mark.parametrize("null", [text_null, class_null])
-def test_without_drift_a_permutation_p_value_is_uniform(null: Callable[[int], DriftTest]):
-    """Not only rarely small, but evenly spread: no power is given away."""
-    p_values = [null(seed).p_value for seed in range(1000, 1300)]
-    assert stats.kstest(p_values, "uniform").pvalue > 1e-4
-
-
 def test_a_new_topic_is_found_in_the_text():
     found = text_drift(sketches(ALL[:2], 200, 1), sketches(ALL[2:], 100, 2), seed=3)
     assert found.p_value == 0.001
@@ -72,25 +65,6 @@ def test_a_larger_share_of_one_topic_is_found_in_most_looks():
     assert sum(look.p_value <= 0.05 for look in looks) >= 8
 
 
-def test_without_drift_the_text_is_told_apart_by_chance_only():
-    effects = [text_null(seed).effect for seed in range(100)]
-    assert np.mean(effects) == pytest.approx(0.5, abs=0.06)
-
-
-def test_at_most_1000_messages_a_side_are_compared_by_seed():
-    reference, live = sketches(ALL, 1300, 1), sketches(ALL, 1200, 2)
-    one, other = text_drift(reference, live, seed=1), text_drift(reference, live, seed=2)
-    assert (one.n_reference, one.n_live) == (1000, 1000)
-    assert one == text_drift(reference, live, seed=1)
-    assert one != other
-
-
-def test_texts_that_are_all_the_same_do_not_drift():
-    found = text_drift([sketch("ping")] * 30, [sketch("ping")] * 30, 1)
-    assert found.p_value == 1
-    assert found.effect == 0.5
-
-
 def test_texts_that_both_sides_hold_do_not_hide_or_feign_an_effect():
     """Half of the live texts stand in the reference too: the other half are as like it as they ever were."""
     effects = []
@@ -98,10 +72,6 @@ def test_texts_that_both_sides_hold_do_not_hide_or_feign_an_effect():
         pool = list(dict.fromkeys(sketches(ALL, 150, seed)))
         effects.append(text_drift(pool[:80], pool[50:110], seed).effect)
     assert np.mean(effects) == pytest.approx(0.5, abs=0.03)
-
-
-def test_texts_without_words_can_be_compared():
-    assert text_drift([sketch("")] * 30, [sketch("ping pong")] * 30, 1).p_value == 0.001
 
 
 def test_text_that_the_release_was_trained_on_against_text_of_another_business(test_data: Path):
@@ -134,20 +104,6 @@ def _ks_by_counting(n: int, m: int, d: float) -> float:
     return reached / len(deals)
 
 
-def test_longer_messages_are_found_at_every_size():
-    for n in (60, 5000):
-        generator = np.random.default_rng(n)
-        found = length_drift(generator.poisson(60, n).tolist(), generator.poisson(90, n).tolist())
-        assert found.p_value < 1e-6
-        assert found.effect > 0.8
-
-
-def test_a_class_that_grows_is_found():
-    found = class_drift({"a": 50, "b": 50, "c": 20}, {"a": 10, "b": 50, "c": 60}, seed=1)
-    assert found.p_value == 0.001
-    assert found.effect > 0.25
-
-
 def test_a_class_that_nobody_expected_is_found_and_finite():
     found = class_drift({"a": 100}, {"a": 60, "new": 40}, seed=1)
     assert found.p_value == 0.001
@@ -159,12 +115,6 @@ def test_the_class_test_agrees_with_fisher_where_there_are_two_classes():
     assert class_drift({"a": 30, "b": 10}, {"a": 20, "b": 22}, seed=1).p_value == pytest.approx(exact, abs=0.02)
 
 
-def test_the_stability_index_is_the_textbook_one_where_counts_are_large():
-    p, q = np.array([0.5, 0.3, 0.2]), np.array([0.4, 0.3, 0.3])
-    found = class_drift({"a": 500_000, "b": 300_000, "c": 200_000}, {"a": 400_000, "b": 300_000, "c": 300_000}, seed=1)
-    assert found.effect == pytest.approx(float(np.sum((q - p) * np.log(q / p))), rel=1e-3)
-
-
 def test_many_classes_and_few_items_do_not_look_like_an_effect():
     """Raw, the index of 77 even classes on 100 items is above 0.5."""
     generator = np.random.default_rng(1)
@@ -173,11 +123,6 @@ def test_many_classes_and_few_items_do_not_look_like_an_effect():
         for seed in range(30)
     ]
     assert np.mean(effects) < 0.1
-
-
-def test_one_class_alone_cannot_drift():
-    found = class_drift({"a": 40}, {"a": 60}, seed=1)
-    assert (found.p_value, found.effect) == (1, 0)
 
 
 @settings(max_examples=50)
@@ -192,29 +137,7 @@ def test_any_counts_give_a_p_value_and_an_effect_or_a_refusal(expected: dict[str
         assert 0 <= found.effect < math.inf
 
 
-def test_too_few_items_and_wrong_counts_are_refused():
-    refused: list[Callable[[], DriftTest]] = [
-        lambda: text_drift([sketch("one")], [sketch("one"), sketch("two")], 1),
-        lambda: length_drift([1, 2], []),
-        lambda: class_drift({"a": 5}, {}, 1),
-        lambda: class_drift({"a": 5, "b": -1}, {"a": 5}, 1),
-    ]
-    for call in refused:
-        with pytest.raises(InvalidInput):
-            call()
-
-
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
     assert holm([0.9, 0.6]) == (1.0, 1.0)
     assert holm([]) == ()
-
-
-@given(st.lists(st.floats(0, 1), max_size=6))
-def test_holm_only_raises_keeps_the_order_and_is_no_stricter_than_bonferroni(p_values: list[float]):
-    corrected = holm(p_values)
-    for p, q in zip(p_values, corrected, strict=True):
-        assert p <= q <= min(1.0, len(p_values) * max(p_values))
-        assert q >= min(1.0, len(p_values) * min(p_values)) or p > min(p_values)
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    assert [corrected[place] for place in order] == sorted(corrected)

@@ -10,17 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tailorbird import inference, training, wiring
-from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird import wiring
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.settings import (
     LEFT_OUT,
     Settings,
-    find_workspace,
     load_settings,
     portable_settings,
     save_settings,
 )
-from tailorbird.wiring import open_dependencies
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
@@ -52,33 +50,6 @@ def test_no_other_variable_of_the_environment_is_read_than_those_documented() ->
                 assert name in named, f"{path}:{node.lineno}: {ast.unparse(key)}"
 
 
-def test_the_engine_and_the_trainer_are_opened_as_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_settings(tmp_path, {"engine_kernels": "plain", "engine_kv_mb": 64, "training_processes": 2})
-    given: dict[str, tuple[tuple[object, ...], dict[str, object]]] = {}
-    for port, room in (("engine", inference), ("trainer", training)):
-        monkeypatch.setattr(room, f"open_{port}", lambda *words, port=port, **named: given.setdefault(port, (words, named)))
-    environment = {"TAILORBIRD_ENGINE_PRECISION": "int8", "TAILORBIRD_ENGINE_MEMORY_MB": "512"}
-    deps = wiring.open_dependencies(load_settings(tmp_path, environment))
-    deps.engine()
-    deps.trainer()
-    memory = {"memory_mb": 512, "kv_mb": 64}
-    assert given == {"engine": (("int8", "plain"), memory), "trainer": ((2,), {})}
-    deps.ledger.close()
-
-
-def test_lists_come_from_the_file_or_with_commas_from_the_environment(tmp_path: Path) -> None:
-    save_settings(tmp_path, {"checkpoints": ["notes.jsonl", "https://witness.example/"], "trusted_proxies": "10.0.0.5"})
-    settings = load_settings(tmp_path, {})
-    assert settings.checkpoints == ("notes.jsonl", "https://witness.example/")
-    assert settings.trusted_proxies == ("10.0.0.5",)
-    environment = {"TAILORBIRD_CHECKPOINTS": "/mnt/notes, https://other.example/", "TAILORBIRD_CHECKPOINT_MINUTES": "5"}
-    settings = load_settings(tmp_path, environment)
-    assert settings.checkpoints == ("/mnt/notes", "https://other.example/")
-    assert settings.checkpoint_minutes == 5
-    assert settings.place("notes.jsonl") == tmp_path / "notes.jsonl"
-    assert settings.place("/mnt/notes") == Path("/mnt/notes")
-
-
 @pytest.mark.parametrize("text", ["checkpoint_minutes: -1", "log_format: xml", "chekpoints: []", "- a list", "a: [", "\xff"])
 def test_what_is_no_setting_is_refused_by_name(text: str, tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_bytes(text.encode("latin-1"))
@@ -95,12 +66,6 @@ def test_the_file_is_its_owners_alone_and_a_copy_keeps_no_secret(tmp_path: Path)
     assert set(LEFT_OUT) < set(Settings.model_fields)
 
 
-def test_the_file_of_the_record_is_known_where_there_is_one(tmp_path: Path) -> None:
-    assert Settings(workspace=tmp_path).record_file == tmp_path / "tailorbird.db"
-    assert Settings(workspace=tmp_path, database="sqlite:////data/x.db").record_file == Path("/data/x.db")
-    assert Settings(workspace=tmp_path, database="postgresql://u:p@h/d").record_file is None
-
-
 def test_base_models_lie_in_the_users_cache_unless_a_setting_moves_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_settings(tmp_path, {})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -110,15 +75,6 @@ def test_base_models_lie_in_the_users_cache_unless_a_setting_moves_them(tmp_path
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", "/dev/null")
     assert load_settings(tmp_path, {}).models == tmp_path / "models"
-
-
-def test_a_cache_that_others_may_read_is_closed(tmp_path: Path) -> None:
-    (tmp_path / "cache").mkdir(mode=0o755)
-    (tmp_path / "workspace").mkdir(mode=0o700)
-    deps = open_dependencies(Settings(workspace=tmp_path / "workspace", model_cache=str(tmp_path / "cache")))
-    deps.ledger.close()
-    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
-    assert deps.models.shared == tmp_path / "cache"
 
 
 @pytest.mark.parametrize("name", ["a%20b", "what?", "a+b", "a#b", "größe ß", "a::b", "100%"])
@@ -151,18 +107,6 @@ def test_record_and_artifacts_with_relative_paths_lie_in_the_workspace(tmp_path:
         assert Settings(workspace=workspace, artifacts=url).artifacts_url == url
     for url in ("sqlite:////var/lib/t.db", "postgresql://u@h/d", "sqlite:///:memory:", "sqlite://"):
         assert Settings(workspace=workspace, database=url).database_url == url
-
-
-def test_a_named_workspace_is_found_from_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_settings(tmp_path, {"tenant": "acme"})
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
-    assert find_workspace(tmp_path, {}) == tmp_path.resolve()
-    with pytest.raises(NotFound) as refused:
-        find_workspace(None, {})
-    assert refused.value.error_code == "not_found"
 
 
 def test_settings_are_kept_when_writing_new_ones_fails(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import asyncio
 import threading
 from typing import Any
 
-import pytest
-
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.ports.engine import Chunk, GenerateRequest
@@ -50,34 +48,3 @@ def test_each_caller_is_told_everything_in_order() -> None:
     expected = "".join(f"{number} " for number in range(PIECES))
     for _ in range(2):
         assert asyncio.run(story()) == [expected] * CALLERS
-
-
-def test_a_loop_that_ended_before_it_delivered_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    tells: list[Any] = []
-
-    class NotingEngine:
-        def submit(self, _request: GenerateRequest, tell: Any) -> Any:
-            tells.append(tell)
-            return lambda: None
-
-    front = AsyncEngine(NotingEngine())  # type: ignore[arg-type]
-    question = GenerateRequest(release=digest_of("a"), prompt=(Message(role="user", content="?"),), sampling=Sampling())
-
-    async def left() -> None:
-        asking = asyncio.ensure_future(anext(await front.ask(question)))
-        while not tells:
-            await asyncio.sleep(0.001)
-        with monkeypatch.context() as patched:
-            patched.setattr(asking.get_loop(), "call_soon_threadsafe", lambda *_: None)
-            tells.pop()(Chunk(text="lost"))
-        asking.cancel()
-
-    async def asked() -> str:
-        asking = asyncio.ensure_future(anext(await front.ask(question)))
-        while not tells:
-            await asyncio.sleep(0.001)
-        tells.pop()(Chunk(text="found"))
-        return (await asyncio.wait_for(asking, 5)).text
-
-    asyncio.run(left())
-    assert asyncio.run(asked()) == "found"

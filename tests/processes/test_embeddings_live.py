@@ -58,23 +58,5 @@ def test_a_release_without_an_encoder_makes_no_vectors(served: Live, model: str)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "embeddings_missing")
 
 
-@pytest.mark.parametrize(
-    ("given", "param"),
-    [
-        ({"input": [1, 2, 3]}, "input"),
-        ({"input": []}, "input"),
-        ({"input": ""}, "input"),
-        ({"input": ["a"] * 257}, "input"),
-        ({"input": "a", "dimensions": 8}, "dimensions"),
-        ({"input": "a", "encoding_format": "hex"}, "encoding_format"),
-        ({}, "input"),
-    ],
-)
-def test_what_is_not_honoured_is_named(served: Live, given: dict[str, object], param: str) -> None:
-    refused = _ask(served, {"model": "acme/search"} | given)
-    assert refused.status_code == 400
-    assert refused.json()["error"]["param"].split(".")[0] == param
-
-
 def _ask(served: Live, body: dict[str, object]) -> httpx.Response:
     return httpx.post(f"{served.url}/v1/embeddings", json=body, headers={"authorization": f"Bearer {served.secret}"})

@@ -13,7 +13,7 @@ import pytest
 
 from support.doubles import MemoryEngine
 from support.processes import SECRET, engine_server, wait_until
-from support.serving import ASK, LABELS, House, digest, scoring, writing
+from support.serving import ASK, LABELS, House, scoring, writing
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound, TooLarge, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
@@ -105,27 +105,6 @@ def test_without_the_secret_every_door_is_shut(house: House) -> None:
             assert httpx.request(method, url + path, content=b"{}").status_code == 401
             assert httpx.request(method, url + path, content=b"{}", headers={"authorization": "Bearer ünknown".encode()}).status_code == 401
         assert httpx.get(url + "/openapi.json").status_code == 404
-
-
-def test_a_malformed_request_is_refused(house: House) -> None:
-    with engine_server(house) as url:
-        response = httpx.post(url + "/score", content=b'{"release": 1}', headers={"authorization": f"Bearer {SECRET}"})
-    assert (response.status_code, response.json()["kind"]) == (400, "InvalidInput")
-
-
-def test_an_engine_that_is_not_there_is_unavailable() -> None:
-    async def story(driver: EngineDriver) -> None:
-        for call in (
-            driver.status(),
-            driver.load(request(digest(1))),
-            driver.ask(scoring(digest(1), ASK, LABELS)),
-            anext(await driver.ask(writing(digest(1), ASK, Sampling()))),
-        ):
-            with pytest.raises(Unavailable) as away:
-                await call
-            assert away.value.error_code == "engine_unavailable"
-
-    talk("http://127.0.0.1:9", story)
 
 
 class CountingEngine(MemoryEngine):

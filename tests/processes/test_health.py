@@ -20,7 +20,6 @@ from tailorbird.ledger import open_ledger
 from tailorbird.processes import gateway
 from tailorbird.system import background_loop
 from tailorbird.usecases import Dependencies
-from tailorbird.usecases.maintenance.audit import Notice
 from tailorbird.usecases.maintenance.health import WorkspaceHealth
 
 
@@ -37,18 +36,6 @@ def is_ready(readiness: Callable[[], tuple[int, Any]]) -> bool:
     status, told = readiness()
     assert (status == 200) is told["ready"]
     return status == 200
-
-
-def test_a_file_that_is_taken_away_and_put_back(house: House, tmp_path: Path) -> None:
-    house.point("routing", house.release())
-    with live(house) as served:
-        (tmp_path / "tailorbird.db").rename(tmp_path / "away.db")
-        wait_until(lambda: not is_ready(served.readiness))
-        told = served.readiness()[1]
-        assert (told["ledger"], told["engine"], codes(told)[0]) == (False, True, "record_missing")
-        (tmp_path / "away.db").rename(tmp_path / "tailorbird.db")
-        wait_until(lambda: is_ready(served.readiness))
-        assert served.readiness()[1]["ledger"]
 
 
 def test_a_server_that_goes_and_comes_back(house: House) -> None:
@@ -100,17 +87,3 @@ def test_a_look_that_fails_ends_no_looks(house: House, monkeypatch: pytest.Monke
     counted = re.search(r'tailorbird_loop_failures\{loop="health of the workspace"\} ([0-9.]+)', told)
     assert counted is not None
     assert float(counted[1]) >= 2
-
-
-def test_each_tenants_trouble_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    def seen(*tenants: str) -> WorkspaceHealth:
-        notices = tuple(Notice(code="erasure_overdue", text=f"{tenant} waits", tenant=tenant) for tenant in tenants)
-        return WorkspaceHealth(writable=True, notices=notices)
-
-    with caplog.at_level("INFO", "tailorbird.health"):
-        gateway._tell(seen("acme"), seen("acme", "globex"))
-        gateway._tell(seen("acme", "globex"), seen("globex"))
-    assert [record.getMessage() for record in caplog.records] == [
-        "erasure_overdue: globex waits",
-        "erasure_overdue of acme: no longer",
-    ]

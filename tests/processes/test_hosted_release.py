@@ -138,22 +138,6 @@ def test_the_release_before_answers_where_the_server_does_not(
         assert paid == pytest.approx(sum(row.paid for row in house.rows()))
 
 
-def test_without_a_release_before_it_says_what_happened(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with scripted(fault(401)) as server:
-        house.point("routing", hosted_release(house, endpoint(url=server.url, private=True), MODEL))
-        with gateway(house, monkeypatch, "key") as served:
-            answer = ask(served)
-    assert answer.status_code == 503
-    told = answer.json()["error"]
-    assert told["code"] == "endpoint_refused"
-    assert told["hint"].startswith("try again later"), "no caller can set a key of this server"
-    assert "set the key that it asks for in the setting endpoint_keys" in caplog.text
-    assert "SECRET" not in answer.text
-    assert {row.error for row in house.rows()} == {"endpoint_refused"}
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_without_a_release_before_it_a_caller_is_told_when_to_ask_again(
     house: House, stream: bool, monkeypatch: pytest.MonkeyPatch
@@ -172,15 +156,6 @@ def test_without_a_release_before_it_a_caller_is_told_when_to_ask_again(
     assert "tailorbird_endpoint_requests_not_sent 2.0" in told
 
 
-def test_a_gateway_that_starts_anew_has_the_release_before_at_hand(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    with scripted(fault(503)) as server:
-        former = house.release(1)
-        house.point("routing", former)
-        house.point("routing", hosted_release(house, endpoint(url=server.url, private=True), MODEL))
-        with gateway(house, monkeypatch, "key") as served:
-            wait_until(lambda: ask(served).headers.get("x-tailorbird-release") == former)
-
-
 def test_an_endpoint_that_is_taken_back_is_asked_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     with scripted() as server:
         former = house.release(1)
@@ -194,40 +169,6 @@ def test_an_endpoint_that_is_taken_back_is_asked_no_more(house: House, monkeypat
             asked = len(server.asked)
             ask(served)
             assert len(server.asked) == asked
-
-
-@pytest.mark.parametrize("taken", ["endpoint", "policy", "address"])
-def test_a_gateway_that_starts_after_the_endpoint_was_taken_back(house: House, taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with scripted() as server:
-        former = house.release(1)
-        house.point("routing", former)
-        made = endpoint(url=server.url, private=True)
-        house.point("routing", hosted_release(house, made, MODEL))
-        changes: dict[str, object] = {
-            "endpoint": {"endpoints": ()},
-            "policy": {"policy": TrafficPolicy()},
-            "address": {"endpoints": (endpoint(url="https://other.example"),)},
-        }[taken]
-        with house.ledger.system() as system:
-            system.tenants.replace(system.tenants.get("acme").model_copy(update=changes))
-        with gateway(house, monkeypatch, "key") as served:
-            wait_until(lambda: ask(served).headers.get("x-tailorbird-release") == former)
-            assert httpx.get(served.url + "/readyz", timeout=20).status_code == 200
-        assert server.asked == []
-
-
-def test_what_the_shadow_of_a_hosted_release_is_paid(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    with scripted() as server:
-        made = endpoint(url=server.url, private=True)
-        former, shadow = house.release(1), hosted_release(house, made, MODEL)
-        alias = house.point("routing", former)
-        with house.ledger.work("acme") as work:
-            work.aliases.put(alias.model_copy(update={"version": 2, "mirror": shadow}))
-        with gateway(house, monkeypatch, "key") as served:
-            wait_until(lambda: ask(served).status_code == 200 and any(row.arm == "shadow" for row in house.rows()))
-        shadows = [row for row in house.rows() if row.arm == "shadow"]
-        assert {(row.endpoint, row.paid, row.cost) for row in shadows} == {("outside", made.cost(7, 2), made.cost(7, 2))}
-        assert all((row.endpoint, row.paid) == ("", 0.0) for row in house.rows() if row.arm != "shadow")
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -15,7 +15,7 @@ from support.processes import ASK, CHAT, gateway_process, wait_ready
 from support.serving import House
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Corrupt
-from tailorbird.processes.logs import FACTS, set_up_logging, trace_of
+from tailorbird.processes.logs import set_up_logging, trace_of
 
 PRIVATE = "my card number is 4111"
 
@@ -68,15 +68,6 @@ def quiet_again() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def test_lines_for_people_name_time_process_and_facts(quiet_again: None, capsys: pytest.CaptureFixture[str]) -> None:
-    log = set_up_logging("worker", "text")
-    log.info("run %s is finished", "r1")
-    log.warning("slow", extra={FACTS: {"ms": 12.5, "tenant": None}})
-    first, second = capsys.readouterr().err.splitlines()
-    assert first[10:].endswith("Z worker: run r1 is finished")
-    assert second.endswith("Z worker: warning: slow ms=12.5")
-
-
 def test_a_defect_is_one_json_line_with_its_trace(quiet_again: None, capsys: pytest.CaptureFixture[str]) -> None:
     log = set_up_logging("gateway", "json")
     try:
@@ -99,12 +90,3 @@ def test_the_words_of_a_library_are_not_told_since_they_may_quote_what_was_sent(
         told = trace_of(error)
     assert "the words" not in told
     assert told.index("builtins.ValueError") < told.index("which led to") < told.index("Corrupt: a number cannot be read")
-
-
-def test_an_error_that_led_to_itself_is_told_once() -> None:
-    """As one that is raised again from itself: whoever wrote it down would go round for ever."""
-    error, other = ValueError(), Corrupt("broken", "restore it")
-    error.__cause__, other.__cause__ = other, error
-    assert trace_of(error).count("ValueError") == 1
-    other.__cause__ = other
-    assert trace_of(other).count("Corrupt") == 1

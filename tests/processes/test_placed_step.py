@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from tailorbird import settings
-from tailorbird.domain.errors import Conflict, Internal, InvalidInput, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.errors import Internal, InvalidInput, NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.run import StepNeed
 from tailorbird.processes import worker
 from tailorbird.sdk.session import create_workspace
 from tailorbird.usecases.runs import engine
-from tailorbird.usecases.runs.placement import StepAnswer, StepFault, StepTask
+from tailorbird.usecases.runs.placement import StepAnswer, StepTask
 
 
 @pytest.fixture
@@ -49,14 +49,6 @@ def test_a_node_refuses_what_is_not_its_own(task: StepTask, changes: dict[str, o
     assert (type(error), error.error_code) == (kind, code)
 
 
-def test_settings_of_a_node_that_change_results_are_noticed(task: StepTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TAILORBIRD_ENGINE_PRECISION", "fp32")
-    assert fault_of(task).error_code == "node_differs"
-    monkeypatch.setenv("TAILORBIRD_ENGINE_PRECISION", "auto")
-    monkeypatch.setenv("TAILORBIRD_LOG_FORMAT", "json")
-    assert fault_of(task).error_code == "run_missing"
-
-
 def test_an_error_that_is_not_ours_leaves_its_words_on_the_node(task: StepTask, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_settings: object, **_: object) -> None:
         raise ValueError("the text of a row")
@@ -68,15 +60,6 @@ def test_an_error_that_is_not_ours_leaves_its_words_on_the_node(task: StepTask, 
     assert "row" not in fault_of("no task: the text of a row").message
 
 
-def test_an_interruption_is_not_an_answer(task: StepTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(worker, "perform_placed", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        worker.perform_step(task.model_dump_json())
-
-
 def test_a_node_that_cannot_erase_does_nothing(task: StepTask, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_deps: object) -> None:
         raise Unavailable("copies cannot be removed", "h", code="erasure_copies")
@@ -84,10 +67,3 @@ def test_a_node_that_cannot_erase_does_nothing(task: StepTask, monkeypatch: pyte
     monkeypatch.setattr(engine, "follow_erasures", fail)
     monkeypatch.setattr(engine, "_perform", pytest.fail)
     assert fault_of(task).error_code == "erasure_copies"
-
-
-def test_a_fault_is_the_error_that_it_was() -> None:
-    for error in (Conflict("m", "h", code="run_cancelled"), InvalidInput("m", "h"), Internal("m", "h")):
-        again = StepFault.of(error).error()
-        assert (type(again), again.as_dict()) == (type(error), error.as_dict())
-    assert type(StepFault(kind="Path", code="c", message="m", hint="h").error()) is Internal

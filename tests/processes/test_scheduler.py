@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from datetime import timedelta
 
@@ -54,18 +53,3 @@ def test_one_that_fails_is_told_and_the_others_go_on(caplog: pytest.LogCaptureFi
     assert "watch: a defect: ValueError at " in caplog.text
     assert "test_scheduler.py" in caplog.text
     assert "customer" not in caplog.text
-
-
-def test_the_work_beside_never_waits_but_the_end_does() -> None:
-    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def slow() -> None:
-        begun.set()
-        may_end.wait(30)
-        ended.set()
-
-    with run_schedules([Schedule("slow", timedelta(hours=1), slow)]):
-        assert begun.wait(30)
-        assert not ended.is_set()
-        may_end.set()
-    assert ended.is_set()

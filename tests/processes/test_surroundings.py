@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tailorbird.processes import gateway, http_servers
+from tailorbird.processes import gateway
 from tailorbird.processes.http_servers import LONGEST_SOCKET, listen_privately
 
 
@@ -34,10 +33,3 @@ def test_a_socket_is_made_elsewhere_where_the_path_of_temporary_files_is_too_lon
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     with tempfile.TemporaryDirectory(prefix="tailorbird-", dir=gateway.socket_folder()) as folder:
         listen_privately(Path(folder) / "engine.sock").close()
-
-
-def test_a_name_with_addresses_of_ipv6_alone_is_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    for host, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6), ("", socket.AF_INET)):
-        assert http_servers.family_of(host) == family
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET6, None, None, "", ("fd00::7", 0, 0, 0))])
-    assert http_servers.family_of("desk.example") == socket.AF_INET6

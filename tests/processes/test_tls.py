@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from fastapi import FastAPI, Request
 from support.certificates import make_certificate, trusting
 from support.processes import in_thread
 from tailorbird.domain.errors import Forbidden, InvalidInput
-from tailorbird.processes.gateway import Listening, announce, own_origins
-from tailorbird.processes.http_servers import check_proxies, is_open, tls_of
+from tailorbird.processes.gateway import own_origins
+from tailorbird.processes.http_servers import tls_of
 
 
 def seen() -> FastAPI:
@@ -65,26 +64,6 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
     assert "chmod 600" in open_key.value.hint
 
 
-def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    tls, other = make_certificate(tmp_path), make_certificate(tmp_path / "other")
-    assert tls_of(None, None) is None
-    assert tls_of(tls.cert, tls.key) == tls
-    for cert, key, code in (
-        (tls.cert, None, "invalid_input"),
-        (None, tls.key, "invalid_input"),
-        (tls.cert, other.key, "invalid_input"),
-        (tls.cert, tmp_path / "none.pem", "invalid_input"),
-    ):
-        with pytest.raises(InvalidInput) as refused:
-            tls_of(cert, key)
-        assert refused.value.error_code == code
-    # A key with a passphrase must not stop a server that starts unattended with a question on its terminal.
-    make_certificate(tmp_path, b"secret")
-    with pytest.raises(InvalidInput):
-        tls_of(tls.cert, tls.key)
-
-
 def test_forwarded_headers_are_believed_of_trusted_proxies_alone() -> None:
     forwarded = {"x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.9"}
     for proxies, expected in (
@@ -94,34 +73,6 @@ def test_forwarded_headers_are_believed_of_trusted_proxies_alone() -> None:
     ):
         with in_thread(seen, proxies=proxies) as (url, _):
             assert httpx.get(f"{url}/seen", headers=forwarded, trust_env=False).json() == expected
-
-
-def test_proxies_are_addresses_or_networks() -> None:
-    check_proxies(["10.0.0.5", "10.0.0.0/24", "fd00::/8"])
-    for wrong in ("*", "proxy.example", ""):
-        with pytest.raises(InvalidInput):
-            check_proxies([wrong])
-    assert [host for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "::", "10.1.2.3", "box.example") if is_open(host)] == [
-        "0.0.0.0",
-        "::",
-        "10.1.2.3",
-        "box.example",
-    ]
-
-
-def test_serving_others_in_the_clear_is_said_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    tls = make_certificate(tmp_path)
-    with caplog.at_level(logging.INFO):
-        for listening, warned in (
-            (Listening(host="127.0.0.1"), False),
-            (Listening(host="0.0.0.0"), True),
-            (Listening(host="0.0.0.0", tls=tls), False),
-            (Listening(host="0.0.0.0", trusted_proxies=("10.0.0.5",)), False),
-        ):
-            caplog.clear()
-            announce(listening, 8443)
-            assert [record.levelname for record in caplog.records] == ["INFO"] * 3 + ["WARNING"] * warned
-            assert caplog.records[0].getMessage().startswith(f"serving on {'https' if listening.tls else 'http'}://{listening.host}:8443 ")
 
 
 @pytest.mark.parametrize(
@@ -135,12 +86,3 @@ def test_serving_others_in_the_clear_is_said_aloud(tmp_path: Path, caplog: pytes
 )
 def test_a_server_is_known_where_it_listens_and_by_what_the_settings_say(host: str, public: tuple[str, ...], origins: set[str]) -> None:
     assert own_origins(host, 8080, None, public) == origins
-
-
-def test_a_server_is_known_by_the_names_of_its_certificate(tmp_path: Path) -> None:
-    assert own_origins("10.0.0.5", 443, make_certificate(tmp_path), ()) == {"https://10.0.0.5", "https://127.0.0.1"}
-
-
-def test_what_is_no_address_is_refused_before_anything_starts() -> None:
-    with pytest.raises(InvalidInput, match="not the address of a server"):
-        own_origins("127.0.0.1", 8080, None, ["tailorbird.example"])

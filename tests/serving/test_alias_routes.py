@@ -53,17 +53,6 @@ def test_raising_one_weight_moves_keys_to_that_target_alone(weights: list[int], 
         assert after_choice.release in (before_choice.release, digest(grown))
 
 
-def test_aliases_are_split_independently() -> None:
-    one, other = alias([1, 1], "one"), alias([1, 1], "other")
-    same = sum(choose_target(one, str(user)).release == choose_target(other, str(user)).release for user in range(4000))
-    assert 1850 < same < 2150
-
-
-def test_an_alias_without_weight_answers_nobody() -> None:
-    with pytest.raises(NotFound, match="withdrawn"):
-        choose_target(alias([0, 0]), "user")
-
-
 @pytest.mark.parametrize(("names", "hint"), [(100, "did you mean acme/model-7?"), (101, "GET /v1/models lists the models of this key")])
 def test_an_unknown_name_is_compared_with_a_bounded_number_of_others(names: int, hint: str) -> None:
     routes = AliasRoutes()

@@ -11,14 +11,12 @@ import pytest
 
 from support.doubles import MemoryEngine
 from support.hosted import MODEL
-from support.serving import ASK, DirectDriver, House, digest, until
+from support.serving import DirectDriver, House, digest, until
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.endpoint import HostedModel
 from tailorbird.domain.errors import Corrupt, Forbidden, NotFound, TailorbirdError, Unavailable
-from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.serving.answers import AnswerService
 from tailorbird.serving.reconciler import AliasRecord, Reconciler
 
 BAD = Corrupt("adapter changed", "restore it", code="artifact_corrupt")
@@ -117,22 +115,6 @@ def shadowed(house: House, release: str, shadow: str) -> None:
 def has_shadow(deployment: Reconciler, shadow: str) -> bool:
     route = deployment.routes.live("acme/routing")
     return route is not None and route.mirror is not None and route.mirror.release == shadow
-
-
-def test_a_shadow_that_is_loaded_last_is_asked_too(house: House) -> None:
-    async def story() -> None:
-        driver = DirectDriver(house)
-        answering, shadow = house.release(1), house.release(2)
-        driver.held_up[shadow] = asyncio.Event()
-        shadowed(house, answering, shadow)
-        async with watching(house, driver) as deployment:
-            await until(lambda: answers_with(deployment, "acme/routing", answering) and deployment.readiness().ready)
-            assert not has_shadow(deployment, shadow), "it is loading"
-            driver.held_up[shadow].set()
-            await until(lambda: has_shadow(deployment, shadow))
-            assert deployment.readiness().ready
-
-    asyncio.run(story())
 
 
 @pytest.mark.parametrize("refusal", [BAD, AWAY])
@@ -288,67 +270,6 @@ def test_a_record_that_cannot_be_read_leaves_names_as_they_are(house: House, mon
     asyncio.run(story())
 
 
-def test_a_name_that_moved_while_the_engine_was_away_is_not_answered_by_what_it_left(house: House) -> None:
-    """Who asks it meanwhile has the release hurried that it points to by now, not the one by which it was answered last."""
-
-    async def story() -> None:
-        driver = DirectDriver(house)
-        first, second, busy = house.release(1), house.release(2), [house.release(number) for number in range(10, 14)]
-        for number, release in enumerate(busy):
-            house.point(f"a-{number}", release)
-        house.point("routing", first)
-        async with watching(house, driver) as deployment:
-            await until(lambda: deployment.routes.live_count == 5)
-            arm = deployment.routes.resolve("acme", "acme/routing").arm_for("somebody")
-            driver.away = AWAY
-            deployment.doubt()
-            await until(lambda: not deployment.readiness().engine)
-            house.point("routing", second)
-            driver.engine, driver.held_up = MemoryEngine(), {release: asyncio.Event() for release in busy}
-            driver.loads, driver.away = [], None
-            deployment.doubt()
-            await until(lambda: set(busy) <= set(driver.loads))
-            answering = AnswerService(driver, deployment.routes, deployment.doubt)
-            with pytest.raises(Unavailable):
-                await anext(answering.pieces(arm, ASK, Sampling()))
-            for held in driver.held_up.values():
-                held.set()
-            await until(lambda: answers_with(deployment, "acme/routing", second) and set(busy) <= set(driver.engine.loaded()))
-        assert driver.loads[0] == second
-        assert first not in driver.loads[:5]
-
-    asyncio.run(story())
-
-
-def test_a_name_that_moves_while_thousands_are_loaded_again_waits_for_none_of_them(house: House) -> None:
-    """It stood behind them, and was answered by the release that it had left for as long as an engine took to be loaded."""
-
-    async def story() -> None:
-        driver = DirectDriver(house)
-        names = {f"name-{number:02}": house.release(number) for number in range(12)}
-        for name, release in names.items():
-            house.point(name, release)
-        async with watching(house, driver) as deployment:
-            await until(lambda: deployment.routes.live_count == 12)
-            driver.away = AWAY
-            deployment.doubt()
-            await until(lambda: not deployment.readiness().engine)
-            first, *later = names.values()
-            driver.engine, driver.loads, driver.away = MemoryEngine(), [], None
-            driver.held_up = {release: asyncio.Event() for release in later[:8]}
-            deployment.doubt()
-            await until(lambda: len(driver.loads) == 5 and first in driver.engine.loaded())
-            house.point("name-00", moved := house.release(99))
-            await until(lambda: deployment.readiness().behind == 1)
-            driver.held_up[driver.loads[-1]].set()
-            await until(lambda: answers_with(deployment, "acme/name-00", moved))
-            assert driver.loads[5] == moved
-            for held in driver.held_up.values():
-                held.set()
-
-    asyncio.run(story())
-
-
 def test_where_one_name_moves_no_other_tenant_is_read_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """With sixty tenants on PostgreSQL that took longer than a move may take to be seen."""
     first, second = house.release(1), house.release(2)
@@ -384,44 +305,6 @@ def test_a_full_reading_finds_moves_that_the_count_does_not_show(house: House) -
     assert record.read(full=False) == ()
     assert record.read(full=True) == {"acme/routing"}
     assert record.aliases["acme/routing"] == moved
-
-
-def test_a_name_that_somebody_waits_for_is_loaded_before_the_others(house: House) -> None:
-    async def story() -> None:
-        driver = DirectDriver(house)
-        names = {f"name-{number:02}": house.release(number) for number in range(12)}
-        driver.held_up = {release: asyncio.Event() for release in list(names.values())[:4]}
-        for name, release in names.items():
-            house.point(name, release)
-        async with watching(house, driver) as deployment:
-            await until(lambda: len(driver.loads) == 4)
-            waiting = asyncio.create_task(deployment.routes.until_loaded("acme/name-10", 5))
-            await asyncio.sleep(0)
-            deployment.doubt("acme/name-11")  # its name answered, and the engine was started anew
-            for held in driver.held_up.values():
-                held.set()
-            await waiting
-            await until(lambda: deployment.routes.live_count == 12)
-        assert driver.loads[4:6] == [names["name-10"], names["name-11"]]
-
-    asyncio.run(story())
-
-
-def test_a_release_that_gets_no_traffic_answers_until_the_other_is_loaded(house: House) -> None:
-    """Where only what has no weight could be loaded so far, shares of the name are none, and the watch goes on."""
-
-    async def story() -> None:
-        driver = DirectDriver(house)
-        first, second = house.release(1), house.release(2)
-        house.refusals[second] = BAD
-        house.point("routing", first, second, weights=(0, 100))
-        async with watching(house, driver) as deployment:
-            await until(lambda: answers_with(deployment, "acme/routing", first))
-            house.refusals.clear()
-            await until(lambda: answers_with(deployment, "acme/routing", first, second))
-            assert deployment.readiness().ready
-
-    asyncio.run(story())
 
 
 class StrictDriver(DirectDriver):
@@ -463,19 +346,5 @@ def test_what_was_loaded_to_be_tried_answers_no_users(house: House, name: str) -
             driver.approved.add(release)
             await until(lambda: answers_with(deployment, f"acme/{name}", release))
             assert driver.admitted == [(release, "staging"), (release, "production")]
-
-    asyncio.run(story())
-
-
-def test_a_release_in_both_stages_is_admitted_once_for_production(house: House) -> None:
-    async def story() -> None:
-        driver, release = StrictDriver(house), house.release(1)
-        driver.approved.add(release)
-        house.point("desk", release, stage="staging")
-        house.point("desk", release)
-        async with watching(house, driver) as deployment:
-            await until(lambda: answers_with(deployment, "acme/desk", release))
-            await until(lambda: answers_with(deployment, "acme/desk@staging", release))
-        assert driver.admitted == [(release, "production")]
 
     asyncio.run(story())

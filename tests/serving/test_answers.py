@@ -16,7 +16,7 @@ from support.serving import ASK, CLASSIFY, GENERATE, LABELS, DirectDriver, House
 from tailorbird.crypto.canonical_json import digest_bytes, short
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval, Servable
-from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Entry, Message, Retrieval, RetrievedEntry, Sampling
 from tailorbird.ports.engine import Chunk, Generation, LoadRequest
@@ -74,15 +74,6 @@ def test_the_conversation_keeps_the_release_instruction_first() -> None:
     assert [message.role for message in built] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert built[0].content == "Be brief.\n\nIn French."
     assert [message.content for message in built[1:]] == ["hi", "HI", "I lost my card", "oui", "and?"]
-
-
-@pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE])
-def test_a_conversation_that_cannot_be_answered_is_refused(house: House, task: TaskKind) -> None:
-    messages = (Message(role="assistant", content="hello"),)
-    arm = TrafficArm("a", house.release(1, task=task), task, CLASSIFY if task is TaskKind.CLASSIFY else GENERATE)
-    with pytest.raises(InvalidInput) as refused:
-        ask(house, arm, messages)
-    assert refused.value.param in ("messages", "model")
 
 
 def test_a_ranking_names_documents_in_order_and_never_one_that_is_not_for_everybody(house: House, tmp_path: Path) -> None:

@@ -13,12 +13,11 @@ from support.effects import FAULTS, KINDS, FaultyDriver, ToldProofs, faulty, wri
 from support.serving import DirectDriver, House, digest, scoring, until
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Corrupt
-from tailorbird.domain.evidence import EffectProof, EffectStanding, ReferenceProbe, TokenChances, chances_of_labels
+from tailorbird.domain.evidence import EffectProof, EffectStanding, ReferenceProbe, chances_of_labels
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec
-from tailorbird.ports.engine import EngineState, LabelScores, LoadRequest, LocalEngine, ProbeRequest, ScoreRequest
+from tailorbird.ports.engine import LabelScores, LoadRequest, ScoreRequest
 from tailorbird.release import PROBE_TEXTS, choose_of_scores
-from tailorbird.serving import effect_checks
 from tailorbird.serving.effect_checks import EffectChecks
 from tailorbird.serving.reconciler import Reconciler
 from tailorbird.usecases.runs.sealed_test import effect_proof
@@ -56,25 +55,6 @@ def test_what_was_measured_is_shown_again(servable: Servable, proof: EffectProof
     assert reading.effect == pytest.approx(proof.effect, abs=1e-3)
 
 
-def test_a_first_load_asks_for_no_list_of_what_the_engine_holds(servable: Servable, proof: EffectProof) -> None:
-    """With ten thousand releases each list has ten thousand digests, and each would be asked for one."""
-    driver = FaultyDriver(MemoryEngine(), servable)
-    checks, listed, loaded = EffectChecks(driver, ToldProofs(proof)), [0], driver.status
-
-    async def counted() -> EngineState:
-        listed[0] += 1
-        return await loaded()
-
-    driver.status = counted  # type: ignore[method-assign]
-    asyncio.run(checks.load(request()))
-    assert listed == [0]
-    driver.engine.unload(ID)
-    asyncio.run(checks.load(request()))
-    assert listed == [1]
-    assert len(driver.loads) == 2
-    assert asyncio.run(checks.status()).loaded == (ID,)
-
-
 @pytest.mark.parametrize("fault", [*FAULTS[:3], *KINDS])
 def test_another_mapping_is_refused_and_told_of(house: House, servable: Servable, proof: EffectProof, tmp_path: Path, fault: str) -> None:
     wrong = faulty(servable, fault, tmp_path, write_twin_adapter(tmp_path / "another", 2))
@@ -86,12 +66,6 @@ def test_another_mapping_is_refused_and_told_of(house: House, servable: Servable
     assert (refused.value.error_code, proofs.refusals) == (code, [code])
     assert checks.readings[ID].standing.value == code.removeprefix("adapter_")
     assert asyncio.run(checks.status()).loaded == driver.engine.loaded() == ()
-
-
-def test_a_base_that_is_another_is_refused(servable: Servable, proof: EffectProof) -> None:
-    checks = EffectChecks(FaultyDriver(MemoryEngine(), servable.model_copy(update={"base": "other"})), ToldProofs(proof))
-    with pytest.raises(Corrupt, match="nats from what was measured"):
-        asyncio.run(checks.load(request()))
 
 
 def test_an_engine_that_was_restarted_is_asked_again_base_included(servable: Servable, proof: EffectProof) -> None:
@@ -111,22 +85,6 @@ def test_an_engine_that_was_restarted_is_asked_again_base_included(servable: Ser
     assert checks.readings[ID].standing is EffectStanding.SHOWN
 
 
-def test_an_engine_that_was_restarted_between_two_looks_is_asked_again(servable: Servable, proof: EffectProof, tmp_path: Path) -> None:
-    """A load, such as one that pins the release, comes before anybody asked what is loaded."""
-    driver = FaultyDriver(MemoryEngine(), servable)
-    checks = EffectChecks(driver, ToldProofs(proof))
-
-    async def story() -> None:
-        await checks.load(request())
-        await checks.load(request().model_copy(update={"pinned": True}))
-        driver.engine, driver.given = MemoryEngine(), faulty(servable, "half of the layers", tmp_path, tmp_path)
-        with pytest.raises(Corrupt):
-            await checks.load(request())
-
-    asyncio.run(story())
-    assert checks.readings[ID].standing is EffectStanding.DIFFERS
-
-
 def test_what_an_engine_held_before_is_shown_first(servable: Servable, proof: EffectProof) -> None:
     driver = FaultyDriver(MemoryEngine(), servable)
     driver.engine.load(servable)
@@ -134,42 +92,6 @@ def test_what_an_engine_held_before_is_shown_first(servable: Servable, proof: Ef
     assert asyncio.run(checks.status()).loaded == ()
     asyncio.run(checks.load(request()))
     assert asyncio.run(checks.status()).loaded == (ID,)
-
-
-class CountingDriver(FaultyDriver):
-    """A driver that counts the probes that are put to the base."""
-
-    def __init__(self, engine: LocalEngine, servable: Servable) -> None:
-        super().__init__(engine, servable)
-        self.bare: list[str] = []
-
-    async def probe(self, request: ProbeRequest) -> list[TokenChances] | None:
-        self.bare += [prompt[-1].content for prompt in request.prompts if request.bare]
-        return await super().probe(request)
-
-
-def test_the_base_is_asked_each_probe_once(servable: Servable, proof: EffectProof, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Releases on one base share most of their probes, not all."""
-    driver = CountingDriver(MemoryEngine(), servable)
-    proofs = ToldProofs(proof.model_copy(update={"probes": proof.probes[:3]}))
-    checks = EffectChecks(driver, proofs)
-    other = servable.model_copy(update={"id": digest("another")})
-
-    async def story() -> None:
-        await checks.load(request())
-        assert driver.bare == [probe.text for probe in proof.probes[:3]]
-        driver.given, proofs.given = other, proof.model_copy(update={"probes": proof.probes[1:]})
-        await checks.load(request(other.id))
-        assert driver.bare == [probe.text for probe in proof.probes]
-        # No more is remembered than so many: the ones of longest ago are asked again.
-        monkeypatch.setattr(effect_checks, "_MOST_BASES", 2)
-        for again in range(2):
-            await checks.unload(other.id)
-            await checks.load(request(other.id))
-            assert len(driver.bare) == len(proof.probes) + again
-
-    asyncio.run(story())
-    assert checks.readings[other.id].standing is EffectStanding.SHOWN
 
 
 @pytest.mark.parametrize(
@@ -183,26 +105,6 @@ def test_a_release_without_proof_is_loaded_and_told_as_that(
     asyncio.run(checks.load(request()))
     assert checks.readings[ID].standing is standing
     assert asyncio.run(checks.status()).loaded == (ID,)
-
-
-def test_prompts_on_one_base_have_it_asked_once_and_another_base_is_refused(servable: Servable, tmp_path: Path) -> None:
-    prompt = servable.model_copy(update={"adapter": None})
-    proof = effect_proof(MemoryEngine(), prompt, tmp_path)
-    driver, other = CountingDriver(MemoryEngine(), prompt), prompt.model_copy(update={"id": digest("another")})
-    checks = EffectChecks(driver, ToldProofs(proof))
-
-    async def story() -> None:
-        await checks.load(request())
-        driver.given = other
-        await checks.load(request(other.id))
-        assert driver.bare == [probe.text for probe in proof.probes]
-        driver.engine, driver.given = MemoryEngine(), prompt.model_copy(update={"base": "upgraded"})
-        assert (await checks.status()).loaded == ()
-        with pytest.raises(Corrupt):
-            await checks.load(request())
-
-    asyncio.run(story())
-    assert checks.readings[ID].standing is EffectStanding.DIFFERS
 
 
 class ScoringDriver(FaultyDriver):

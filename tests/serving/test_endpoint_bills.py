@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 
 import pytest
 
-from support.hosted import MODEL, USAGE, WHOLE, Reply, ScriptedServer, endpoint, event, fault, scripted
+from support.hosted import MODEL, USAGE, WHOLE, Reply, endpoint, event, fault, scripted
 from support.serving import CLASSIFY, DirectDriver, House, writing
 from tailorbird.domain.deployment import Servable, most_read
-from tailorbird.domain.endpoint import Endpoint, HostedModel
-from tailorbird.domain.errors import AnswerLost, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.endpoint import HostedModel
+from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient, HostedChunk
 from tailorbird.ports.engine import Chunk, LoadRequest
-from tailorbird.serving.hosted_models import Bill, Charge, HostedAccess, HostedDriver, billed
+from tailorbird.serving.hosted_models import Bill, HostedAccess, HostedDriver, billed
 
 TEXT = (Message(role="user", content="I lost my card"),)
 RELEASES = [Digest("sha256:" + letter * 64) for letter in "ab"]
-#: What reading the text costs at most, at the prices of ``endpoint()``.
-READ = endpoint().cost(most_read(TEXT), 0)
 #: What a server writes for itself, five bytes of it.
 THOUGHT = event(delta={"reasoning_content": "hmmm."})
 
@@ -171,43 +168,6 @@ def test_what_the_server_did_not_take_costs_nothing(house: House, reply: Reply) 
     assert paid(house, reply, estimated=False) == 0.0
 
 
-def test_a_server_that_is_away_costs_nothing(house: House) -> None:
-    assert paid(house, Reply(), estimated=False, url="http://127.0.0.1:9") == 0.0
-
-
-def test_that_a_server_tells_no_usage_is_logged_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    """However often it tells some between, and not where a filter refuses."""
-    silent = Reply(parts=[part for part in WHOLE if part != USAGE])
-
-    async def story(server: ScriptedServer, asked: int) -> None:
-        outside = Outside(house, url=server.url, private=True)
-        await outside.load()
-        for _ in range(asked):
-            await outside.ask()
-        await outside.driver.close()
-
-    with scripted(silent, Reply(), silent, Reply(), silent) as server:
-        asyncio.run(story(server, 5))
-    with scripted(fault(400, code="content_filter")) as server:
-        asyncio.run(story(server, 1))
-    assert [record.message for record in caplog.records if "bytes are paid for tokens" in record.message] == [
-        "the endpoint outside does not say what it read and wrote: bytes are paid for tokens"
-    ]
-
-
-def test_what_was_never_sent_costs_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time is over while the name is still looked up."""
-
-    def hang(*_: object, **__: object) -> str:
-        time.sleep(0.6)
-        return "127.0.0.1"
-
-    monkeypatch.setattr("tailorbird.integrations.endpoint_transport.endpoint_address_of", hang)
-    with scripted(Reply()) as server:
-        assert paid(house, Reply(), estimated=False, url=server.url, private=True, timeout_s=0.2) == 0.0
-        assert server.asked == []
-
-
 class Held:
     """A client whose answers wait until they are let go."""
 
@@ -229,52 +189,3 @@ class Held:
 
     async def close(self) -> None:
         pass
-
-
-def test_a_price_that_changes_meanwhile_counts_from_the_next_request_on() -> None:
-    async def story() -> list[float]:
-        bills = [Bill(), Bill()]
-
-        async def pieces(made: Endpoint) -> AsyncGenerator[int, None]:
-            with Charge(made, 100, 0).open() as charge:
-                yield 1
-                charge.ended(100, 10, estimated=False)
-
-        first = billed(bills[0], pieces(endpoint(output_price=0.0)))
-        assert await anext(first) == 1
-        async for _ in billed(bills[1], pieces(endpoint(input_price=20.0, output_price=0.0))):
-            pass
-        async for _ in first:
-            pass
-        return [bill.paid for bill in bills]
-
-    assert asyncio.run(story()) == pytest.approx([100 * 2e-6, 100 * 20e-6])
-
-
-@pytest.mark.parametrize(
-    ("error", "read"), [(NotFound("gone", ""), 0.0), (Unavailable("away", ""), 0.0), (AnswerLost("slow", ""), READ), (None, 5 * 2e-6)]
-)
-def test_an_error_before_the_first_word(house: House, error: TailorbirdError | None, read: float) -> None:
-    async def story() -> Bill:
-        client = Held(error)
-        client.go.set()
-        outside = Outside(house, client)  # type: ignore[arg-type]
-        await outside.load()
-        return await outside.ask()
-
-    assert asyncio.run(story()).paid == pytest.approx(read)
-
-
-def test_a_new_price_counts_from_the_next_request_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tailorbird.serving.hosted_models._KNOWN_FOR", -1.0)
-
-    async def story() -> list[float]:
-        client = Held()
-        client.go.set()
-        outside = Outside(house, client)  # type: ignore[arg-type]
-        await outside.load()
-        first = await outside.ask()
-        outside.made = endpoint(input_price=4.0)
-        return [first.paid, (await outside.ask()).paid]
-
-    assert asyncio.run(story()) == pytest.approx([5 * 2e-6, 5 * 4e-6])

@@ -125,10 +125,3 @@ def test_what_one_tenant_asks_keeps_no_other_from_asking(asked: Asked) -> None:
     for made in (endpoint(), endpoint(name="theirs")):
         assert asked.ask(None, "globex", made) is None
     assert asked.ask(None, "acme") == 30.0
-
-
-def test_another_model_and_an_endpoint_that_is_registered_anew_are_known_nothing_of(asked: Asked) -> None:
-    asked.fall_silent()
-    assert asked.ask(None, model="other") is None
-    assert asked.ask(None, made=endpoint(timeout_s=60.0)) is None
-    assert asked.ask(None, made=endpoint(url="https://other.example")) is None

@@ -103,21 +103,6 @@ def test_the_next_answers_for_one_that_is_away_and_loads_once(replicas: Replicas
     asyncio.run(story())
 
 
-def test_a_release_whose_replica_is_away_is_loaded_by_the_next(replicas: Replicas) -> None:
-    release = replicas.releases[0]
-
-    async def story() -> None:
-        await replicas.load(release)
-        (home,) = replicas.holders(release)
-        await replicas.driver.unload(release)
-        assert not replicas.holders(release)
-        home.away = GONE
-        await replicas.load(release)
-        assert len(replicas.holders(release)) == 1
-
-    asyncio.run(story())
-
-
 def test_an_answer_that_has_begun_is_not_begun_again(replicas: Replicas) -> None:
     release = replicas.releases[0]
 
@@ -128,20 +113,6 @@ def test_an_answer_that_has_begun_is_not_begun_again(replicas: Replicas) -> None
         with pytest.raises(Unavailable):
             await replicas.ask(release)
         assert sum(len(engine.asked) for engine in replicas.engines) == 1
-
-    asyncio.run(story())
-
-
-def test_where_none_answers_it_is_said(replicas: Replicas) -> None:
-    release = replicas.releases[0]
-
-    async def story() -> None:
-        await replicas.load(release)
-        for engine in replicas.engines:
-            engine.away = GONE
-        for asked in (replicas.ask(release), replicas.driver.status()):
-            with pytest.raises(Unavailable):
-                await asked
 
     asyncio.run(story())
 
@@ -161,14 +132,5 @@ def test_one_that_lives_and_refuses_fails_that_request_alone(replicas: Replicas,
         assert len(replicas.holders(release)) == 1
         with pytest.raises(NotFound):
             await replicas.ask(replicas.releases[1])
-
-    asyncio.run(story())
-
-
-def test_what_replicas_do_is_added_up(replicas: Replicas) -> None:
-    async def story() -> None:
-        for release in replicas.releases:
-            await replicas.load(release)
-        assert len((await replicas.driver.status()).releases) == len(replicas.releases)
 
     asyncio.run(story())

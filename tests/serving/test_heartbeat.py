@@ -53,11 +53,3 @@ def test_what_failed_is_tried_again_and_nothing_is_raised(house: House) -> None:
     rows.away = False
     beat.beat(3)
     assert rows.seen == {"gateway-1": 3}
-
-
-def test_a_gateway_without_a_name_writes_nothing(house: House) -> None:
-    rows = Rows()
-    beat = reconciler.GatewayHeartbeat(cast(Ledger, rows), house.clock, "")
-    beat.beat(3)
-    beat.end()
-    assert rows.writes == 0

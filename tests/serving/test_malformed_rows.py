@@ -12,8 +12,8 @@ import pytest
 
 import support.ledger_samples as sample
 from support.serving import House
-from tailorbird.domain.errors import Corrupt, Exhausted, Forbidden, Unavailable
-from tailorbird.domain.identity import Amounts, QuotaLimits, Usage, window_start
+from tailorbird.domain.errors import Corrupt, Forbidden, Unavailable
+from tailorbird.domain.identity import Amounts
 from tailorbird.processes.worker import check_production
 from tailorbird.serving.quotas import Quotas
 from tailorbird.serving.reconciler import AliasRecord
@@ -63,39 +63,6 @@ def test_the_limits_of_the_others_are_read(house: House, damage: str) -> None:
         await quotas.loop.round()
         await quotas.reserve("globex", ASKED, now)
         assert quotas.loop.failures == 0
-        await quotas.stop()
-
-    asyncio.run(story())
-
-
-def test_a_count_without_bound_uses_up_what_there_is(house: House) -> None:
-    async def story() -> None:
-        quotas, now = Quotas(house.ledger, house.clock), house.clock.now()
-        with house.ledger.system() as system:
-            globex = system.tenants.get("globex")
-            system.tenants.replace(globex.model_copy(update={"limits": QuotaLimits(requests_per_month=9)}))
-        with house.ledger.work("globex") as work:
-            work.usage.add([Usage(gateway="other", period="month", start=window_start("month", now), requests=1)])
-        sql(house, "UPDATE usage SET requests = 9e999")
-        await quotas.start()
-        await quotas.reserve("acme", ASKED, now)
-        with pytest.raises(Exhausted):
-            await quotas.reserve("globex", ASKED, now)
-        await quotas.stop()
-
-    asyncio.run(story())
-
-
-def test_a_record_that_is_away_suspends_nobody(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(*, write: bool = True) -> None:
-        raise Unavailable("away", "wait", code="database_unreachable")
-
-    async def story() -> None:
-        quotas = Quotas(house.ledger, house.clock)
-        monkeypatch.setattr(house.ledger, "system", away)
-        await quotas.start()
-        with pytest.raises(Unavailable):
-            await quotas.reserve("acme", ASKED, house.clock.now())
         await quotas.stop()
 
     asyncio.run(story())

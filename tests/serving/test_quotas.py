@@ -128,25 +128,6 @@ TestTraffic = Traffic.TestCase
 TestTraffic.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
 
 
-def test_another_gateways_usage_counts_after_a_reading(house: House) -> None:
-    limit(house)
-    one, other = (Quotas(house.ledger, house.clock) for _ in range(2))
-
-    async def story() -> None:
-        await one.refresh()
-        for number in range(5):
-            left = row(house, number, Amounts(1, 1, 0))
-            with house.ledger.work("acme") as work:
-                work.requests.add([left])
-                work.usage.add(usage_of([left], one.gateway))
-        await other.refresh()
-        with pytest.raises(Exhausted):
-            await other.reserve("acme", Amounts(1, 1, 1), house.clock.now())
-        await one.reserve("acme", Amounts(1, 1, 1), house.clock.now())  # its own it counts itself, and it settled nothing here
-
-    asyncio.run(story())
-
-
 def test_a_suspended_tenant_is_answered_nothing_and_a_new_one_at_once(house: House) -> None:
     quotas = Quotas(house.ledger, house.clock)
 

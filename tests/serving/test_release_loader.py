@@ -66,20 +66,6 @@ def test_what_the_record_asks_for_later_does_not_wait_for_thousands(house: House
     assert loads[4:] == [*back, *rest]
 
 
-def test_what_moved_is_loaded_before_what_waits_which_stays(house: House) -> None:
-    busy, rest, moved = needed(house, *range(4)), needed(house, *range(4, 8)), needed(house, 98, 99)
-
-    async def story(loader: ReleaseLoader, driver: DirectDriver) -> None:
-        await full(loader, driver, busy, rest)
-        loader.want_first(moved)
-        loader.want_first({})
-        let_go(driver)
-        await until(lambda: len(loader.loaded) == 10)
-
-    loads = played(house, story)
-    assert loads[4:] == [*moved, *rest]
-
-
 def test_what_somebody_waits_for_comes_first(house: House) -> None:
     busy, rest = needed(house, *range(4)), needed(house, *range(4, 20))
     waited = list(rest)[7:9]
@@ -93,21 +79,6 @@ def test_what_somebody_waits_for_comes_first(house: House) -> None:
     loads = played(house, story)
     assert loads[4:6] == waited
     assert len(loads) == len(set(loads)) == 20
-
-
-def test_what_is_needed_no_more_is_not_loaded(house: House) -> None:
-    busy, rest = needed(house, *range(4)), needed(house, *range(4, 8))
-
-    async def story(loader: ReleaseLoader, driver: DirectDriver) -> None:
-        await full(loader, driver, busy, rest)
-        assert all(map(loader.is_under_way, [*busy, *rest]))
-        loader.want(busy)
-        assert not any(map(loader.is_under_way, rest))
-        let_go(driver)
-        await until(lambda: len(loader.loaded) == 4)
-        await asyncio.sleep(0.02)
-
-    assert set(played(house, story)) == set(busy)
 
 
 def test_an_engine_that_is_gone_is_not_asked_for_each_of_thousands(house: House) -> None:

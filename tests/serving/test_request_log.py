@@ -90,37 +90,6 @@ def test_rows_are_committed_in_groups_before_they_are_acknowledged(house: House)
     asyncio.run(story())
 
 
-def test_stopping_writes_what_nobody_waits_for(house: House) -> None:
-    async def story() -> None:
-        journal = RequestLog(house.ledger)
-        await journal.start()
-        for n in range(150):
-            journal.put(row(house, n))
-        await journal.stop()
-        assert len(house.rows()) == 150
-
-    asyncio.run(story())
-
-
-def test_rows_are_flushed_soon_after_and_before_the_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tailorbird.serving.request_log._FLUSH_AFTER", 0.01)
-
-    async def story() -> None:
-        ledger = CountingLedger(house)
-        journal = RequestLog(ledger)  # type: ignore[arg-type]
-        await journal.start()
-        await asyncio.sleep(0.05)
-        assert ledger.flushes == 0, "there was nothing to flush"
-        await journal.record(row(house, 1))
-        await until(lambda: ledger.flushes == 1)
-        await journal.record(row(house, 2))
-        before = ledger.flushes
-        await journal.stop()
-        assert ledger.flushes > before
-
-    asyncio.run(story())
-
-
 def test_a_busy_ledger_is_tried_again(house: House) -> None:
     async def story() -> None:
         journal = RequestLog(CountingLedger(house, refusals=3))  # type: ignore[arg-type]
@@ -202,18 +171,6 @@ def test_one_tenant_that_is_gone_does_not_hold_up_the_others(house: House) -> No
     asyncio.run(story())
 
 
-def test_a_caller_that_gives_up_does_not_take_the_row_away(house: House) -> None:
-    async def story() -> None:
-        journal = RequestLog(CountingLedger(house, refusals=2))  # type: ignore[arg-type]
-        await journal.start()
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(journal.record(row(house, 1)), 0.02)
-        await journal.stop()
-        assert len(house.rows()) == 1
-
-    asyncio.run(story())
-
-
 def test_a_row_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
     house = House(tmp_path)
 
@@ -281,49 +238,6 @@ def test_a_settlement_waits_for_a_record_that_is_away(house: House) -> None:
     asyncio.run(story())
 
 
-def test_all_who_wait_for_a_locked_record_are_told(house: House) -> None:
-    """Of however many tenants, and however many there are before them: one attempt is everybody's."""
-
-    async def story() -> None:
-        ledger = CountingLedger(house, refusals=10**6)
-        journal = RequestLog(ledger, patience=0.1)  # type: ignore[arg-type]
-        waiting = [journal.put(row(house, n, tenant)) for n in range(150) for tenant in ("acme", "globex")]
-        await asyncio.sleep(0.15)
-        await journal.start()
-        found = await asyncio.gather(*waiting, return_exceptions=True)
-        assert {getattr(one, "error_code", "") for one in found} == {"record_unavailable"}
-        assert 10**6 - ledger._refusals == 1
-        await journal.stop()
-
-    asyncio.run(story())
-
-
-def test_rows_refused_together_wait_for_one_lock(house: House) -> None:
-    """Where the record is locked after that, each of them would wait for it in turn."""
-
-    class LockedAfterwards(CountingLedger):
-        asked = 0
-
-        def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> Any:
-            self.asked += 1
-            if self.asked == 1:
-                raise Conflict("refused together", "try each alone", code="row_refused")
-            return super().work(tenant, write=write, durable=durable)
-
-    async def story() -> None:
-        ledger = LockedAfterwards(house, refusals=10**6)
-        journal = RequestLog(ledger, patience=0.1)  # type: ignore[arg-type]
-        waiting = [journal.put(row(house, n)) for n in range(50)]
-        await asyncio.sleep(0.15)
-        await journal.start()
-        found = await asyncio.gather(*waiting, return_exceptions=True)
-        assert {getattr(one, "error_code", "") for one in found} == {"record_unavailable"}
-        assert ledger.asked == 2
-        await journal.stop()
-
-    asyncio.run(story())
-
-
 def kept_words(house: House, request: str, text: str) -> KeptRequest:
     now = house.clock.now()
     return KeptRequest(KeptWords(tenant="acme", request=request, text=text, answer="", at=now, expires_at=now))
@@ -374,28 +288,6 @@ def test_words_that_cannot_be_redacted_are_withheld(house: House, caplog: pytest
 
     asyncio.run(story())
     assert "poison" not in caplog.text
-
-
-def test_long_words_that_come_while_the_log_ends_are_written(house: House) -> None:
-    ending, written = threading.Event(), threading.Event()
-
-    def redact(text: str) -> str:
-        assert not text or (ending if text.startswith("first") else written).wait(30)
-        return text
-
-    async def story() -> None:
-        journal = RequestLog(house.ledger, redact=redact)
-        await journal.start()
-        first = journal.put(row(house, 1), kept_words(house, "req_acme_1", "first " * 2000))
-        first.add_done_callback(lambda _: written.set())
-        stopped = asyncio.create_task(journal.stop())
-        await asyncio.sleep(0)
-        journal.put(row(house, 2), kept_words(house, "req_acme_2", "second " * 2000))
-        ending.set()
-        await stopped
-        assert sorted(each.id for each in house.rows("acme")) == ["req_acme_1", "req_acme_2"]
-
-    asyncio.run(story())
 
 
 def test_rows_whose_tenant_sends_long_words_without_end_are_written_without_them(

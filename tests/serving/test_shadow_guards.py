@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from support.serving import CLASSIFY, House, digest
-from tailorbird.domain.deployment import RequestRow
-from tailorbird.domain.errors import Internal
-from tailorbird.domain.objective import RiskTier, TaskKind
-from tailorbird.domain.prompt import Message, Sampling
+from support.serving import digest
+from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.rollout import ArmTally, Guard, GuardName, GuardReport, Rollout, RolloutAction, RolloutPlan, RolloutStep
-from tailorbird.serving.alias_routes import TrafficArm
-from tailorbird.serving.answers import AnswerPiece
 from tailorbird.serving.rollout_guards import evaluate_guards
-from tailorbird.serving.shadow_traffic import ShadowedRequest, ShadowTraffic
 
 OLD, NEW = digest(1), digest(2)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -30,8 +21,6 @@ ROLLOUT = Rollout(
     id="0" * 12, tenant="acme", alias="routing", candidate=NEW, incumbent=OLD, risk=RiskTier.LIMITED, plan=PLAN, salt="s", versions=(1,),
     step_since=NOW, started_by="olga", started_at=NOW, changed_at=NOW,
 )  # fmt: skip
-TURNS = (Message(role="user", content="I lost my card"),)
-BROKEN = Internal("broken", "mend it", code="engine_defect")
 
 
 def judged(asked: int, pairs: int, errors: Iterable[int], alone: Iterable[int]) -> GuardReport:
@@ -80,42 +69,3 @@ def test_few_mirrored_requests_do_not_hide_a_higher_rate() -> None:
     found = judged(1000, 200, (20, 60), (10, 50))
     errors = found.guards[0]
     assert (found.action, errors.incumbent, errors.candidate) == (RolloutAction.ROLL_BACK, pytest.approx(0.1), pytest.approx(0.3))
-
-
-@pytest.mark.parametrize(("rate", "action"), [(0.08, RolloutAction.ROLL_BACK), (0.02, RolloutAction.HOLD)])
-def test_under_load_only_pairs_count_and_their_share_is_told(house: House, rate: float, action: RolloutAction) -> None:
-    """Ten bursts of 200 requests, through the shadow itself: those that failed are mirrored too, and 64 of each burst are."""
-    draw, rows = np.random.default_rng(11), list[RequestRow]()
-
-    async def answers(*_: Any) -> AsyncGenerator[AnswerPiece, None]:
-        if draw.random() < rate:
-            raise BROKEN
-        yield AnswerPiece(text="refund", finish_reason="stop", probabilities={"refund": 1.0})
-
-    async def play() -> int:
-        traffic = ShadowTraffic(SimpleNamespace(put=rows.append))  # type: ignore[arg-type]
-        arm, asked = TrafficArm("shadow", NEW, TaskKind.CLASSIFY, CLASSIFY), ShadowedRequest(TURNS, answers, Sampling())
-        for burst in range(10):
-            for place in range(200):
-                failed = draw.random() < 0.02
-                row = answered(f"req_{burst}_{place}", failed=failed)
-                rows.append(row)
-                traffic.ask(arm, asked, row, "" if failed else "refund")
-            await asyncio.gather(*traffic._tasks)
-        return traffic.dropped
-
-    assert asyncio.run(play()) == 10 * (200 - 64)
-    with house.ledger.work("acme") as work:
-        work.requests.add(rows)
-        found = evaluate_guards(ROLLOUT, work.rollouts.tallies("acme/routing", 1, NOW), NOW)
-    assert (found.mirrored, found.too_few_mirrored, found.action) == (pytest.approx(0.32), True, action)
-    assert found.agreement == 1.0
-    errors = found.guards[0]
-    assert (errors.incumbent, errors.candidate) == (pytest.approx(0.02, abs=0.015), pytest.approx(rate, abs=0.025))
-
-
-def answered(name: str, *, failed: bool) -> RequestRow:
-    told = {"outcome": "error", "status": 500, "error": "engine_defect"} if failed else {"outcome": "ok", "status": 200, "error": None}
-    named = {"id": name, "tenant": "acme", "key": "key", "alias": "acme/routing", "release": OLD, "arm": "a", "route": "/v1", "version": 1}
-    counts = {"prediction": None, "prompt_tokens": 3, "completion_tokens": 0, "latency_ms": 1.0, "at": NOW}
-    return RequestRow.model_validate(named | told | counts)

@@ -17,7 +17,7 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.serving.alias_routes import TrafficArm
 from tailorbird.serving.answers import AnswerPiece, Answers
 from tailorbird.serving.hosted_models import Bill, billing
-from tailorbird.serving.shadow_traffic import ShadowedRequest, ShadowTraffic, is_malformed
+from tailorbird.serving.shadow_traffic import ShadowedRequest, ShadowTraffic
 
 ARM = TrafficArm("shadow", digest(2), TaskKind.GENERATE, CLASSIFY)
 TURNS = (Message(role="user", content="I lost my card"),)
@@ -63,8 +63,3 @@ def test_the_form_that_was_asked_for_is_asked_of_both(text: str, malformed: bool
 
     (found,) = mirrored(answers, text, "{}")
     assert (found.malformed, found.agrees) == (malformed, True if text else None)
-
-
-def test_vectors_have_no_form() -> None:
-    piece = AnswerPiece(text="", finish_reason="stop", vectors=((1.0,),))
-    assert not is_malformed(piece, "", json_wanted=False)
