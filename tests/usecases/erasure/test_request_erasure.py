@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.ranking import WideReader
 from support.usecases import everything, on_both_databases, somebody, write_objective
 from tailorbird import data
 from tailorbird.chat.conversations import fold_answer, fold_turns
@@ -34,7 +35,6 @@ from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases.promotion import sign_and_decide
 from tailorbird.usecases.runs.submit import adapt, plan
 from tailorbird.usecases.snapshots import find_snapshot
-from usecases.runs.test_rungs import WideReader
 
 WHO = "Ada Lovelace"
 SAID = "Ada keeps the keys of the mill under the third stone by the gate."
