@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test jobs check fast format format-check lint types contracts shape models gpu vllm llamacpp detectors ray deploy-check deploy-render browser fuzz bench dist lock clean
+.PHONY: help setup demo demo-clean test jobs check fast format format-check lint types contracts shape models gpu vllm llamacpp detectors ray nightly nightly-status deploy-check deploy-render browser fuzz bench dist lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -81,6 +81,12 @@ deploy-check: .cache/deploy/ready  ## Check deploy/ by the tools of others: Helm
 
 deploy-render: .cache/deploy/ready  ## Render the examples of the chart anew, for the fast tests.
 	.cache/deploy/bin/python scripts/deploy_check.py --write
+
+nightly: setup  ## Run the suite outside make test whose result is oldest, or SUITE=name; the result goes to tests/nightly.json.
+	$(BIN)/python scripts/nightly.py run $(SUITE)
+
+nightly-status: setup  ## What make test leaves to the night, and when each suite was last run.
+	@$(BIN)/python scripts/nightly.py status
 
 # Ten thousand examples of each reader, and others at each call; what is found becomes a test.
 fuzz: setup  ## Feed every reader of foreign bytes with broken ones, for hours: make fuzz EXAMPLES=10000.
