@@ -96,8 +96,9 @@ bench: setup  ## Run a benchmark: make bench NAME=ledger (QUICK=1: under 10 minu
 	@test -f benchmarks/$(NAME)/run.py || { echo 'NAME is one of:' $(notdir $(patsubst %/run.py,%,$(wildcard benchmarks/*/run.py))); exit 1; }
 	$(BIN)/python benchmarks/$(NAME)/run.py $(if $(QUICK),--quick)
 
+# 25 examples of each property; more: make fast EXAMPLES=100.
 fast: setup  ## The fast tests.
-	$(BIN)/python -m pytest -q -m 'not slow and not jobs and not vllm and not llamacpp and not detectors and not ray and not models and not gpu' -n 2
+	$(if $(EXAMPLES),TAILORBIRD_FUZZ_EXAMPLES=$(EXAMPLES) )$(BIN)/python -m pytest -q -m 'not slow and not jobs and not vllm and not llamacpp and not detectors and not ray and not models and not gpu' -n 2
 
 format: setup  ## Format the code.
 	$(BIN)/ruff format src tests examples scripts

@@ -27,8 +27,9 @@ os.environ.setdefault("TAILORBIRD_MODEL_CACHE", "models")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A test is never timed: the machine may be busy.
-settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A test is never timed: the machine may be busy. A nightly run tries a hundred examples of each property, or as many as are asked for.
+EXAMPLES = int(os.environ.get("TAILORBIRD_FUZZ_EXAMPLES", "25"))
+settings.register_profile("house", max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.crypto import anchored_rows
@@ -58,7 +58,6 @@ STEPS = st.lists(st.tuples(st.sampled_from(["acme", "globex"]), NAMES, st.sample
 
 
 @given(steps=STEPS)
-@settings(max_examples=50)
 def test_the_root_is_that_of_the_rows_however_they_came(steps: list[tuple[str, str, str | None]]) -> None:
     store, held = Store(), dict[tuple[str, str], str | None]()
     for tenant, name, digest in steps:
@@ -92,29 +91,6 @@ def test_what_stands_for_every_row_takes_all_of_a_tenant_away() -> None:
 @pytest.fixture(autouse=True)
 def _nothing_proven_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(anchored_rows, "_proven", {})
-
-
-def test_what_was_proven_is_not_read_again_whatever_the_root_is_now() -> None:
-    store = Store()
-    store.change("acme", {f"identity/{n}": RowChange(None, ONE) for n in range(50)})
-    for _ in range(2):
-        store.change("acme", {"identity/7": RowChange(ONE, OTHER)})
-        store.change("acme", {"identity/7": RowChange(OTHER, ONE)})
-    store.known = {Node(3, 0): bytes(31) + b"\x01"}
-    assert differing_rows(store, store.state, "acme", {f"identity/{n}": ONE for n in range(50)}) == ()
-    assert differing_rows(store, store.state, "acme", {"identity/7": OTHER}) == ("identity/7",)
-    store.change("acme", {"identity/8": RowChange(ONE, OTHER)})
-    assert store.state == root_over(store.all())
-
-
-def test_no_more_than_so_many_proven_nodes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anchored_rows, "_MOST_PROVEN", 8)
-    store = Store()
-    for number in range(60):
-        store.change("acme", {f"identity/{number}": RowChange(None, ONE)})
-        assert len(anchored_rows._proven) <= 8
-    assert differing_rows(store, store.state, "acme", {f"identity/{n}": ONE for n in range(60)}) == ()
-    assert store.state == root_over(store.all())
 
 
 @pytest.mark.parametrize("lie", ["row", "absent", "node"])

@@ -22,7 +22,7 @@ def test_a_label_is_right_or_wrong_and_nothing_without_an_answer() -> None:
 def test_a_scale_runs_from_0_to_1_and_has_no_other_values(kind: FeedbackKind) -> None:
     scores = [score_of(FeedbackGiven(request=REQUEST, kind=kind, value=value), None) for value in SCORES[kind]]
     assert (min(scores, key=float), max(scores, key=float)) == (0.0, 1.0)
-    with pytest.raises(ValidationError, match="is one of"):
+    with pytest.raises(ValidationError):
         FeedbackGiven(request=REQUEST, kind=kind, value="splendid")
 
 

@@ -15,16 +15,16 @@ def test_an_open_rollout_can_be_rolled_back_and_promoted(state: RolloutState) ->
     assert next_rollout_state(state, RolloutAction.PROMOTE) is RolloutState.PROMOTED
 
 
-@pytest.mark.parametrize("state", sorted(set(RolloutState) - OPEN))
-@pytest.mark.parametrize("action", RolloutAction)
-def test_an_ended_one_stays_as_it_is(state: RolloutState, action: RolloutAction) -> None:
-    with pytest.raises(Conflict) as refused:
-        next_rollout_state(state, action)
-    assert (refused.value.error_code, "the state is final" in refused.value.hint) == ("rollout_state", True)
+def test_an_ended_one_stays_as_it_is() -> None:
+    for state in set(RolloutState) - OPEN:
+        for action in RolloutAction:
+            with pytest.raises(Conflict) as refused:
+                next_rollout_state(state, action)
+            assert refused.value.error_code == "rollout_state"
 
 
 def test_a_held_one_advances_only_after_it_was_resumed() -> None:
-    with pytest.raises(Conflict, match="held cannot advance"):
+    with pytest.raises(Conflict):
         next_rollout_state(RolloutState.HELD, RolloutAction.ADVANCE)
     assert next_rollout_state(RolloutState.HELD, RolloutAction.RESUME) is RolloutState.RUNNING
     assert TRANSITIONS[RolloutState.RUNNING, RolloutAction.ADVANCE] is RolloutState.RUNNING

@@ -15,15 +15,10 @@ READ = 256 + 16
     ("told", "found"),
     [
         ({"prompt_tokens": 60, "completion_tokens": 20}, HostedTokens(60, 20)),
-        ({"prompt_tokens": 2, "completion_tokens": 1}, HostedTokens(2, 1)),
         ({}, HostedTokens(READ, 90, True)),
-        ({"prompt_tokens": 60}, HostedTokens(60, 90, True)),
-        ({"completion_tokens": 20}, HostedTokens(READ, 20, True)),
         ({"prompt_tokens": 0, "completion_tokens": 0}, HostedTokens(READ, 90, True)),
-        ({"prompt_tokens": 1, "completion_tokens": 20}, HostedTokens(READ, 20, True)),
         ({"prompt_tokens": -60, "completion_tokens": -1}, HostedTokens(READ, 90, True)),
         ({"prompt_tokens": True, "completion_tokens": "20"}, HostedTokens(READ, 90, True)),
-        ({"prompt_tokens": 60.0, "completion_tokens": None}, HostedTokens(READ, 90, True)),
         ({"prompt_tokens": 10**12, "completion_tokens": 10**12}, HostedTokens(READ, 90, True)),
         ({"prompt_tokens": READ + HIDDEN_PROMPT, "completion_tokens": 500 + HIDDEN_REASONING}, HostedTokens(272 + 16384, 500 + 131072)),
         ({"prompt_tokens": READ + HIDDEN_PROMPT + 1, "completion_tokens": 501 + HIDDEN_REASONING}, HostedTokens(READ, 90, True)),
@@ -31,11 +26,6 @@ READ = 256 + 16
 )
 def test_counts_that_can_be_and_others(told: dict[str, object], found: HostedTokens) -> None:
     assert believable_usage(told, PROMPT, 90, 500) == found
-
-
-def test_an_empty_answer_has_no_tokens() -> None:
-    assert believable_usage({"prompt_tokens": 60, "completion_tokens": 0}, PROMPT, 0, 500) == HostedTokens(60, 0)
-    assert believable_usage({"prompt_tokens": 60}, PROMPT, 0, 500) == HostedTokens(60, 0, True)
 
 
 def test_half_a_character_has_a_size() -> None:

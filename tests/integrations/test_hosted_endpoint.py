@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from support.doubles import MemoryEndpoint
@@ -198,7 +198,6 @@ _HEADERS = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.sampled_from([200, 204, 302, 400, 401, 404, 413, 429, 500]), _PARTS, _HEADERS, st.booleans())
 def test_whatever_a_server_says_is_an_answer_or_a_coded_error(status: int, parts: list[bytes], headers: dict[str, str], cut: bool) -> None:
     async def story(client: OpenAiEndpoint) -> None:
@@ -222,7 +221,6 @@ def test_whatever_a_server_says_is_an_answer_or_a_coded_error(status: int, parts
         asyncio.run(story(client))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300) | st.builds(lambda rest: b"HTTP/1.1 200 OK\r\n" + rest, st.binary(max_size=200)))
 def test_whatever_bytes_a_server_sends_are_a_coded_error(sent: bytes) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -40,7 +40,7 @@ def grown(request, tmp_path_factory):
             yield system.events, leaves
 
 
-many = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @many

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -43,7 +43,6 @@ def test_shares_follow_the_weights(weights: list[int]) -> None:
     assert stats.chisquare([seen[position] for position in live], expected).pvalue > 1e-3
 
 
-@settings(max_examples=50)
 @given(WEIGHTS, st.data())
 def test_raising_one_weight_moves_keys_to_that_target_alone(weights: list[int], data: st.DataObject) -> None:
     grown = data.draw(st.integers(0, len(weights) - 1))

@@ -10,7 +10,7 @@ from tailorbird.domain.evidence import ScopeScorer
 from tailorbird.stats.roc import ScoredRows, auroc, auroc_interval, compare_scorers, fewest_to_refuse, refusal_threshold
 
 
-@pytest.mark.parametrize("digits", [0, 1, 6])
+@pytest.mark.parametrize("digits", [0, 6])
 def test_the_area_is_that_of_the_library_with_and_without_ties(digits: int) -> None:
     random = np.random.default_rng(digits)
     above, below = random.normal(1, 1, 90).round(digits), random.normal(0, 1, 40).round(digits)
@@ -56,11 +56,6 @@ def test_a_threshold_keeps_its_promise_on_rows_of_other_groups() -> None:
     assert np.mean(shares) <= 0.055
 
 
-def test_rows_without_any_scorer_are_not_compared() -> None:
-    nothing = ScoredRows([{}, {}], ["a", "b"])
-    assert compare_scorers("examples", [(nothing, nothing)], 0.9) is None
-
-
 def test_the_scorer_that_tells_best_is_found_and_of_equals_the_first() -> None:
     def rows(margin: float, energy: float) -> dict[ScopeScorer, float]:
         return {ScopeScorer.PROBABILITY: 0.5, ScopeScorer.MARGIN: margin, ScopeScorer.ENERGY: energy}
@@ -75,7 +70,7 @@ def test_the_scorer_that_tells_best_is_found_and_of_equals_the_first() -> None:
     assert compare_scorers("examples", [(known, ScoredRows([], []))], 0.9) is None
 
 
-@pytest.mark.parametrize("at_most", [0.05, 0.1, 0.33])
+@pytest.mark.parametrize("at_most", [0.05, 0.33])
 def test_a_further_row_is_refused_no_more_often_than_stated(at_most: float) -> None:
     """By simulation, with as few rows as allow a threshold and with some more."""
     random, fewest = np.random.default_rng(3), fewest_to_refuse(at_most)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import tailorbird
@@ -28,21 +26,3 @@ def test_an_edited_added_or_renamed_file_is_another_build(tmp_path: Path) -> Non
     (tmp_path / "inner" / "c.py").rename(tmp_path / "inner" / "d.py")
     seen.append(source_digest(tmp_path))
     assert len(set(seen)) == 4
-
-
-def test_what_running_it_leaves_behind_is_no_part_of_it(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text("x = 1\n")
-    before = source_digest(tmp_path)
-    (tmp_path / "__pycache__").mkdir()
-    (tmp_path / "__pycache__" / "a.cpython-311.pyc").write_bytes(b"\0")
-    (tmp_path / ".cache").mkdir()
-    (tmp_path / ".cache" / "x.py").write_text("")
-    (tmp_path / "native.so").write_bytes(b"\0")
-    assert source_digest(tmp_path) == before
-
-
-def test_the_command_tells_it() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from tailorbird.cli.main import main; main()", "--version"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (0, f"tailorbird {build_name()}\n"), done.stderr

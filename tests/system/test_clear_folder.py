@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,15 +90,6 @@ def test_a_held_folder_of_a_killed_process_is_removed_by_the_next(tmp_path: Path
             assert (left.parent.exists(), (kept / "data").exists(), own.is_dir()) == (False, True, True)
         assert not own.parent.exists()
         assert (kept / "data").exists()
-
-
-def test_one_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "processes" / "new").mkdir(parents=True)
-    (tmp_path / "processes" / "old").mkdir()
-    os.utime(tmp_path / "processes" / "old", (time.time() - 600,) * 2)
-    process_folder.cache_clear()
-    process_folder(tmp_path)
-    assert ((tmp_path / "processes" / "new").exists(), (tmp_path / "processes" / "old").exists()) == (True, False)
 
 
 def test_it_lies_in_memory_and_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_the_lowest_limit_from_the_group_upwards_counts(
     assert core_limit() == 1.5
 
 
-@pytest.mark.parametrize("own", ["", "0::/\n", "0::/../other\n", "4:memory:/\n3:cpu:/\n"])
+@pytest.mark.parametrize("own", ["", "0::/../other\n", "4:memory:/\n3:cpu:/\n"])
 def test_nothing_limits_a_process_where_nothing_is_said(own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group(tmp_path, {"cpu": {"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}}, own, monkeypatch)
     assert memory_limit() == memory_left() == core_limit() == math.inf

@@ -23,12 +23,8 @@ def flipped(folder: Path) -> None:
 
 CHANGES: dict[str, Callable[[Path], object]] = {
     "a bit": flipped,
-    "a byte more": lambda folder: (folder / "large").write_bytes((folder / "large").read_bytes() + b"\0"),
-    "a byte less": lambda folder: (folder / "large").write_bytes((folder / "large").read_bytes()[:-1]),
     "a file more": lambda folder: (folder / "more").touch(),
-    "a file less": lambda folder: (folder / "below" / "small").unlink(),
     "another name": lambda folder: (folder / "below" / "small").rename(folder / "below" / "smalk"),
-    "another place": lambda folder: (folder / "below" / "small").rename(folder / "small"),
     "bytes of one in another": lambda folder: ((folder / "a").write_bytes(b"12"), (folder / "b").write_bytes(b"3")),
     "no folder": lambda folder: folder.rename(folder.with_name("elsewhere")),
 }
@@ -43,16 +39,6 @@ def folder(tmp_path: Path) -> Path:
     (found / "a").write_bytes(b"1")
     (found / "b").write_bytes(b"23")
     return found
-
-
-def test_a_copy_has_the_same(folder: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    for path in sorted(folder.rglob("*")):
-        to = copy / path.relative_to(folder)
-        if path.is_file():
-            to.parent.mkdir(parents=True, exist_ok=True)
-            to.write_bytes(path.read_bytes())
-    assert digest_folder(copy) == digest_folder(folder)
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from support.unicode_texts import ANY_TEXT
 from tailorbird.chat import conversations, tool_calls
@@ -118,7 +118,6 @@ OF_TWO: dict[str, Callable[[str, str], Any]] = {
 
 
 @pytest.mark.parametrize("name", OF_ONE)
-@settings(max_examples=25)
 @given(text=ANY_TEXT)
 def test_what_reads_a_text_takes_any(name: str, text: str) -> None:
     with contextlib.suppress(REFUSALS):
@@ -126,7 +125,6 @@ def test_what_reads_a_text_takes_any(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", OF_TWO)
-@settings(max_examples=25)
 @given(one=ANY_TEXT, other=ANY_TEXT)
 def test_what_compares_texts_takes_any(name: str, one: str, other: str) -> None:
     OF_TWO[name](one, other)

@@ -20,7 +20,7 @@ def test_log_odds_are_those_that_were_written(tmp_path: Path) -> None:
     np.testing.assert_allclose(read.log_odds(vectors), [[-2.0, 1.0], [-3.8, 3.6]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("spoiled", ["missing", "labels", "numbers", "format", "flat"])
+@pytest.mark.parametrize("spoiled", ["missing", "labels", "numbers", "format"])
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, spoiled: str) -> None:
     write_prototypes(FOUND, tmp_path)
     if spoiled == "missing":
@@ -29,8 +29,6 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, spoiled: str) -> No
         (tmp_path / PROTOTYPES).write_bytes(b"no array")
     if spoiled == "numbers":
         np.save(tmp_path / PROTOTYPES, np.full((2, 4), np.nan))
-    if spoiled == "flat":
-        np.save(tmp_path / PROTOTYPES, np.zeros(2))
     with pytest.raises(ModelInvalid) as told:
         read_prototypes(tmp_path, 3 if spoiled == "labels" else 2)
     assert told.value.error_code == "prototypes"

@@ -24,12 +24,6 @@ def test_labels_come_back_sorted_and_once(labels: list[str]) -> None:
     assert split(join(labels)) == tuple(sorted(set(labels)))
 
 
-@given(st.lists(LABELS, max_size=5).flatmap(lambda labels: st.tuples(st.just(labels), st.permutations(labels * 2))))
-def test_one_set_has_one_spelling(both: tuple[list[str], list[str]]) -> None:
-    labels, shuffled = both
-    assert join(shuffled) == join(labels)
-
-
 @given(st.text(st.sampled_from("ab| \tnoe"), max_size=20) | st.text())
 def test_any_text_has_labels_and_one_spelling(text: str) -> None:
     spelt = join(split(text))
@@ -37,7 +31,7 @@ def test_any_text_has_labels_and_one_spelling(text: str) -> None:
     assert join(split(spelt)) == spelt
 
 
-@pytest.mark.parametrize("label", ["", "  ", " a", "a|b", "none", "None", "NONE"])
+@pytest.mark.parametrize("label", ["", " a", "a|b", "None"])
 def test_a_label_that_reads_as_something_else_is_refused(label: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         join(["fine", label])

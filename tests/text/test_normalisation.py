@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.text.words import nearest, normalise, normalise_answer
+from tailorbird.text.words import normalise, normalise_answer
 
 
 def test_case_width_and_white_space_do_not_count() -> None:
@@ -23,8 +23,3 @@ def test_a_power_and_a_fraction_are_other_numbers() -> None:
 @given(st.text(alphabet=st.characters(codec="ascii")))
 def test_a_normalised_text_is_its_own_normal_form(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
-
-
-def test_a_typing_error_is_near_and_another_word_is_not() -> None:
-    assert nearest("acuracy", ["accuracy", "macro_f1"]) == "accuracy"
-    assert nearest("weather", ["accuracy", "macro_f1"]) is None

@@ -34,8 +34,3 @@ def test_texts_without_spaces_are_cut_too() -> None:
     first = passages_of(Document(id="d", text=chinese))[0].text
     assert first.endswith(("。", "!"))
     assert " " not in first
-
-
-def test_words_between_spaces_stay_whole() -> None:
-    text = "See https://example.org/a/very/long/address/of/a/page . " * 60
-    assert " ".join(passage.text for passage in passages_of(Document(id="d", text=text))).split() == text.split()

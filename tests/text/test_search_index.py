@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tailorbird.chat.prompts import messages_for
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Entry, PromptSpec
@@ -34,11 +33,6 @@ def test_bm25_is_the_published_formula() -> None:
     expected = idf * (K1 + 1) / (1 + K1 * (1 - B + B * 3 / (13 / 3)))
     assert Bm25(TEXTS).scores("rates")[2] == pytest.approx(expected)
     assert Bm25(TEXTS).scores("nothing of this kind").tolist() == [0, 0, 0]
-
-
-def test_plurals_meet_their_singular() -> None:
-    assert words("Cats' flies, glass buses") == ["cat", "fly", "glass", "buse"]
-    assert Bm25(TEXTS).scores("cat")[1] > 0
 
 
 @given(st.lists(st.text(max_size=30), max_size=8), st.text(max_size=30))
@@ -90,10 +84,8 @@ def test_what_shares_no_word_has_no_rank_by_words() -> None:
     ("question", "texts"),
     [
         ("车被偷了怎么办", ("屋顶漏水需要报销。", "我的车被偷了,请帮忙。")),
-        ("保険料の支払い", ("屋根が壊れました", "保険料を支払いました")),
         ("ประกันรถยนต์", ("บ้านน้ำท่วม", "เคลมประกันภัยรถยนต์")),
         ("हिन्दी में दावा", ("दवा महँगी है", "दावा कैसे करें")),
-        ("cafe\u0301", ("coffee house", "The café is closed")),
     ],
 )
 def test_words_of_every_script_are_found(question: str, texts: tuple[str, ...]) -> None:
@@ -106,25 +98,11 @@ def test_a_script_without_spaces_is_searched_by_pairs_of_characters() -> None:
     assert words("हिन्दी") == ["हिन्दी"]
 
 
-def test_punctuation_of_a_script_without_spaces_is_no_word() -> None:
-    assert words("ジョン・スミス") == ["ジョ", "ョン", "スミ", "ミス"]
-    assert words("奈々 二〇年") == ["奈々", "二〇", "〇年"]
-    assert words("・ ゠ ។ ၊ ။ ฿") == []
-
-
 def test_a_damaged_index_is_told(tmp_path: Path) -> None:
     (tmp_path / "entries.jsonl").write_text("not json\n")
     with pytest.raises(ModelInvalid) as told:
         SearchIndex(tmp_path)
     assert told.value.error_code == "model_invalid"
-
-
-def test_examples_stand_before_the_text_the_nearest_last_and_passages_below_the_instruction() -> None:
-    prompt = PromptSpec(instruction="Do it.")
-    near, far = (Entry(id=name, text=name, target=f"to {name}", access=ANYBODY) for name in ("near", "far"))
-    assert [m.content for m in messages_for(prompt, "now", [near, far])] == ["Do it.", "far", "to far", "near", "to near", "now"]
-    passage = Entry(id="p", title="Fees", text="are 3 EUR", access=ANYBODY)
-    assert messages_for(prompt, "now", [passage])[0].content == "Do it.\n\nPassages that may help:\n[1] Fees: are 3 EUR"
 
 
 def test_what_a_model_prefers_before_it_has_read_is_taken_off() -> None:

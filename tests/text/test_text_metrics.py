@@ -37,10 +37,8 @@ def test_overlaps_are_shares_and_1_for_the_same_text(one: str, other: str) -> No
     ("answer", "target", "expected"),
     [
         ("Клиент отказался от полиса 3 мая", "В доме 3 протекла крыша", 2 * 1 / (6 + 5)),
-        ("крыша протекла", "крыша протекла 3 мая", 2 * 2 / (2 + 4)),
         ("für", "fér", 0.0),
         ("车被偷了", "车被偷", 2 * 3 / (4 + 3)),
-        ("दावा", "दवा", 0.0),
     ],
 )
 def test_rouge_l_reads_the_letters_of_every_script(answer: str, target: str, expected: float) -> None:
@@ -52,8 +50,3 @@ def test_token_f1_counts_characters_where_no_spaces_are() -> None:
     """An answer of one word more was as wrong as any other."""
     assert token_f1("车被偷了", "车被偷") == pytest.approx(2 * 3 / (4 + 3))
     assert token_f1("It is 3 Öre", "it is 4 öre") == pytest.approx(3 / 4)
-
-
-def test_groundedness_reads_scripts_without_spaces() -> None:
-    assert word_precision("车被偷了", "客户说,他的车昨天被偷了。") == 1
-    assert word_precision("दावा", "दवा") == 0
