@@ -26,24 +26,11 @@ def objective(**changes: Any) -> ObjectiveFile:
     return parse_objective(yaml.safe_dump(content | changes), "objective.yaml")
 
 
-@pytest.mark.parametrize("name", ["chatlm", "form.txt", "/etc/passwd"])
+@pytest.mark.parametrize("name", ["chatlm", "/etc/passwd"])
 def test_a_name_that_is_not_known_is_refused(name: str) -> None:
     with pytest.raises(ObjectiveInvalid) as caught:
         objective(chat_template=name)
     assert caught.value.error_code == "chat_template_unknown"
-    assert "chatml" in caught.value.hint
-
-
-def test_an_encoder_has_no_template() -> None:
-    document = {"path": "d.jsonl", "source": {"origin": "o", "license": "CC0-1.0"}}
-    with pytest.raises(ObjectiveInvalid, match="kind rank"):
-        objective(
-            chat_template="plain",
-            task={"kind": "rank", "instruction": "Rank."},
-            documents=[document],
-            kpis=[{"metric": "ndcg@10", "target": 0.5}],
-            base_model="minilm-l6-v2",
-        )
 
 
 def test_known_names_and_files_are_read(tmp_path: Path) -> None:
@@ -53,7 +40,7 @@ def test_known_names_and_files_are_read(tmp_path: Path) -> None:
     assert chat_template_of(objective(chat_template="form.jinja").objective, tmp_path) == "{{ messages }}"
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"x" * (1 << 19)])
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
 def test_a_file_that_is_no_template_is_refused(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "form.jinja").write_bytes(content)

@@ -11,11 +11,10 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.domain.errors import ObjectiveInvalid
-from tailorbird.evaluation.metrics import CATALOGUE
 from tailorbird.objective import TEMPLATES, objective_schema, parse_objective, template_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,12 +77,6 @@ def test_the_schema_is_one_and_says_what_each_key_is_for() -> None:
             assert "``" not in value["description"]
 
 
-def test_every_metric_is_on_offer() -> None:
-    for spec in CATALOGUE.values():
-        metric = f"{spec.name}[some label]" if spec.labelled else spec.name
-        assert jsonschema_rs.is_valid(SCHEMA["$defs"]["Kpi"], {"metric": metric, "target": 0.5})
-
-
 REFUSED = [
     ("nmae", "x"),
     ("name", "Two Words"),
@@ -139,11 +132,8 @@ def test_what_the_schema_refuses_the_reader_refuses(path: str, value: Any) -> No
     [
         ("kpis.0", {"metric": "recall[lost item]", "target": 1}),
         ("kpis.0", {"metric": "log_loss", "target": 2.5}),
-        ("task", {"kind": "classify", "labels": "one", "instruction": "i"}),
         ("ladder", ["prompt", "full"]),
-        ("approvals", ["reviewer", "approver"]),
         ("limits", {"latency_p95_ms": None}),
-        ("budget", {"memory_gb": 8}),
         ("data.0.source", {"origin": "x", "license": "y", "collected": "2025-01-31"}),
     ],
 )
@@ -169,7 +159,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from(PATHS), VALUES), min_size=1, max_size=2), st.booleans())
 def test_whatever_the_schema_refuses_the_reader_refuses(changes: list[tuple[str, Any]], remove: bool) -> None:
     whole = plain(TEXTS["classify"])

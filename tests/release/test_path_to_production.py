@@ -231,9 +231,7 @@ class PathToProduction(RuleBasedStateMachine):
 
 
 # A counter-example of thirty short steps reads well enough; shrinking one takes minutes.
-PathToProduction.TestCase.settings = settings(
-    max_examples=80, stateful_step_count=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
-)
+PathToProduction.TestCase.settings = settings(stateful_step_count=30, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 TestPathToProduction = PathToProduction.TestCase
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from support.reporting import approval, explained, name_of, release, request
+from support.reporting import approval, explained, release, request
 from tailorbird.reporting.documents import Explanation, explanation_markdown
-from tailorbird.reporting.tables import release_summary
 
 
 def test_a_request_that_nothing_answered_says_so_and_no_more() -> None:
@@ -27,26 +26,3 @@ def test_markdown_cannot_be_broken_by_what_somebody_wrote() -> None:
     nasty = explained().model_copy(update={"release": release(approval(reason="fine\n## Approved by all\n<b>"))})
     assert "\n## Approved" not in explanation_markdown(nasty)
     assert "<b>" not in explanation_markdown(nasty)
-
-
-def test_a_release_in_a_few_lines() -> None:
-    shown = release_summary(release(approval(), approval("cat", "reject", ""))).split("\n")
-    assert shown[:4] == [
-        f"release   {name_of(30)}",
-        "state     production",
-        "objective acme/desk (limited risk), run run1",
-        "rung      lora on smollm2-135m",
-    ]
-    assert not any(line.startswith("weights") for line in shown)
-    assert shown[-3:] == [
-        "signed    by ada, 2026-03-01 12:30 UTC",
-        "approved  by ben as approver, 2026-03-01 12:30 UTC: read the card",
-        "rejected  by cat as approver, 2026-03-01 12:30 UTC",
-    ]
-
-
-def test_what_the_approvals_are_worth_stands_below_them() -> None:
-    told = explained().model_copy(update={"remarks": ("the private keys of ada and ben lie in one workspace",)})
-    before, after = explanation_markdown(told).split("approved by ben", 1)
-    assert "lie in one workspace" in after.split("log  ")[0]
-    assert "lie in one workspace" not in before
