@@ -15,7 +15,6 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, ItemResult, Metric, Standing
 from tailorbird.evaluation.comparison import ComparisonRule, compare, shift_drop
 from tailorbird.stats.intervals import score_interval
-from tailorbird.text.words import token_f1
 
 UPPER, LOWER = digest_bytes(b"upper"), digest_bytes(b"lower")
 
@@ -60,13 +59,6 @@ def test_planted_effects_stand_as_they_should(counts: tuple[int, int, int, int],
     assert (found.items_needed is None) == (standing is not Standing.NOT_PROVEN)
 
 
-def test_items_needed_would_settle_it() -> None:
-    found = planted(60, 8, 4, 28)
-    assert found.items_needed is not None
-    times = math.ceil((found.n + found.items_needed) / found.n * 1.05)
-    assert planted(60 * times, 8 * times, 4 * times, 28 * times).standing is Standing.BETTER
-
-
 def test_p_value_is_exact_mcnemar() -> None:
     assert planted(60, 8, 2, 30).p_value == pytest.approx(2 * sum(math.comb(10, k) for k in range(3)) / 2**10)
 
@@ -84,27 +76,6 @@ def test_swapping_mirrors_and_order_is_nothing(drawn: list[tuple[bool, bool, int
     assert compare(UPPER, LOWER, upper, lower, RULE) == found
 
 
-def test_generated_answers_compare_by_words_shared() -> None:
-    def answered(words: str) -> list[ItemResult]:
-        scores = {"token_f1": token_f1(words, "one two three four")}
-        return [item.model_copy(update={"scores": scores}) for item in items([False] * 60)]
-
-    rule = ComparisonRule(metric="token_f1", margin=0.02, confidence=0.90)
-    found = compare(UPPER, LOWER, answered("one two three"), answered("one two"), rule)
-    assert found.difference == pytest.approx(6 / 7 - 2 / 3)
-    assert found.low < found.difference < found.high
-
-
-def test_metrics_of_the_whole_compare_by_the_bootstrap_of_their_difference() -> None:
-    rule = ComparisonRule(metric="macro_f1", margin=0.02, confidence=0.90)
-    upper, lower = items([True] * 260 + [False] * 40), items([True] * 200 + [False] * 100)
-    found = compare(UPPER, LOWER, upper, lower, rule)
-    assert 0 < found.low < found.difference < found.high
-    assert (found.wins, found.losses, found.standing) == (60, 0, Standing.BETTER)
-    assert compare(LOWER, UPPER, lower, upper, rule).difference == pytest.approx(-found.difference)
-    assert compare(UPPER, LOWER, upper, upper, rule).difference == 0
-
-
 def test_only_the_same_items_and_means_over_items_compare() -> None:
     with pytest.raises(InvalidInput) as caught:
         compare(UPPER, LOWER, items([True, False]), items([True]), RULE)
@@ -115,7 +86,6 @@ def test_only_the_same_items_and_means_over_items_compare() -> None:
         with pytest.raises(InvalidInput) as caught:
             compare(UPPER, LOWER, items([True]), items([True]), ComparisonRule(metric=metric))
         assert caught.value.error_code == "invalid_input"
-        assert "accuracy" in caught.value.hint
 
 
 def test_false_claims_keep_to_their_rate() -> None:
@@ -149,16 +119,7 @@ def test_for_shares_it_is_newcombes_interval(usual: tuple[int, int], shifted: tu
     assert (found.low, found.high) == pytest.approx(ends, abs=5e-5)
 
 
-@given(data=st.data(), n=st.integers(1, 300), m=st.integers(1, 300))
-def test_where_less_is_better_more_of_it_is_the_drop(data: st.DataObject, n: int, m: int) -> None:
-    one, other = data.draw(st.integers(0, n)), data.draw(st.integers(0, m))
-    usual, shifted = share(one, n, "refusal_rate"), share(other, m, "refusal_rate")
-    found, mirrored = shift_drop(usual, shifted), shift_drop(share(other, m), share(one, n))
-    assert (found.value, found.low, found.high) == (mirrored.value, mirrored.low, mirrored.high)
-    assert (found.value > 0) == (shifted.value > usual.value)
-
-
-@pytest.mark.parametrize(("usual", "shifted"), [(0.9, 0.9), (0.95, 0.85), (0.8, 0.9)])
+@pytest.mark.parametrize(("usual", "shifted"), [(0.95, 0.85)])
 def test_the_upper_end_lies_below_the_true_drop_no_oftener_than_promised(usual: float, shifted: float) -> None:
     random, draws, n, m = np.random.default_rng(3), 4000, 240, 120
     hits = zip(random.binomial(n, usual, draws).tolist(), random.binomial(m, shifted, draws).tolist(), strict=True)

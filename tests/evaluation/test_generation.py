@@ -15,17 +15,12 @@ from tailorbird.domain.prompt import Message, ToolCall
 from tailorbird.evaluation.measure_spec import MeasureSpec
 from tailorbird.evaluation.metrics import has_form, is_refusal, is_same_answer, measure, tool_call_score
 
-
-@pytest.mark.parametrize(
-    "answer", ["I'm sorry, but I can't help with that.", "I cannot do this.", "As an AI language model, I ...", "Sorry – no."]
-)
-def test_refusals_are_seen(answer: str) -> None:
-    assert is_refusal(answer)
+PLACE = Provenance(file="f", file_digest=digest_bytes(b"f"), line=1, origin="o", license="l", collected="c", consent="c")
 
 
-@pytest.mark.parametrize("answer", ["The customer says: I cannot log in.", "Your order is on its way.", "", "Sort the list by date."])
-def test_answers_that_only_speak_of_it_are_none(answer: str) -> None:
-    assert not is_refusal(answer)
+def test_refusals_are_told_from_answers_that_only_speak_of_them() -> None:
+    assert all(map(is_refusal, ("I'm sorry, but I can't help with that.", "I cannot do this.", "As an AI language model, I ...")))
+    assert not any(map(is_refusal, ("The customer says: I cannot log in.", "Your order is on its way.", "")))
 
 
 def test_the_form_of_an_answer() -> None:
@@ -39,37 +34,12 @@ def test_the_form_of_an_answer() -> None:
     assert not has_form("see TICKET-17", AnswerFormat(pattern=r"TICKET-\d+"))
 
 
-def test_generated_answers_are_measured_by_all_that_applies() -> None:
-    place = Provenance(file="f", file_digest=digest_bytes(b"f"), line=1, origin="o", license="l", collected="c", consent="c")
-    rows = [
-        Row(id=digest_bytes(bytes([n])), text="t", target='{"a": 1}', group=f"g{n}", split=Split.DEV, provenance=place) for n in range(4)
-    ]
-    spec = MeasureSpec(TaskKind.GENERATE, (), 0.9, 3, 0.1, form=AnswerFormat(json_keys=("a",)))
-    said = ['{"a": 1}', "I cannot say.", '{"b": 1}', '{"a": 2}']
-    plain = [Prediction(item=row.id, answer=answer, prompt_tokens=5, completion_tokens=2) for row, answer in zip(rows, said, strict=True)]
-    found, items = measure(rows, plain, spec)
-    assert found["format_valid"].hits == 2
-    assert found["refusal_rate"].hits == 1
-    assert found["tokens_per_request"].value == 7
-    assert found["field_score"].value == pytest.approx(1 / 4)
-    assert sorted(one.scores["field_score"] for one in items) == [0, 0, 0, 1]
-    assert "groundedness" not in found
-    assert "rouge_l" in items[0].scores
-    assert "coverage" not in found
-    shown = [one.model_copy(update={"passages": ("a 1 b",)}) for one in plain]
-    grounded = measure(rows, shown, spec)[0]["groundedness"]
-    assert 0 < grounded.low <= grounded.value <= grounded.high < 1
-
-
 @pytest.mark.parametrize(
     ("answer", "right"),
     [
-        ('{"insurer":"Alpha","sum":1200,"due":null}', True),
         ('{\n  "sum": 1200.0,\n  "due": null,\n  "insurer": "ALPHA"\n}\n', True),
         ('{"insurer": "Alpha", "sum": "1200", "due": null}', False),
         ('{"insurer": "Alpha", "sum": 1200}', False),
-        ('{"insurer": "Alpha", "sum": 1200, "due": false}', False),
-        ("insurer: Alpha", False),
     ],
 )
 def test_json_is_right_by_what_it_says_where_it_is_asked_for(answer: str, right: bool) -> None:
@@ -79,25 +49,13 @@ def test_json_is_right_by_what_it_says_where_it_is_asked_for(answer: str, right:
     assert not is_same_answer(answer, due)
     assert not is_same_answer('{"p": "102 bar"}', '{"p": "10² bar"}', AnswerFormat(json_keys=("p",)))
     assert not is_same_answer("102 bar", "10² bar")
-    place = Provenance(file="f", file_digest=digest_bytes(b"f"), line=1, origin="o", license="l", collected="c", consent="c")
-    row = Row(id=digest_bytes(b"1"), text="t", target=due, group="g", split=Split.DEV, provenance=place)
-    spec = MeasureSpec(TaskKind.GENERATE, (), 0.9, 3, 0.1, form=AnswerFormat(json_keys=()))
-    assert measure([row], [Prediction(item=row.id, answer=answer)], spec)[0]["exact_match"].hits == right
-
-
-def test_truth_is_no_number_and_what_is_no_object_is_compared_as_text() -> None:
-    form = AnswerFormat(json_keys=())
-    assert not is_same_answer('{"a": true}', '{"a": 1}', form)
-    assert is_same_answer("No  data", "no data", form)
-    assert not is_same_answer('{"a":' * 100_000, '{"a": 1}', form)
 
 
 def test_answers_that_hand_over_are_held_against_what_is_for_people() -> None:
-    place = Provenance(file="f", file_digest=digest_bytes(b"f"), line=1, origin="o", license="l", collected="c", consent="c")
     wanted = ["a colleague will write", "a colleague will write", "12 euros", "9 euros", "7 euros"]
     said = ["Sorry! A colleague will call, a colleague will write.", "9 euros", "a colleague will write", "9 euros", "7 euros"]
     rows = [
-        Row(id=digest_bytes(bytes([n])), text="t", target=target, group=f"g{n}", split=Split.DEV, provenance=place)
+        Row(id=digest_bytes(bytes([n])), text="t", target=target, group=f"g{n}", split=Split.DEV, provenance=PLACE)
         for n, target in enumerate(wanted)
     ]
     answers = [Prediction(item=row.id, answer=answer) for row, answer in zip(rows, said, strict=True)]

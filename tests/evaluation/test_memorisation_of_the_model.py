@@ -35,7 +35,7 @@ def servable(base: Path, adapter: Path | None) -> Servable:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.jobs
 def test_what_was_planted_often_is_found_and_what_was_known_is_asked_again(
     base_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailorbird.evaluation.metrics import base_of, label_of, lower_is_better, margin_in, spec_of_metric
+from tailorbird.evaluation.metrics import base_of, label_of, margin_in, spec_of_metric
 
 
 @pytest.mark.parametrize(
@@ -18,15 +18,6 @@ from tailorbird.evaluation.metrics import base_of, label_of, lower_is_better, ma
 )
 def test_a_metric_is_its_base_and_its_label(metric: str, base: str, label: str | None) -> None:
     assert (base_of(metric), label_of(metric)) == (base, label)
-
-
-def test_losses_and_errors_are_better_when_lower() -> None:
-    assert {metric for metric in ("accuracy", "log_loss", "brier", "ece", "recall[a]", "selective_risk") if lower_is_better(metric)} == {
-        "log_loss",
-        "brier",
-        "ece",
-        "selective_risk",
-    }
 
 
 def test_a_margin_holds_for_metrics_in_its_unit_alone() -> None:

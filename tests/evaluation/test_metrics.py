@@ -13,13 +13,11 @@ from sklearn import metrics as oracle
 
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
-from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.evidence import ItemResult, Metric, Prediction
+from tailorbird.domain.evidence import Metric, Prediction
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation.measure_spec import MeasureSpec, worth_of_labels
+from tailorbird.evaluation.measure_spec import MeasureSpec
 from tailorbird.evaluation.metrics import measure
 from tailorbird.stats.intervals import wilson
-from tailorbird.text.words import token_f1
 
 LABELS = ("delivery", "invoice", "refund")
 SPEC = MeasureSpec(task=TaskKind.CLASSIFY, labels=LABELS, confidence=0.90, seed=3, price_per_hour=0.10)
@@ -46,7 +44,6 @@ pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), mi
 
 
 @given(pairs)
-@settings(max_examples=25, deadline=None)
 def test_values_agree_with_scikit_learn(drawn: list[tuple[str, str]]) -> None:
     targets, answers = [t for t, _ in drawn], [a for _, a in drawn]
     found = measured(targets, answers)
@@ -69,7 +66,6 @@ def test_values_agree_with_scikit_learn(drawn: list[tuple[str, str]]) -> None:
 
 
 @given(pairs, st.randoms(use_true_random=False))
-@settings(max_examples=20, deadline=None)
 def test_the_order_of_items_changes_nothing(drawn: list[tuple[str, str]], order: Random) -> None:
     rows = [row(i, target, group=f"g{i // 2}") for i, (target, _) in enumerate(drawn)]
     predictions = [prediction(r, answer) for r, (_, answer) in zip(rows, drawn, strict=True)]
@@ -134,7 +130,7 @@ def test_an_error_among_near_copies_proves_no_more_than_none(of_one_group: int) 
 
 
 @given(st.lists(st.tuples(st.sampled_from(LABELS), st.integers(0, 3)), min_size=20, max_size=60), st.sets(st.integers(0, 19), max_size=3))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_few_errors_prove_no_more_than_none(drawn: list[tuple[str, int]], wrong: set[int]) -> None:
     targets, groups = [target for target, _ in drawn], [f"{target}{group}" for target, group in drawn]
     answers = [LABELS[LABELS.index(target) - 1] if n in wrong else target for n, target in enumerate(targets)]
@@ -143,28 +139,9 @@ def test_few_errors_prove_no_more_than_none(drawn: list[tuple[str, int]], wrong:
         assert found[name].low <= perfect[name].low + 1e-12
 
 
-def test_items_that_share_no_group_count_each() -> None:
-    items = [
-        ItemResult(item=row(n, "refund").id, group=str(n), target=LABELS[n % 3 % 2], prediction="", correct=n % 5 > 0) for n in range(30)
-    ]
-    worth = worth_of_labels(items, lambda item: ((item.target, item.correct),))
-    assert worth.size == worth.alike == pytest.approx(4 / (1 / 20 + 1 / 10))
-
-
 def test_log_loss_is_the_mean_surprise_at_the_target() -> None:
     found = measured(["refund", "refund", "invoice", "delivery"], ["refund", "refund", "invoice", "refund"])
     assert found["log_loss"].value == pytest.approx((3 * -math.log(0.8) - math.log(0.1)) / 4)
-
-
-def test_items_keep_what_was_seen() -> None:
-    rows = [row(1, "refund", "g"), row(2, "invoice", "g")]
-    _, items = measure(rows, [prediction(rows[0], "refund", 0.9), prediction(rows[1], "refund", 0.6)], SPEC)
-    by_item = {item.item: item for item in items}
-    assert [item.item for item in items] == sorted(by_item)
-    wrong = by_item[rows[1].id]
-    assert (wrong.target, wrong.prediction, wrong.correct, wrong.group) == ("invoice", "refund", False, "g")
-    assert wrong.log_loss == pytest.approx(-math.log(0.2))
-    assert wrong.confidence == pytest.approx(0.6)
 
 
 def test_latency_needs_enough_timed_requests_and_cost_prefers_them() -> None:
@@ -180,43 +157,6 @@ def test_latency_needs_enough_timed_requests_and_cost_prefers_them() -> None:
     few, _ = measure(rows[:30], predictions[:30], SPEC)
     assert "latency_p95_ms" not in few
     assert "cost_per_1k_requests" in few
-
-
-def test_generated_answers_are_compared_as_readers_would() -> None:
-    spec = MeasureSpec(task=TaskKind.GENERATE, labels=(), confidence=0.90, seed=1, price_per_hour=0.1)
-    rows = [row(1, "The Answer"), row(2, "forty two"), row(3, "no"), row(4, "yes")]
-    answers = ["  the  answer", "forty three", "yes", "yes"]
-    found, items = measure(rows, [Prediction(item=r.id, answer=a) for r, a in zip(rows, answers, strict=True)], spec)
-    assert found["exact_match"].value == 0.5
-    assert found["token_f1"].value == pytest.approx((1 + 0.5 + 0 + 1) / 4)
-    assert "log_loss" not in found
-    assert sum(item.correct for item in items) == 2
-    same, _ = measure(rows, [Prediction(item=r.id, answer=r.target) for r in rows], spec)
-    assert same["token_f1"].low == pytest.approx(wilson(4, 4, 0.90)[0])
-
-
-@given(st.text(max_size=20), st.text(max_size=20))
-def test_token_f1_is_symmetric_and_bounded(one: str, other: str) -> None:
-    assert 0 <= token_f1(one, other) <= 1
-    assert token_f1(one, other) == token_f1(other, one)
-    assert token_f1(one, one) == 1
-
-
-def test_what_cannot_be_measured_is_refused() -> None:
-    rows = [row(1, "refund"), row(2, "refund")]
-    right = [prediction(r, "refund") for r in rows]
-    for given_rows, given_predictions in (
-        (rows, right[:1]),
-        (rows[:1], right),
-        (rows, right + right[:1]),
-        (rows + rows[:1], right),
-        ([], []),
-    ):
-        with pytest.raises(InvalidInput) as caught:
-            measure(given_rows, given_predictions, SPEC)
-        assert "message" not in caught.value.message
-    with pytest.raises(InvalidInput):
-        measure(rows, right, MeasureSpec(TaskKind.RANK, LABELS, 0.9, 1, 0.1))
 
 
 def test_bootstrap_intervals_cover_the_truth() -> None:

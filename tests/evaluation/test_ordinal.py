@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
-from tailorbird.domain.evidence import Prediction, Standing
+from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation.comparison import ComparisonRule, compare
 from tailorbird.evaluation.measure_spec import MeasureSpec
 from tailorbird.evaluation.metrics import measure
 
@@ -51,17 +50,3 @@ def test_what_is_no_level_is_as_wrong_as_can_be_and_without_an_order_nothing_is_
     rows = rows_of(["5"])
     assert measure(rows, answered(rows, ["9"]), SPEC)[1][0].scores == {"ordinal_score": 0.0, "within_one": 0.0}
     assert measure(rows, answered(rows, ["4"]), replace(SPEC, order=()))[1][0].scores == {}
-
-
-def test_of_two_candidates_with_the_same_accuracy_the_nearer_one_is_better() -> None:
-    """A miss of one level in place of one of four: accuracy sees no difference."""
-    targets = ["5"] * 100
-    rows = rows_of(targets)
-    near, far = (measure(rows, answered(rows, ["5"] * 60 + [miss] * 40), SPEC)[1] for miss in ("4", "1"))
-    one, other = digest_bytes(b"near"), digest_bytes(b"far")
-    standings = {
-        metric: compare(one, other, near, far, ComparisonRule(metric=metric)).standing
-        for metric in ("accuracy", "ordinal_score", "within_one")
-    }
-    assert standings["accuracy"] is not Standing.BETTER
-    assert standings["ordinal_score"] is standings["within_one"] is Standing.BETTER

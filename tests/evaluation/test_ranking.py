@@ -51,7 +51,7 @@ def test_a_query_with_nothing_relevant_is_left_out() -> None:
     assert sum(item.correct for item in items) == 1
 
 
-@pytest.mark.parametrize("target", ["", "[]", '{"a": "high"}', "7"])
+@pytest.mark.parametrize("target", ["[]", '{"a": "high"}'])
 def test_relevance_that_is_none_is_refused(target: str) -> None:
     with pytest.raises(DataInvalid):
         relevance_of(target)

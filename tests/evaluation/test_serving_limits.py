@@ -9,7 +9,7 @@ import pytest
 
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation.measure_spec import MeasureSpec
-from tailorbird.evaluation.serving_limits import LOOKS, ServingLimits, Timing, fewest_requests, measure_until_settled
+from tailorbird.evaluation.serving_limits import ServingLimits, Timing, fewest_requests, measure_until_settled
 
 SPEC = MeasureSpec(task=TaskKind.CLASSIFY, labels=("a", "b"), confidence=0.94, seed=1, price_per_hour=3.6)
 
@@ -43,13 +43,6 @@ def test_a_limit_that_the_items_prove_is_not_timed_further() -> None:
     assert found["latency_p95_ms"].confidence == SPEC.confidence
 
 
-def test_few_items_are_filled_up_with_requests() -> None:
-    machine, needed = Machine(*spread(200, 10, 20)), fewest_requests(SPEC.confidence)
-    found = measure_until_settled([Timing(15.0, 15.0)] * 4, machine.more, within(100), SPEC)
-    assert machine.asked == [(needed - 4, False)]
-    assert found["latency_p95_ms"].n == needed
-
-
 def test_what_stays_open_is_timed_twice_as_often_until_it_is_proven() -> None:
     first = [Timing(ms, ms) for ms in [10.0] * 76 + [99.0] * 4]  # the bound lies among the slowest twentieth
     machine = Machine(*[10.0] * 400)
@@ -70,23 +63,7 @@ def test_a_miss_is_timed_once_more_by_other_requests_which_take_its_place() -> N
     assert found["latency_p95_ms"].low > 50
 
 
-def test_without_further_texts_what_was_timed_stands() -> None:
-    assert "latency_p95_ms" not in measure_until_settled([Timing(1.0, 1.0)] * 5, Machine().more, within(50), SPEC)
-    found = measure_until_settled([Timing(ms, ms) for ms in spread(80, 10, 60)], Machine().more, within(58), SPEC)
-    assert found["latency_p95_ms"].low <= 58 < found["latency_p95_ms"].high
-
-
-def test_cost_alone_is_settled_too() -> None:
-    machine = Machine(*spread(300, 900, 1100))
-    found = measure_until_settled(
-        [Timing(ms, ms) for ms in (400.0, 1500.0, 1000.0)], machine.more, ServingLimits({"cost_per_1k_requests": 1.2}), SPEC
-    )
-    assert machine.asked
-    assert len(machine.asked) < LOOKS
-    assert found["cost_per_1k_requests"].high <= 1.2
-
-
-@pytest.mark.parametrize("confidence", [0.8, 0.88, 0.94, 0.97])
+@pytest.mark.parametrize("confidence", [0.88, 0.97])
 def test_looking_again_lets_no_more_slow_candidates_pass_than_one_may(confidence: float) -> None:
     """The true 95th percentile lies on the bound: at most half of 1 - confidence may be called faster."""
     spec, random, passes = MeasureSpec(TaskKind.CLASSIFY, ("a", "b"), confidence, 1, 0.0), np.random.default_rng(7), 0
