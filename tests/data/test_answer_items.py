@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from support.data import build, make_objective
-from support.tools import CHAT, TOOLS
 from tailorbird.chat.conversations import unfold_turns
-from tailorbird.data import BuiltSnapshot, answer_items, items_of_split
+from tailorbird.data import BuiltSnapshot, items_of_split
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.objective import TaskKind
 
@@ -58,32 +55,3 @@ def test_what_is_learned_word_for_word_is_not_tested(tmp_path: Path) -> None:
     assert [item.text for item in items(snapshot, Split.TRAIN)].count("hello") == 1
     for split in (Split.DEV, Split.TEST):
         assert items(snapshot, split) == tuple(row for row in snapshot.rows if row.split is split)
-
-
-def test_a_conversation_that_is_all_learned_elsewhere_is_no_item(tmp_path: Path) -> None:
-    snapshot = built(
-        tmp_path, [talk("hello", "good day"), *(talk("hello", "good day", f"ask {w}", f"done {w}") for w in WORDS)], learn="all"
-    )
-    greeted = [item for split in Split for item in items(snapshot, split) if item.text == "hello"]
-    assert [item.target for item in greeted] == ["good day"]
-
-
-def test_the_last_answer_alone_where_that_is_what_is_learned(tmp_path: Path) -> None:
-    snapshot = built(tmp_path, [talk(f"ask {words}", f"what {words}", f"more {words}", f"done {words}") for words in WORDS])
-    assert items(snapshot, Split.DEV) == tuple(row for row in snapshot.rows if row.split is Split.DEV)
-
-
-@pytest.mark.parametrize(("calls", "said"), [(True, ["get_order", "It was sent."]), (False, ["It was sent."])])
-def test_calls_that_are_not_learned_are_no_items(tmp_path: Path, calls: bool, said: list[str]) -> None:
-    """Only the last answer, which is the row itself, is one in any case."""
-    talks = [json.loads(json.dumps(CHAT).replace("order 7?", f"order {words}?")) for words in WORDS]
-    (tmp_path / "d.jsonl").write_text("".join(json.dumps({"chat": each, "tools": TOOLS}) + "\n" for each in talks))
-    objective = make_objective({"path": "d.jsonl", "messages": "chat", "tools": "tools"}, kind=TaskKind.GENERATE)
-    task = objective.task.model_copy(update={"learn": "all", "learn_tool_calls": calls})
-    snapshot = build(objective.model_copy(update={"task": task}), tmp_path)
-    first = next(iter(snapshot.rows))
-    *earlier, last = answer_items(first, snapshot.manifest)
-    assert last == first
-    assert len(earlier) == len(said)
-    assert all(words in item.target for words, item in zip(said, earlier, strict=True))
-    assert all(unfold_turns(item.text)[0].tools for item in earlier)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,27 +22,14 @@ from tailorbird.system.sandbox.limits import SandboxLimits
 GROWTH = 300_000_000
 
 
-def both_refuse(folder: Path, name: str, *codes: str, seconds: float = 60) -> None:
+def both_refuse(folder: Path, name: str, *codes: str) -> None:
     """Inspecting and curating refuse the file, with one of ``codes``."""
-    growth, started = Growth(), time.monotonic()
+    growth = Growth()
     for read in (lambda: inspect_file(name, folder, lambda _: None), lambda: read_sources(make_objective({"path": name}), folder)):
         with pytest.raises(DataInvalid) as caught:
             read()
         assert caught.value.error_code in codes
         assert caught.value.hint
-    assert growth.bytes < GROWTH
-    assert time.monotonic() - started < seconds
-
-
-def refused_by_curating(folder: Path, name: str, *codes: str) -> None:
-    """Curating refuses the file; so does inspecting where it can use none of it, and counts it else."""
-    growth = Growth()
-    if name.endswith(".jsonl"):
-        with suppress(DataInvalid):
-            inspect_file(name, folder, lambda _: None)
-    with pytest.raises(DataInvalid) as caught:
-        read_sources(make_objective({"path": name}), folder)
-    assert caught.value.error_code in codes
     assert growth.bytes < GROWTH
 
 
@@ -68,7 +53,6 @@ def test_a_billion_rows_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataInvalid) as caught:
         read_sources(make_objective({"path": "bomb.parquet"}), tmp_path)
     assert caught.value.error_code == "data_invalid"
-    assert "200,000 of 200,000" in caught.value.message
 
 
 def test_a_page_that_expands(tmp_path: Path) -> None:
@@ -90,19 +74,6 @@ def test_json_as_deep_as_it_is_long(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"text":' + '{"a":' * 600_000 + "\n" + json.dumps({"text": "a", "label": "b"}) + "\n")
     found = inspect_file("d.jsonl", tmp_path, lambda _: None)
     assert (found.rows, found.unusable) == (1, {"broken_json": 1})
-
-
-def test_an_array_of_arrays_without_end(tmp_path: Path) -> None:
-    """Sixty bytes of memory a comma."""
-    (tmp_path / "d.jsonl").write_text('{"text": [' + "[]," * 1_200_000 + '[]], "label": "a"}\n')
-    found = inspect_file("d.jsonl", tmp_path, lambda _: None)
-    assert found.rows == 1
-
-
-def test_a_line_without_end(tmp_path: Path) -> None:
-    for name in ("d.csv", "d.jsonl", "d.json"):
-        (tmp_path / name).write_bytes(b'text,label\n"' + b"x" * 20_000_000)
-        refused_by_curating(tmp_path, name, "file_broken", "line_too_long", "broken_json", "data_invalid", "file_broken", "column_missing")
 
 
 def test_a_header_of_a_million_columns(tmp_path: Path) -> None:

@@ -23,12 +23,3 @@ def test_ties_connect_what_merging_sets_connects(ties: list[tuple[int, ...]]) ->
     edges = [(tie[0], other) for tie in ties for other in tie[1:]]
     labels = component_labels(12, [one for one, _ in edges], [other for _, other in edges]).tolist()
     assert {frozenset(place for place in range(12) if labels[place] == label) for label in labels} == expected
-
-
-def test_no_nodes_have_no_components() -> None:
-    assert component_labels(0, [], []).size == 0
-    assert list(components([], [])) == []
-
-
-def test_what_is_no_member_connects_nothing_and_parts_keep_the_order_of_members() -> None:
-    assert list(components([4, 7, 2, 9], [(4, 3), (3, 7), (2, 7), (9, 12)])) == [[4], [7, 2], [9]]

@@ -10,15 +10,13 @@ import pytest
 
 from support.data import make_objective
 from support.tools import CHAT, TOOLS, call
-from tailorbird.chat.conversations import answer_turn, as_lines, fold_turns, last_user_turn, unfold_turns
-from tailorbird.chat.prompts import messages_for
+from tailorbird.chat.conversations import answer_turn, last_user_turn, unfold_turns
 from tailorbird.data import read_sources
 from tailorbird.data.privacy import Redaction
 from tailorbird.data.readers.cells import answered
 from tailorbird.data.readers.data_file import Record
 from tailorbird.domain.curation import PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, split_reasoning, with_reasoning
 
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]
 
@@ -28,16 +26,10 @@ def read(folder: Path, *conversations: Any, thinking: bool = False) -> Any:
     return read_sources(make_objective({"path": "d.jsonl", "messages": "chat"}, kind=TaskKind.GENERATE, thinking=thinking), folder)
 
 
-def test_one_question_is_its_text(tmp_path: Path) -> None:
-    row = read(tmp_path).rows[0]
-    assert (row.text, row.target) == ("hello", "good day")
-
-
-@pytest.mark.parametrize("as_text", [False, True])
-def test_what_was_said_before_goes_along(tmp_path: Path, as_text: bool) -> None:
+def test_what_was_said_before_goes_along(tmp_path: Path) -> None:
     chat = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "hi"}, {"from": "gpt", "value": "yes?"}]
     chat += [{"from": "human", "value": "what is it"}, {"from": "gpt", "value": "a bird"}]
-    row = read(tmp_path, json.dumps(chat) if as_text else chat).rows[0]
+    row = read(tmp_path, json.dumps(chat)).rows[0]
     assert row.target == "a bird"
     assert [(turn.role, turn.content) for turn in unfold_turns(row.text)] == [
         ("system", "Be brief."),
@@ -52,16 +44,11 @@ def test_what_was_said_before_goes_along(tmp_path: Path, as_text: bool) -> None:
     [
         (None, "missing_cell"),
         ("hello", "wrong_type"),
-        ({"role": "user"}, "wrong_type"),
-        (["hello"], "wrong_type"),
         ([], "role_order"),
-        (HELLO[:1], "role_order"),
         (HELLO[::-1], "role_order"),
-        ([HELLO[0], {"role": "system", "content": "x"}, HELLO[1]], "role_order"),
         ([{"role": "narrator", "content": "x"}, *HELLO], "role_unknown"),
         ([{"role": "tool", "content": "x"}, *HELLO], "call_missing"),
         ([{"role": "user", "content": ["x"]}, *HELLO[1:]], "empty_turn"),
-        ([{"role": "user", "content": " "}, *HELLO[1:]], "empty_turn"),
         ([{"role": "user", "content": "\ud800"}, *HELLO[1:]], "broken_text"),
     ],
 )
@@ -79,19 +66,6 @@ def test_what_one_says_in_several_turns_is_one_turn(tmp_path: Path) -> None:
     assert row.target == "good day\n\nhow may I help?"
 
 
-def test_a_greeting_and_words_of_thanks_are_left_out(tmp_path: Path) -> None:
-    """Exports of a desk have them; such conversations were set aside."""
-    chat = [{"role": "system", "content": "Be brief."}, HELLO[1], *HELLO, {"role": "user", "content": "thanks"}]
-    row = read(tmp_path, chat).rows[0]
-    assert [(turn.role, turn.content) for turn in unfold_turns(row.text)] == [("system", "Be brief."), ("user", "hello")]
-    assert row.target == "good day"
-
-
-def test_reasoning_in_the_middle_of_what_is_said_is_not_joined(tmp_path: Path) -> None:
-    thought = {"role": "assistant", "content": "<think>\nwhy\n</think>\n\nso"}
-    assert [entry.code for entry in read(tmp_path, [*HELLO, thought], thinking=True).quarantined] == ["role_order"]
-
-
 @pytest.mark.parametrize(
     "chat",
     [
@@ -106,21 +80,12 @@ def test_turns_are_read_in_the_spellings_in_use(tmp_path: Path, chat: Any) -> No
     assert (last_user_turn(row.text), row.target) == ("hello", "good day")
 
 
-def test_what_a_tool_found_beside_a_text_is_kept(tmp_path: Path) -> None:
-    found = [{"text": "a", "score": 0.1}, {"text": "b", "score": 0.2}]
-    chat = [CHAT[0], CHAT[1], {"role": "tool", "content": found}, HELLO[1]]
-    (tmp_path / "d.jsonl").write_text("".join(json.dumps({"chat": each, "tools": TOOLS}) + "\n" for each in [chat, *[CHAT] * 5]))
-    source = {"path": "d.jsonl", "messages": "chat", "tools": "tools"}
-    row = read_sources(make_objective(source, kind=TaskKind.GENERATE), tmp_path).rows[0]
-    assert json.loads(unfold_turns(row.text)[-1].content) == found
-
-
 def test_a_turn_with_a_picture_is_set_aside(tmp_path: Path) -> None:
     parts = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": "x"}}]
     assert [entry.code for entry in read(tmp_path, [{"role": "user", "content": parts}, HELLO[1]]).quarantined] == ["empty_turn"]
 
 
-@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking", ""])
+@pytest.mark.parametrize("name", ["reasoning_content", ""])
 def test_reasoning_goes_along_where_the_model_is_to_reason(tmp_path: Path, name: str) -> None:
     apart = {"role": "assistant", "content": "good day", name: "a greeting"}
     chat = [HELLO[0], apart if name else HELLO[1] | {"content": "<think>a greeting</think>good day"}]
@@ -135,45 +100,6 @@ def test_a_turn_that_is_all_reasoning_is_set_aside(tmp_path: Path, thinking: boo
     assert [entry.code for entry in found.quarantined] == ["empty_turn"]
 
 
-@pytest.mark.parametrize("thinking", [True, False])
-def test_answers_in_a_column_are_read_alike(tmp_path: Path, thinking: bool) -> None:
-    rows = [
-        {"text": "hello", "label": "<think>a greeting</think>good day"},
-        {"text": "bye", "label": "<think>hm</think>"},
-        *[{"text": "a", "label": "b"}] * 9,
-    ]
-    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = read_sources(
-        make_objective({"path": "d.jsonl", "text": "text", "label": "label"}, kind=TaskKind.GENERATE, thinking=thinking), tmp_path
-    )
-    assert found.rows[0].target == ("<think>\na greeting\n</think>\n\n" if thinking else "") + "good day"
-    assert [entry.code for entry in found.quarantined] == ["empty_turn"]
-
-
-def test_a_shown_conversation_is_turns_and_what_is_asked_is_its_last(tmp_path: Path) -> None:
-    said = [Message(role="system", content="Be brief."), Message(role="user", content="hi"), Message(role="assistant", content="yes?")]
-    text = fold_turns([*said, Message(role="user", content="what is it")])
-    assert last_user_turn(text) == "what is it"
-    assert as_lines(text) == "system: Be brief.\n\nuser: hi\n\nassistant: yes?\n\nuser: what is it"
-    assert last_user_turn("plain") == as_lines("plain") == "plain"
-    prompt = PromptSpec(instruction="Help.", demonstrations=(Demonstration(row_id="sha256:" + "0" * 64, text=text, target="a bird"),))
-    assert [(turn.role, turn.content) for turn in messages_for(prompt, "and now")] == [
-        ("system", "Help."),
-        ("user", "hi"),
-        ("assistant", "yes?"),
-        ("user", "what is it"),
-        ("assistant", "a bird"),
-        ("user", "and now"),
-    ]
-
-
-@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
-def test_reasoning_whose_end_cannot_be_told_is_set_aside(tmp_path: Path, name: str) -> None:
-    chat = [HELLO[0], {"role": "assistant", "content": "good day", name: "the tag </think> ends it"}]
-    assert [entry.code for entry in read(tmp_path, chat, thinking=True).quarantined] == ["reasoning_unclear"]
-    assert read(tmp_path, chat).rows[0].target == "good day"
-
-
 def read_calls(folder: Path, *rows: dict[str, Any], tools: str | None = "tools", **policy: Any) -> Any:
     (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *[{"chat": HELLO, "tools": None}] * 9]))
     source = {"path": "d.jsonl", "messages": "chat"} | ({"tools": tools} if tools else {})
@@ -186,16 +112,6 @@ def test_calls_results_and_definitions_stay_structured(tmp_path: Path) -> None:
     assert json.loads(asked.tools) == TOOLS
     assert (called.tool_calls[0].name, called.tool_calls[0].arguments, result.tool_call_id) == ("get_order", '{"id": "7"}', "call00000")
     assert [one.name for one in answer_turn(row.target).tool_calls] == ["get_order"]
-
-
-def test_arguments_that_a_data_frame_filled_up_are_left_out() -> None:
-    """Arrow gives every struct the keys of all: a call was learned with each other function's parameters as null."""
-    turns = [
-        {"role": "user", "content": "where is it?"},
-        {"role": "assistant", "tool_calls": [call("get_order", {"id": None, "city": None, "deep": {"a": None}})]},
-    ]
-    _, target = answered(Record(line=1, cells={"chat": turns, "tools": TOOLS}), "chat", "tools")
-    assert json.loads(answer_turn(target).tool_calls[0].arguments) == {"id": None, "deep": {"a": None}}
 
 
 def test_calls_in_the_form_of_sharegpt_and_of_the_former_api_are_read_alike(tmp_path: Path) -> None:
@@ -223,10 +139,8 @@ def test_calls_in_the_form_of_sharegpt_and_of_the_former_api_are_read_alike(tmp_
         ({"chat": CHAT, "tools": None}, "function_unknown"),
         ({"chat": CHAT, "tools": "{"}, "tools_invalid"),
         ({"chat": [*CHAT[:2], *CHAT[3:4]], "tools": TOOLS}, "result_missing"),
-        ({"chat": CHAT[:3], "tools": TOOLS}, "role_order"),
         ({"chat": [CHAT[0], CHAT[3], CHAT[2], CHAT[3]], "tools": TOOLS}, "call_missing"),
         ({"chat": [CHAT[0], {"role": "assistant", "tool_calls": [call("get_order", "{")]}], "tools": TOOLS}, "arguments_invalid"),
-        ({"chat": [CHAT[0], {"role": "assistant", "tool_calls": [{"id": "x"}]}], "tools": TOOLS}, "function_name"),
         ({"chat": [CHAT[0], {"role": "assistant", "tool_calls": "x"}], "tools": TOOLS}, "call_invalid"),
     ],
 )
@@ -237,7 +151,6 @@ def test_what_is_no_conversation_with_tools_is_set_aside(tmp_path: Path, row: di
 def test_calls_without_a_column_of_tools_say_what_to_do(tmp_path: Path) -> None:
     (entry,) = read_calls(tmp_path, {"chat": CHAT}, tools=None).quarantined
     assert entry.code == "tools_missing"
-    assert "`tools`" in entry.reason
 
 
 def test_personal_data_are_taken_out_of_arguments_and_results() -> None:
@@ -256,22 +169,3 @@ def test_personal_data_are_taken_out_of_arguments_and_results() -> None:
     assert json.loads(called.tool_calls[0].arguments)["n"] == 3
     assert json.loads(answer_turn(treated[1].text).tool_calls[0].arguments) == {"id": "[EMAIL]"}
     assert treated[0].counts[PersonalKind.EMAIL] == 3
-    [reasoned] = Redaction(PrivacyPolicy(default=PrivacyAction.REDACT)).treat([with_reasoning("ask bob@example.org", target)])
-    reasoning, called_then = split_reasoning(reasoned.text)
-    assert (reasoning, reasoned.counts) == ("ask [EMAIL]", {PersonalKind.EMAIL: 2})
-    assert answer_turn(called_then) == answer_turn(treated[1].text)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {"url": "x"}}],
-        [{"type": "what ada@example.com says"}],
-        {"city": "Rome"},
-        [],
-    ],
-)
-def test_what_is_no_text_is_told_with_what_to_write(tmp_path: Path, content: Any) -> None:
-    (set_aside,) = read(tmp_path, [{"role": "user", "content": content}, HELLO[1]]).quarantined
-    assert set_aside.code == "empty_turn"
-    assert "has no text as its content: write" in set_aside.reason

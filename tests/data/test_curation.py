@@ -8,15 +8,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import pytest
-
 from support.data import Store, build, make_objective
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.data import BuiltSnapshot
 from tailorbird.domain.curation import CurationPolicy, CurationReport, ProtectedSet, QualityPolicy, QualityRule, RowFinding
 from tailorbird.domain.dataset import Row, Split
-from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import TaskKind
 
 R = QualityRule
 
@@ -64,14 +60,6 @@ def test_every_row_is_accounted_for_from_step_to_step(tmp_path: Path) -> None:
     assert CurationReport.model_validate_json(store.get(built.manifest.curation or "")) == built.report
 
 
-def test_groups_tell_conflicting_labels(tmp_path: Path) -> None:
-    conflict = [{"text": "i have lost my blue card today", "label": "a"}, {"text": "i have lost my blue card todayy", "label": "b"}]
-    built = built_with(write(tmp_path, ground() + conflict), CurationPolicy())
-    assert (built.report.group_count, built.report.conflicting_groups, built.manifest.near_duplicate_groups) == (1, 1, 1)
-    group = built.report.groups[0]
-    assert (group.labels, group.conflicting, len(group.rows)) == ({"a": 1, "b": 1}, True, 2)
-
-
 def test_near_duplicates_can_be_dropped_within_a_label(tmp_path: Path) -> None:
     alike = [{"text": f"i have lost my blue card today{mark}", "label": "a"} for mark in ("", "!", "?")]
     built = built_with(
@@ -96,31 +84,6 @@ def test_no_row_like_a_protected_text_is_learned_from(tmp_path: Path) -> None:
     assert "card" not in "".join(entry.reason for entry in built.quarantined)
 
 
-def test_a_protected_set_without_texts_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, [{"other": "x"}], "held.jsonl")
-    with pytest.raises(DataInvalid) as caught:
-        built_with(write(tmp_path, ground()), CurationPolicy(protected=(ProtectedSet(path="held.jsonl"),)))
-    assert caught.value.error_code in {"protected_empty", "column_missing"}
-
-
-def test_no_rows_left_is_refused_with_the_most_frequent_reason(tmp_path: Path) -> None:
-    rows = [{"text": f"{row['text']} &nbsp;", "label": row["label"]} for row in ground()]
-    with pytest.raises(DataInvalid) as caught:
-        built_with(write(tmp_path, rows), CurationPolicy(quality=QualityPolicy(drop=(R.MARKUP,))))
-    assert caught.value.error_code == "data_invalid"
-    assert "quality_markup (80 rows)" in caught.value.hint
-
-
-def test_balance_and_coverage_are_told(tmp_path: Path) -> None:
-    rare = [{"text": "quite another question of zzz", "label": "rare"}, {"text": "something about the yyy xxx", "label": "rare"}]
-    profile = built_with(write(tmp_path, ground(200) + rare), CurationPolicy()).report.profile
-    assert [one.label for one in profile.classes if one.rare] == ["rare"]
-    assert profile.imbalance == 50.0
-    assert sum(one.rows for one in profile.lengths) == 202
-    assert all(one.start < one.end for one in profile.lengths)
-    assert 0.1 < profile.smallest_provable < 0.25
-
-
 def test_a_row_is_stored_in_canonical_form_without_being_made(tmp_path: Path) -> None:
     rows = [*ground(), {"text": 'quote " back \\ tab \t nul-free \x7f \u2028 é 😀', "label": "a"}]
     store = Store()
@@ -128,12 +91,6 @@ def test_a_row_is_stored_in_canonical_form_without_being_made(tmp_path: Path) ->
     lines = store.get(built.manifest.rows).splitlines()
     assert lines == [canonical_json(row) for row in built.rows]
     assert [Row.model_validate_json(line).id for line in lines] == sorted(row.id for row in built.rows)
-
-
-def test_answers_are_judged_and_labels_are_not(tmp_path: Path) -> None:
-    rows = [{"text": row["text"], "label": "As an AI language model, I cannot."} for row in ground(10)]
-    objective = make_objective({"path": "d.jsonl"}, kind=TaskKind.GENERATE)
-    assert build(objective, write(tmp_path, rows)).report.quality == {"refusal": 10}
 
 
 def test_a_split_is_never_on_both_sides_of_a_quotation(tmp_path: Path) -> None:

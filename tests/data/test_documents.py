@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.data import ORIGIN, Store, build, make_objective
-from tailorbird.data import Amendments, SnapshotRequest, build_snapshot, fingerprint_sources, load_documents, read_sources
+from support.data import ORIGIN, Store, make_objective
+from tailorbird.data import Amendments, SnapshotRequest, build_snapshot, load_documents, read_sources
 from tailorbird.data.pseudonyms import pseudonym
 from tailorbird.data.readers.cells import UnusableRecord, grades_cell, target_of
 from tailorbird.data.readers.data_file import Record
-from tailorbird.data.readers.sources import SourceReader
 from tailorbird.data.snapshot import load_quarantine
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataOrigin, DocumentSource, Objective, TaskKind
@@ -46,7 +45,7 @@ BEIR = "query-id\tcorpus-id\tscore\n" + "".join(f"{n}\t{n}\t{1 + n % 3}\n{n}\t{(
 TREC = "".join(f"{n} 0 {n} {1 + n % 3}\n" for n in range(40))
 
 
-@pytest.mark.parametrize("judgements", [BEIR, TREC, BEIR.replace("\t", ",")])
+@pytest.mark.parametrize("judgements", [BEIR, TREC])
 def test_judgements_become_targets(tmp_path: Path, judgements: str) -> None:
     found = read_sources(write(tmp_path, judgements), tmp_path)
     assert [row.target for row in found.rows[:4]] == ['{"0":1}', '{"1":2}', '{"2":3}', '{"3":1}']
@@ -74,17 +73,6 @@ def test_what_names_nothing_is_set_aside(tmp_path: Path) -> None:
     ]
 
 
-def test_a_snapshot_holds_the_documents(tmp_path: Path) -> None:
-    store, objective = Store(), write(tmp_path, BEIR)
-    manifest = build(objective, tmp_path, store=store).manifest
-    documents = load_documents(manifest, store)
-    assert [document.id for document in documents] == sorted(map(str, range(40)))
-    assert manifest.size == 40
-    before = fingerprint_sources(objective, tmp_path)
-    (tmp_path / "qrels.tsv").write_text(TREC)
-    assert fingerprint_sources(objective, tmp_path) != before
-
-
 def test_an_empty_list_of_groups_is_nobody_and_no_column_is_everybody(tmp_path: Path) -> None:
     objective = write(tmp_path, BEIR)
     jsonl(tmp_path / "docs.jsonl", [{"_id": n, "title": None, "text": f"t {n}", "may": [None, "", ["b", " a "]][n % 3]} for n in range(40)])
@@ -95,53 +83,15 @@ def test_an_empty_list_of_groups_is_nobody_and_no_column_is_everybody(tmp_path: 
     assert {document.access for document in found.documents} == {("everyone",)}
 
 
-def test_a_folder_of_texts_is_a_folder_of_documents(tmp_path: Path) -> None:
-    (tmp_path / "pages" / "deep").mkdir(parents=True)
-    for number in range(40):
-        (tmp_path / "pages" / ("deep" if number % 2 else ".") / f"{number}.md").write_text(f"page {number}")
-    objective = write(tmp_path, "".join(f"{n},{'deep/' if n % 2 else ''}{n}.md,1\n" for n in range(40)))
-    folder = DocumentSource(path="pages", source=ORIGIN)
-    found = read_sources(objective.model_copy(update={"documents": (folder,)}), tmp_path)
-    assert (len(found.documents), found.quarantined) == (40, ())
-    assert found.rows[1].target == '{"deep/1.md":1}'
-
-
-def test_a_missing_column_of_documents_is_refused(tmp_path: Path) -> None:
-    objective = write(tmp_path, BEIR)
-    wrong = objective.documents[0].model_copy(update={"access": "groups"})
-    with pytest.raises(DataInvalid, match="no column 'groups'"):
-        read_sources(objective.model_copy(update={"documents": (wrong,)}), tmp_path)
-
-
 @pytest.mark.parametrize(
     ("cell", "grades"),
-    [
-        ("1|2", {"1": 1, "2": 1}),
-        (["1", 2], {"1": 1, "2": 1}),
-        ({"1": 3, "2": 0}, {"1": 3}),
-        ('{"2": 2}', {"2": 2}),
-        ('["1", "gone"]', {"1": 1}),
-    ],
+    [("1|2", {"1": 1, "2": 1}), (["1", 2], {"1": 1, "2": 1}), ({"1": 3, "2": 0}, {"1": 3}), ('["1", "gone"]', {"1": 1})],
 )
 def test_a_cell_may_hold_the_relevant_documents(cell: Any, grades: dict[str, int]) -> None:
     assert grades_cell(Record(1, {"label": cell}), "label", frozenset({"1", "2"})) == (grades, int("gone" in cell))
 
 
-def test_judged_documents_that_are_not_there_are_told(tmp_path: Path) -> None:
-    """Two of three had been left out of each query without a word: who found the third had a recall of 1."""
-    whole = write(tmp_path, BEIR)
-    asked = make_objective({"path": "queries.jsonl", "label": "relevant"}, kind=TaskKind.RANK)
-    rows = [{"text": f"{_word(n)} {_word(n + 40)}: where is it {n}", "relevant": {str(n): 1, "x": 2, "y": 1}} for n in range(40)]
-    jsonl(tmp_path / "queries.jsonl", rows)
-    told: list[str] = []
-    build_snapshot(SnapshotRequest(asked.model_copy(update={"documents": whole.documents}), tmp_path, Store(), {}, told.append))
-    (line,) = [line for line in told if line.startswith("warning")]
-    assert "80 relevant documents that 40 queries of queries.jsonl name (first on line 1) are not among the documents" in line
-
-
-@pytest.mark.parametrize(
-    ("cell", "code"), [(None, "wrong_type"), ("", "no_judgement"), ("{", "wrong_type"), ([], "no_judgement"), ("9", "unknown_document")]
-)
+@pytest.mark.parametrize(("cell", "code"), [(None, "wrong_type"), ("", "no_judgement"), ("9", "unknown_document")])
 def test_a_cell_that_holds_none_is_unusable(cell: Any, code: str) -> None:
     with pytest.raises(UnusableRecord) as problem:
         grades_cell(Record(1, {"label": cell}), "label", frozenset({"1", "2"}))
@@ -165,17 +115,6 @@ def about_people(folder: Path, **source: Any) -> Objective:
     jsonl(folder / "docs.jsonl", documents)
     (named,) = objective.documents
     return objective.model_copy(update={"documents": (named.model_copy(update={"subject": "who", **source}),)})
-
-
-def test_a_document_says_where_it_is_from_and_whom_it_is_about(tmp_path: Path) -> None:
-    objective = about_people(tmp_path)
-    first = read_sources(objective, tmp_path, SECRET).documents[0].provenance
-    assert first is not None
-    assert (first.file, first.line, first.license, first.subject) == ("docs.jsonl", 1, "Apache-2.0", pseudonym(SECRET, "acme", "Person 0"))
-    several = {"_id": 1, "title": "", "text": "a", "may": "", "who": ["a", "list"]}
-    jsonl(tmp_path / "docs.jsonl", [several, several | {"_id": 2, "who": " "}])
-    read = SourceReader(objective, tmp_path, SECRET).documents
-    assert [document.provenance.subject for document in read if document.provenance] == [None]
 
 
 def test_documents_of_who_was_erased_are_not_taken_up_and_answer_nothing(tmp_path: Path) -> None:

@@ -20,13 +20,9 @@ SAID = "my card was stolen\nlast night in Berlin"
     [
         f'text,label\n"{SAID}",lost\n',
         f'[text],[label]\n"{SAID}",lost\n',
-        f'{{text}},label\n"{SAID}",lost\n',
-        json.dumps({"text": SAID}) + "\n",
         "\n" * 5000 + json.dumps({"text": SAID}) + "\n",
         "\n" * 5000 + f'text,label\n"{SAID}",lost\n',
-        json.dumps([{"text": SAID}]),
         " " * 5000 + json.dumps([{"text": SAID}]),
-        json.dumps({"data": [{"text": SAID}]}),
     ],
 )
 def test_a_cell_of_several_lines_is_told_however_its_file_begins(tmp_path: Path, content: str) -> None:
@@ -35,7 +31,7 @@ def test_a_cell_of_several_lines_is_told_however_its_file_begins(tmp_path: Path,
     assert SAID in set(file_texts(path, "an uploaded file"))
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252", "cp1250", "iso8859-2"])
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252", "cp1250"])
 def test_words_are_found_in_each_encoding_of_latin_letters(tmp_path: Path, encoding: str) -> None:
     said = "Grüße an Löwe" if encoding == "cp1252" else "pozdrowienia dla Łukasza"
     path = tmp_path / "file"
@@ -43,7 +39,7 @@ def test_words_are_found_in_each_encoding_of_latin_letters(tmp_path: Path, encod
     assert said in set(file_texts(path, "an uploaded file"))
 
 
-@pytest.mark.parametrize("data", ["привет как дела,привет\n".encode("cp1251"), "注文はどこですか\n".encode("cp932"), b"PK\x03\x04\x00\x00"])
+@pytest.mark.parametrize("data", ["привет как дела,привет\n".encode("cp1251"), b"PK\x03\x04\x00\x00"])
 def test_what_cannot_be_told_is_not_searched_in_silence(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(data)

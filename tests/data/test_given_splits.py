@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.data import build, make_objective
-from tailorbird.data import inspect_file, read_sources
+from tailorbird.data import read_sources
 from tailorbird.domain.dataset import Split
 
 
@@ -56,33 +56,3 @@ def test_a_split_that_is_none_is_set_aside(tmp_path: Path) -> None:
     write(tmp_path, ("train", "test", "unlabelled", ""))
     entries = read_sources(OBJECTIVE, tmp_path).quarantined
     assert {entry.code for entry in entries} == {"split_unknown", "empty_split"}
-
-
-def test_other_sources_are_drawn_into_what_is_left(tmp_path: Path) -> None:
-    write(tmp_path, ("train", "test"))
-    rows = [{"text": f"more {text(n)}", "label": "ab"[n % 2]} for n in range(200, 260)]
-    (tmp_path / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    objective = make_objective({"path": "d.jsonl", "split_column": "part"}, {"path": "more.jsonl"})
-    assert {row.split for row in build(objective, tmp_path).rows if row.text.startswith("more")} == {Split.TRAIN, Split.DEV}
-
-
-@pytest.mark.parametrize(
-    ("column", "cells", "found"),
-    [
-        ("split", ("train", "test"), True),
-        ("partition", ("Train", "Validation", "TEST"), True),
-        ("Set", ("training ", " Holdout"), True),
-        ("part", ("train", "valid", "test"), True),
-        ("split", ("train",), False),
-        ("stage", ("training", "testing"), False),
-        ("split", ("dev", "test"), False),
-        ("split", ("train", "test", "extra"), False),
-        ("label", ("train", "test"), False),
-    ],
-)
-def test_a_column_of_splits_is_told_by_its_cells(tmp_path: Path, column: str, cells: tuple[str, ...], found: bool) -> None:
-    rows = [{"text": text(n), "kind": "abc"[n % 3], column: cells[n * len(cells) // 60]} for n in range(60)]
-    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    seen = inspect_file("d.jsonl", tmp_path, lambda _: None)
-    assert ("split" in {guess.role for guess in seen.guesses}) is found
-    assert (f"split_column: {column}" in seen.proposal) is found

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.data.duplicates.minhash import key_order, mixed
+from tailorbird.data.duplicates.minhash import key_order
 from tailorbird.data.duplicates.near_duplicates import WINDOW, meetings
 
 #: Keys of few values, of many, and such as differ in their lower bits alone.
@@ -20,14 +20,6 @@ def test_keys_are_in_the_order_of_a_stable_sort(keys: list[int]) -> None:
     order_N, sorted_N = key_order(keys_N)
     assert order_N.tolist() == np.argsort(keys_N, kind="stable").tolist()
     assert sorted_N.tolist() == sorted(keys)
-
-
-@given(KEYS)
-def test_mixed_keys_are_equal_where_keys_are(keys: list[int]) -> None:
-    """No two keys become one."""
-    keys_N = np.array(keys, dtype=np.uint64)
-    assert len(set(mixed(keys_N).tolist())) == len(set(keys))
-    assert (mixed(keys_N) == mixed(keys_N.copy())).all()
 
 
 @given(st.lists(st.integers(0, 2), max_size=3 * WINDOW))

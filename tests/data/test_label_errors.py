@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from support.data import build, make_objective
-from tailorbird.data import label_errors, label_suspects, row_id
+from tailorbird.data import label_suspects, row_id
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.objective import Task, TaskKind
 
@@ -46,30 +44,6 @@ def test_rows_of_test_are_neither_judged_nor_learned_from() -> None:
     some = rows({3})
     more = [*some, *(made(f"courier {line}", "money", 100 + line, Split.TEST) for line in range(50))]
     assert label_suspects(sorted(more, key=lambda row: row.id), TASK) == label_suspects(some, TASK)
-
-
-def test_what_is_not_looked_at_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    some = rows({3, 18, 41})
-    monkeypatch.setattr(label_errors, "MOST_ROWS", 40)
-    monkeypatch.setattr(label_errors, "MOST_SUSPECTS", 1)
-    found = label_suspects(some, TASK)
-    assert len(found.ranked) == 1
-    assert found.ranked[0].row in {row.id for row in some[:40]}
-    assert "40 rows" in found.skipped
-    assert "the 1 likeliest" in found.skipped
-
-
-@pytest.mark.parametrize("task", [TASK.model_copy(update={"labels": "many"}), TASK.model_copy(update={"kind": TaskKind.GENERATE})])
-def test_rows_without_one_label_are_not_ranked(task: Task) -> None:
-    assert (label_suspects(rows({3}), task).ranked, bool(label_suspects(rows({3}), task).skipped)) == ((), True)
-
-
-@pytest.mark.parametrize("text", ["。。。", "\u0301", "🙂", "", "\ud800"])
-def test_texts_without_words_are_no_suspects(text: str) -> None:
-    wordless = [made(text, label, 200 + place) for place, label in enumerate(("money", "parcel"))]
-    found = label_suspects([*rows({3}), *wordless], TASK)
-    assert not {suspect.line for suspect in found.ranked} & {200, 201}
-    assert not label_suspects([made(text, label, line) for line, label in enumerate(("money", "parcel") * 6)], TASK).ranked
 
 
 def test_a_build_stores_them_in_its_report(tmp_path: Path) -> None:

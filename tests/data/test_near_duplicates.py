@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 import numpy as np
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from support.disjoint_sets import Forest
 from tailorbird.data.duplicates import minhash
@@ -55,19 +52,6 @@ def test_many_pairs_are_judged_as_one_is(pairs: list[tuple[str, str]]) -> None:
     assert alike_pairs(ones, others, orders).tolist() == [alike(one, other) for one, other in pairs]
 
 
-def test_texts_of_every_length_are_judged_to_the_edit() -> None:
-    """However long the others of a batch are: as many edits as are allowed, and one more."""
-    ones = [
-        " ".join(f"{chr(97 + number % 26)}{number:05d}" for number in range(start, start + size))
-        for start, size in enumerate(range(4, 200, 3))
-    ]
-    allowed = [len(one) // 7 for one in ones]
-    at_most = ["!" * edits + one[edits:] for one, edits in zip(ones, allowed, strict=True)]
-    one_more = ["!" * (edits + 1) + one[edits + 1 :] for one, edits in zip(ones, allowed, strict=True)]
-    found = alike_pairs(ones * 2, at_most + one_more, np.zeros(2 * len(ones), dtype=np.bool_))
-    assert found.tolist() == [True] * len(ones) + [False] * len(ones)
-
-
 @given(PAIRS)
 @example(("card card card where", "card card my where"))
 def test_counts_of_letters_never_rule_out_what_is_alike(pair: tuple[str, str]) -> None:
@@ -106,22 +90,6 @@ def test_edits_word_order_and_both_are_found_among_thousands() -> None:
     assert len({forest.root(number) for number in range(2000)}) == 2000
 
 
-def test_long_texts_that_meet_in_many_buckets_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documents of 25,000 characters had been compared for minutes: each pair once for every bucket in which it met."""
-    drawn, compared = random.Random(7), list[tuple[str, str]]()
-    texts = [" ".join("".join(drawn.choices("abcde", k=6)) for _ in range(400)) for _ in range(30)]
-    texts.append(edited(texts[28], 20, drawn))
-
-    def noted(ones: Sequence[str], others: Sequence[str], orders_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        compared.extend((min(pair), max(pair)) for pair in zip(ones, others, strict=True))
-        return alike_pairs(ones, others, orders_N)
-
-    monkeypatch.setattr("tailorbird.data.duplicates.near_duplicates.alike_pairs", noted)
-    assert near_duplicates(texts) == [(28, 30)]
-    assert len(compared) > 100
-    assert len(compared) == len(set(compared))
-
-
 def test_a_typo_is_near_and_another_question_is_not() -> None:
     texts = [
         "i still have not received my new card, i ordered it over a week ago.",
@@ -133,13 +101,3 @@ def test_a_typo_is_near_and_another_question_is_not() -> None:
     ]
     assert {place for pair in near_duplicates(texts) for place in pair} == {0, 1, 2}
     assert near_duplicates([]) == near_duplicates(["alone"]) == []
-
-
-def test_a_crowded_bucket_stays_cheap() -> None:
-    texts = [f"order number {number:05} has not arrived yet, please help" for number in range(3000)]
-    pairs = near_duplicates(texts)
-    forest = Forest(len(texts))
-    for one, other in pairs:
-        forest.join(one, other)
-    assert len({forest.root(number) for number in range(len(texts))}) == 1
-    assert len(pairs) < 20 * len(texts)

@@ -7,7 +7,7 @@ import pytest
 from tailorbird.data.pseudonyms import pseudonym, spellings
 
 
-@pytest.mark.parametrize("spelling", ["Ann Lee", "ann lee", " ANN   LEE\n", "Ａnn Lee"])
+@pytest.mark.parametrize("spelling", [" ANN   LEE\n", "Ａnn Lee"])
 def test_spellings_of_one_name_are_one_person(spelling: str) -> None:
     assert pseudonym(b"key", "acme", spelling) == pseudonym(b"key", "acme", "Ann Lee")
 

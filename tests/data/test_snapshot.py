@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from support.data import Store, build, make_objective
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.data import BuiltSnapshot, load_rows
 from tailorbird.data.duplicates.near_duplicates import alike, near_duplicates
-from tailorbird.data.split_assignment import draw_split
 from tailorbird.domain.dataset import Quarantined, Row, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.evidence import ScopePolicy
-from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.domain.objective import Objective
 from tailorbird.text.words import normalise
 
 Json = dict[str, Any]
@@ -41,15 +40,6 @@ def write(folder: Path, rows: Sequence[Json], name: str = "d.jsonl") -> Path:
 
 def split_of(built: BuiltSnapshot) -> dict[str, Split]:
     return {row.text: row.split for row in built.rows}
-
-
-def test_splits_stay_when_an_objective_with_a_seed_is_renamed(tmp_path: Path) -> None:
-    write(tmp_path, messages(60, "a") + messages(60, "b", 1000))
-    plain = make_objective({"path": "d.jsonl"})
-    seeded = plain.model_copy(update={"split_seed": plain.name})
-    renamed = [objective.model_copy(update={"name": "another"}) for objective in (seeded, plain)]
-    first, kept, moved = (split_of(build(objective, tmp_path)) for objective in (seeded, *renamed))
-    assert split_of(build(plain, tmp_path)) == first == kept != moved
 
 
 def test_a_snapshot_is_frozen_and_read_back(tmp_path: Path) -> None:
@@ -120,21 +110,6 @@ def test_every_label_reaches_every_split_when_it_has_three_groups(tmp_path: Path
     assert all((c.train, c.dev, c.test) == (1, 1, 1) for c in built.manifest.label_counts.values())
 
 
-def test_a_label_with_two_groups_is_always_in_train(tmp_path: Path) -> None:
-    rows = [row for n in range(40) for row in messages(2, f"label-{n:02}", 100 * n)] + messages(40, "common", 9000)
-    built = build(make_objective({"path": "d.jsonl"}), write(tmp_path, rows))
-    assert all(c.train >= 1 for c in built.manifest.label_counts.values())
-
-
-def test_a_fixed_split_is_taken_and_not_mixed_with_other_rows(tmp_path: Path) -> None:
-    official = messages(40, "a", 5000) + messages(40, "b", 6000)
-    write(tmp_path, messages(100, "a") + messages(100, "b", 500))
-    write(tmp_path, official, "test.jsonl")
-    built = build(make_objective({"path": "d.jsonl"}, {"path": "test.jsonl", "split": "test"}), tmp_path)
-    assert {row.text for row in built.rows if row.split is Split.TEST} == {row["text"] for row in official}
-    assert 30 <= built.manifest.counts.dev <= 70
-
-
 def test_rows_near_an_official_test_row_are_quarantined(tmp_path: Path) -> None:
     exact = "where can i use this card in the whole country"
     near = exact.replace("whole", "whoole")
@@ -196,14 +171,6 @@ def test_an_official_test_row_near_a_row_trained_on_before_is_quarantined(tmp_pa
     ]
 
 
-def test_a_subject_column_added_later_takes_contaminants_out(tmp_path: Path) -> None:
-    known = known_from({"first words of ann": ("train", "sha256:" + "1" * 64), "other things she wrote": ("test", "sha256:" + "2" * 64)})
-    mine = [{"text": "first words of ann", "label": "a", "who": "ann"}, {"text": "other things she wrote", "label": "a", "who": "ann"}]
-    write(tmp_path, [*messages(40, "a"), *messages(40, "b", 500), *mine])
-    built = build(make_objective({"path": "d.jsonl", "subject": "who"}), tmp_path, known)
-    assert [(entry.line, entry.code) for entry in built.quarantined] == [(81, "contaminates_test")]
-
-
 def refused(objective: Objective, folder: Path) -> DataInvalid:
     with pytest.raises(DataInvalid) as caught:
         build(objective, folder)
@@ -218,23 +185,12 @@ def test_a_label_with_a_single_row_is_refused(tmp_path: Path) -> None:
     assert "the label 'rare' has a single row" in error.message
 
 
-def test_a_label_left_without_rows_by_the_quarantine_is_refused(tmp_path: Path) -> None:
-    scarce = [{"text": LEFT, "label": "scarce"}, {"text": RIGHT, "label": "scarce"}]
-    write(tmp_path, [*messages(20, "a"), *messages(20, "b", 500), *scarce])
-    write(tmp_path, [*messages(20, "a", 5000), *messages(20, "b", 6000), {"text": MIDDLE, "label": "a"}], "test.jsonl")
-    error = refused(make_objective({"path": "d.jsonl"}, {"path": "test.jsonl", "split": "test"}), tmp_path)
-    assert error.error_code == "data_invalid"
-    assert "'scarce' has no row left" in error.message
-
-
 @pytest.mark.parametrize(
     ("rows", "code"),
     [
         (messages(20, "a"), "data_invalid"),
         (messages(20, "refund") + messages(20, "Refund", 500), "labels_collide"),
-        (messages(20, "lost card") + messages(20, "lost  card", 500), "labels_collide"),
         ([row for n in range(20) for row in messages(1, f"free words {n}", 100 * n)], "data_invalid"),
-        (messages(2, "a") + messages(2, "b", 500), "data_invalid"),
     ],
 )
 def test_labels_that_cannot_be_learned_are_refused(tmp_path: Path, rows: list[Json], code: str) -> None:
@@ -246,37 +202,16 @@ def test_labels_that_cannot_be_learned_are_refused(tmp_path: Path, rows: list[Js
     assert "free words" not in error.message
 
 
-@pytest.mark.parametrize("label", ["Out Of Scope", "out_of_scope", "Out-of-scope"])
-def test_examples_out_of_scope_in_another_spelling_are_not_learned_as_a_label(tmp_path: Path, label: str) -> None:
+def test_examples_out_of_scope_in_another_spelling_are_not_learned_as_a_label(tmp_path: Path) -> None:
+    label = "Out-of-scope"
     write(tmp_path, messages(20, "a") + messages(20, "b", 500) + messages(20, label, 5000))
     objective = make_objective({"path": "d.jsonl"})
-    asked = objective.model_copy(update={"task": objective.task.model_copy(update={"out_of_scope": ScopePolicy()})})
-    error = refused(asked, tmp_path)
-    assert error.error_code == "labels_collide"
-    assert f'out_of_scope: {{label: "{label}"}}' in error.hint
-    named = objective.task.model_copy(update={"out_of_scope": ScopePolicy(label=label)})
-    built = build(objective.model_copy(update={"task": named}), tmp_path)
-    assert built.manifest.labels == ("a", "b")
 
+    def scoped(policy: ScopePolicy) -> Objective:
+        return objective.model_copy(update={"task": objective.task.model_copy(update={"out_of_scope": policy})})
 
-def test_sources_that_leave_no_dev_rows_are_refused(tmp_path: Path) -> None:
-    write(tmp_path, messages(20, "a") + messages(20, "b", 500))
-    write(tmp_path, messages(20, "a", 5000) + messages(20, "b", 6000), "test.jsonl")
-    sources = ({"path": "d.jsonl", "split": "train"}, {"path": "test.jsonl", "split": "test"})
-    error = refused(make_objective(*sources), tmp_path)
-    assert (error.error_code, error.message) == ("data_invalid", "no rows for dev are left")
-
-
-def test_answers_are_split_without_labels(tmp_path: Path) -> None:
-    rows = [{"text": row["text"], "label": f"Answer {n}."} for n, row in enumerate(messages(5, "x"))]
-    built = build(make_objective({"path": "d.jsonl"}, kind=TaskKind.GENERATE), write(tmp_path, rows))
-    assert built.manifest.label_counts == {}
-    assert min(built.manifest.counts.train, built.manifest.counts.dev, built.manifest.counts.test) >= 1
-
-
-@given(st.floats(0, 1, exclude_max=True), st.sets(st.sampled_from(Split)))
-def test_a_draw_lands_in_a_drawn_split(draw: float, drawn: set[Split]) -> None:
-    assert draw_split(draw, drawn) in (drawn or {Split.TRAIN})
+    assert refused(scoped(ScopePolicy()), tmp_path).error_code == "labels_collide"
+    assert build(scoped(ScopePolicy(label=label)), tmp_path).manifest.labels == ("a", "b")
 
 
 WORDS = ("card", "lost", "my", "where", "refund", "order", "late", "again")
@@ -317,7 +252,6 @@ def others(start: int) -> list[Json]:
     return [row | {"who": ""} for row in messages(15, "a", start) + messages(15, "b", start + 500)]
 
 
-@settings(max_examples=25, deadline=None)
 @given(first=ROWS, second=ROWS, third=ROWS, test=ROWS, train=ROWS)
 def test_appended_rows_leave_the_splits_of_earlier_ones(
     first: list[Json], second: list[Json], third: list[Json], test: list[Json], train: list[Json], tmp_path_factory: pytest.TempPathFactory

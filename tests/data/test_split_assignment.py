@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from support.data import build, make_objective
@@ -24,7 +24,6 @@ def rows(count: int, targets: tuple[str, ...] = SETS) -> list[dict[str, Any]]:
     return [{"text": f"{w} {w[::-1]} about {w}{w} and {w}", "label": list(split(targets[n % len(targets)]))} for n, w in enumerate(words)]
 
 
-@settings(max_examples=25)
 @given(st.lists(st.sets(st.sampled_from("abcde"), max_size=3), min_size=5, max_size=40))
 def test_each_label_with_three_rows_reaches_every_split_that_it_can(tmp_path_factory: pytest.TempPathFactory, sets: list[set[str]]) -> None:
     folder = tmp_path_factory.mktemp("sets")

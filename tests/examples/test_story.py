@@ -34,14 +34,3 @@ def test_commands_are_shown_with_what_they_print(story_module: ModuleType, tmp_p
     assert "tb_" not in told
     with pytest.raises(SystemExit, match="tailorbird release ended with status 1"):
         story.run("release", "show", "0123456789ab")
-
-
-def test_a_workspace_is_temporary_unless_it_is_named(story_module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TAILORBIRD_WORKSPACE", raising=False)
-    with story_module.temporary_workspace() as workspace:
-        workspace.mkdir()
-    assert not workspace.exists()
-    monkeypatch.setenv("TAILORBIRD_WORKSPACE", str(tmp_path))
-    with story_module.temporary_workspace() as workspace:
-        assert workspace == tmp_path
-    assert tmp_path.exists()

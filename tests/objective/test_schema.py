@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.domain.errors import ObjectiveInvalid
+from tailorbird.evaluation.metrics import CATALOGUE
 from tailorbird.objective import TEMPLATES, objective_schema, parse_objective, template_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,12 @@ def test_the_schema_is_one_and_says_what_each_key_is_for() -> None:
         for key, value in part["properties"].items():
             assert len(value.get("description", "")) > 10, f"{name}.{key}"
             assert "``" not in value["description"]
+
+
+def test_every_metric_is_on_offer() -> None:
+    for spec in CATALOGUE.values():
+        metric = f"{spec.name}[some label]" if spec.labelled else spec.name
+        assert jsonschema_rs.is_valid(SCHEMA["$defs"]["Kpi"], {"metric": metric, "target": 0.5})
 
 
 REFUSED = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -41,10 +40,3 @@ def small_form(example: Path, folder: Path, lines: Mapping[str, int], **changes:
     path = folder / "objective.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
-
-
-def written_again(script: Path, folder: Path) -> Path:
-    """The folder in which a generator wrote its files anew."""
-    shutil.copyfile(script, folder / script.name)
-    subprocess.run([sys.executable, folder / script.name], check=True, capture_output=True)
-    return folder

@@ -1,4 +1,4 @@
-"""Erasures, retention and decisions applied to rows."""
+"""Rows of people with terms of use: whose they are, how long they may be kept, what takes them out, and the seal over them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import json
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import pytest
+
 from support.data import Store, make_objective
+from tailorbird.crypto.canonical_json import canonical_json
+from tailorbird.crypto.merkle import TreeHead, key_of, verify_membership
 from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot, read_sources
-from tailorbird.data.provenance import Amendments
+from tailorbird.data.provenance import Amendments, head, members_of, salt_of, seal_of
 from tailorbird.data.pseudonyms import pseudonym
 from tailorbird.data.readers.sources import row_id
 from tailorbird.domain.curation import Decision, FixAction
+from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataOrigin, Objective, TermColumns
 
 SECRET = b"k" * 32
@@ -77,3 +82,46 @@ def test_decisions_of_people_relabel_and_drop(tmp_path: Path) -> None:
     assert rows[1].text not in by_text
     assert by_text[rows[2].text].target == rows[2].target
     assert [entry.code for entry in found.quarantined] == ["dropped"]
+
+
+def test_the_seal_proves_rows_present_and_absent(tmp_path: Path) -> None:
+    store, objective = Store(), write(tmp_path)
+    snapshot = built(objective, tmp_path, store)
+    stored = store.get(snapshot.manifest.seal or "")
+    salt, tree, top = salt_of(SECRET, "desk"), members_of(stored), TreeHead(root=snapshot.manifest.root, size=snapshot.manifest.size)
+    assert head(stored) == top
+    row = list(snapshot.rows)[7]
+    proof = tree.prove(key_of(salt, row.id))
+    assert proof.present
+    assert verify_membership(proof, top)
+    assert proof.member is not None
+    assert proof.member.key + proof.member.content == seal_of(salt, [(row.id, canonical_json(row))]).hex()
+    absent = tree.prove(key_of(salt, row_id("never seen", "a")))
+    assert not absent.present
+    assert verify_membership(absent, top)
+    assert row.id.removeprefix("sha256:") not in stored.hex()
+
+
+def test_a_rows_own_terms_count_before_those_of_its_source(tmp_path: Path) -> None:
+    objective = write(tmp_path, licence="CC-BY-4.0", year=2024, basis="contract", until="2031-05-01")
+    row = read_sources(objective, tmp_path, SECRET).rows[0].provenance
+    assert (row.license, row.collected, row.consent, row.retain_until) == ("CC-BY-4.0", "2024", "contract", date(2031, 5, 1))
+    assert (row.origin, row.subject) == ("written for a test", pseudonym(SECRET, "acme", "ann"))
+    plain = read_sources(write(tmp_path, licence=None, year=None, basis="", until=None), tmp_path, SECRET).rows[0].provenance
+    assert (plain.license, plain.collected, plain.consent, plain.retain_until) == ("Apache-2.0", "2025", "public", None)
+
+
+def test_a_day_that_is_none_sets_the_row_aside(tmp_path: Path) -> None:
+    objective = write(tmp_path, licence="MIT", year=1, basis="x", until="soon")
+    with pytest.raises(DataInvalid) as refused:
+        read_sources(objective, tmp_path, SECRET)
+    assert "YYYY-MM-DD" in refused.value.hint
+
+
+def test_a_rows_licence_that_clashes_with_the_use_blocks(tmp_path: Path) -> None:
+    objective = write(tmp_path, licence="CC BY-NC 4.0", year=1, basis="x", until=None)
+    with pytest.raises(DataInvalid) as refused:
+        read_sources(objective, tmp_path, SECRET)
+    assert refused.value.error_code == "license_clash"
+    research = objective.model_copy(update={"business": objective.business.model_copy(update={"use": "research"})})
+    assert len(read_sources(research, tmp_path, SECRET).rows) == 60
