@@ -64,9 +64,37 @@ def test_a_good_file_is_read_with_lines() -> None:
     assert file.line_of("seed") == 1
 
 
+def test_an_adapter_of_the_encoder_may_be_asked_for() -> None:
+    listed = changed("[prompt, lora]", "[floor, encoder]").replace("margin: 0.02", "encoder: {method: lora, rank: 8}")
+    wishes = parse_objective(listed, "o.yaml").objective.encoder
+    assert (wishes.method, wishes.rank) == ("lora", 8)
+    assert "does not list the rung encoder" in refused(changed("margin: 0.02", "encoder: {method: lora}")).message
+    assert "all weights are to be tuned" in refused(listed.replace("method: lora, ", "")).message
+
+
 def test_a_file_is_read_from_disk_with_its_folder(tmp_path: Path) -> None:
     (tmp_path / "o.yaml").write_text("\ufeff" + GOOD, encoding="utf-8")
     assert read_objective(tmp_path / "o.yaml").folder == str(tmp_path.resolve())
+
+
+MANY = (
+    changed("kind: classify", "kind: classify\n  labels: many")
+    .replace("metric: accuracy", "metric: micro_f1")
+    .replace("recall[compromised_card]\n", "'f1[compromised_card]'\n")
+)
+
+
+def test_an_order_of_labels_is_of_one_label_an_item_and_names_all() -> None:
+    order = "kind: classify\n  label_order: [1, '2', 3]"
+    assert parse_objective(changed("kind: classify", order), "o.yaml").objective.task.label_order == ("1", "2", "3")
+    assert "fits no task of kind: classify, labels: many" in refused(MANY.replace("kind: classify", order)).message
+
+
+def test_only_classes_come_in_numbers() -> None:
+    error = refused(
+        MANY.replace("kind: classify", "kind: generate").replace("micro_f1", "token_f1").replace("'f1[compromised_card]'", "exact_match")
+    )
+    assert (error.line, error.message) == (9, "o.yaml:9: `task.labels` is for kind: classify, and this task is of kind generate")
 
 
 @pytest.mark.parametrize(
@@ -130,6 +158,22 @@ def test_an_alias_saves_writing() -> None:
     again = "    source: *src\n  - path: data/more.csv\n    label: category\n    source: *src\nkpis:"
     text = changed("    source: {", "    source: &src {").replace("kpis:", "  - path: b.csv\n" + again)
     assert [source.source.origin for source in parse_objective(text, "o.yaml").objective.data] == ["somewhere"] * 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [*a]\n",
+        "a: " + "[" * 50_000,
+        "".join(f"{b}: &{b} [{', '.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)).replace(
+            "b: &b", "a: &a 1\nb: &b"
+        ),
+        "x" * (1 << 20) + "y",
+    ],
+    ids=["cycle", "nesting", "aliases", "size"],
+)
+def test_bombs_are_refused(text: str) -> None:
+    assert refused(text).line > 0
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
@@ -247,6 +291,11 @@ def many() -> str:
     return text.replace("margin: 0.02", "referral: {max_error: 0.05}")
 
 
+def test_limits_on_writing_do_not_fit_a_ranking() -> None:
+    text = changed("kind: classify", "kind: rank").replace("limits:", "limits:\n  retention: {max_drop: 0.02}")
+    assert "`limits." in refused(text).message
+
+
 def made_at(written: str) -> str:
     made = f"{{endpoint: outside, model: example-large, at: {written}}}"
     return changed("    source: {origin: somewhere,", f"    split: train\n    source: {{generated: {made}, origin: somewhere,")
@@ -270,6 +319,18 @@ def test_what_is_still_open_is_refused_wherever_it_stands() -> None:
     error = refused(text)
     assert error.line == 5
     assert "\no.yaml:13: " in error.message
+
+
+def test_labels_are_scored_without_reasoning() -> None:
+    error = refused(changed("kind: classify", "kind: classify\n  thinking: on"))
+    assert (error.line, "`task.thinking` is for kind: generate" in error.message) == (9, True)
+
+
+def test_memorisation_is_not_measured_of_a_model_that_reasons() -> None:
+    text = changed("kind: classify", "kind: generate\n  thinking: on")
+    text = text.replace("accuracy", "token_f1").replace("recall[compromised_card]", "exact_match")
+    error = refused(text.replace("limits:\n", "limits:\n  memorisation: {max_extractable: 0}\n"))
+    assert "what a model that reasons has memorised" in error.message
 
 
 def test_what_is_learned_of_conversations() -> None:
