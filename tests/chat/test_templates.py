@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
@@ -69,7 +70,7 @@ def test_a_renderer_that_was_ended_from_outside_is_started_again() -> None:
     assert render(template, TALK) == "be brief, outside"
     dialogue = templates._renderer(template)._dialogue
     assert dialogue is not None
-    dialogue._conversation._told.close()  # as the child's server does with one whose caller has gone
+    dialogue._conversation._told.shutdown(socket.SHUT_RDWR)  # as of a caller who has gone: its server ends the child
     assert render(template, TALK) == "be brief, outside"
 
 

@@ -48,7 +48,7 @@ def refused(run: Run, statement: str, user: str, tenant: str | None = None) -> b
     try:
         run(statement, user, tenant)
     except TailorbirdError as error:
-        return error.error_code == "database_unreachable"
+        return error.error_code == "database_forbidden"
     return False
 
 

@@ -53,7 +53,7 @@ def test_an_error_between_them_takes_both_back(ledger):
 def test_reading_changes_nothing_even_when_asked_to(ledger):
     with pytest.raises(Unavailable) as refused, ledger.work("acme", write=False) as work:
         work.records.put(sample.counts(1))
-    assert refused.value.error_code == "database_unreachable"
+    assert refused.value.error_code == "database_read_only"
     with ledger.work("acme") as work:
         assert work.records.put(sample.counts(1))
 
