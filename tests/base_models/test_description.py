@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from support.doubles import MemoryModelReader
 from tailorbird.base_models import ModelDigests, describe, pull, register_base
 from tailorbird.base_models.description import count_parameters
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
@@ -81,49 +80,6 @@ def test_shapes_follow_from_the_config(tmp_path: Path) -> None:
     assert (ref.digest, ref.tokenizer_digest, ref.chat_template_digest) == (DIGESTS.tree, DIGESTS.tokenizer, DIGESTS.chat_template)
 
 
-def test_head_size_may_differ_from_hidden_over_heads(tmp_path: Path) -> None:
-    ref = describe(model_folder(tmp_path / "m", CONFIG | {"head_dim": 4}), "m", "MIT", DIGESTS)
-    assert (ref.linear_shapes["q_proj"], ref.linear_shapes["k_proj"], ref.linear_shapes["o_proj"]) == ((8, 16), (8, 8), (16, 8))
-
-
-def test_the_real_model(base_model_folder: Path) -> None:
-    ref = describe(base_model_folder, "smollm2-135m", "Apache-2.0", DIGESTS)
-    assert ref.parameters == 134_515_008
-    assert (ref.hidden, ref.layers, ref.vocabulary, ref.context) == (576, 30, 49152, 8192)
-    assert ref.linear_shapes["k_proj"] == (576, 192)
-
-
-def test_a_config_of_another_family_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelInvalid) as caught:
-        describe(model_folder(tmp_path / "m", {"n_embd": 8}), "m", "MIT", DIGESTS)
-    assert caught.value.error_code == "model_unsupported"
-
-
-def test_a_model_of_another_kind_is_described_by_the_reader(tmp_path: Path) -> None:
-    folder = model_folder(tmp_path / "m", CONFIG | {"model_type": "other"})
-    header = json.dumps({"model.layers.0.in_proj.weight": {"dtype": "F32", "shape": [8, 8], "data_offsets": [0, 256]}}).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(256))
-    with pytest.raises(ModelInvalid, match="Llama kind"):
-        describe(folder, "m", "MIT", DIGESTS)
-    ref = describe(folder, "m", "MIT", DIGESTS, MemoryModelReader)
-    assert ref.anatomy is not None
-    assert ref.linear_shapes == {"in_proj": (8, 8)}
-    assert [group.count for group in ref.linear_groups] == [2]
-
-
-def test_a_plain_decoder_needs_no_reader(tmp_path: Path) -> None:
-    assert describe(model_folder(tmp_path / "m"), "m", "MIT", DIGESTS, MemoryModelReader).anatomy is None
-
-
-@pytest.mark.parametrize("content", [b"", b"\x05\x00", struct.pack("<Q", 4) + b"oops", struct.pack("<Q", 2**63) + b"{}x"])
-def test_unreadable_weights_are_refused(content: bytes, tmp_path: Path) -> None:
-    folder = model_folder(tmp_path / "m")
-    (folder / "model.safetensors").write_bytes(content)
-    with pytest.raises(ModelInvalid) as caught:
-        describe(folder, "m", "MIT", DIGESTS)
-    assert caught.value.error_code == "model_unreadable"
-
-
 @pytest.mark.parametrize("shape", ["NaN", "Infinity", "[NaN]", "[-1]", "[1.5]", '["3"]', "[true]", "[[2]]", "null", "{}"])
 def test_a_tensor_without_a_shape_is_refused(shape: str, tmp_path: Path) -> None:
     """JSON as Python reads it knows numbers that are none."""
@@ -141,14 +97,6 @@ def test_register_names_tree_tokenizer_and_template(tmp_path: Path) -> None:
     assert ref.license == "Apache-2.0"
     assert ref.chat_template_digest == digest_bytes(b"{{ messages }}")
     assert ref.tokenizer_digest == digest_of({"tokenizer.json": digest_bytes(b"{}")})
-
-
-def test_register_needs_a_chat_template(tmp_path: Path) -> None:
-    folder = model_folder(tmp_path / "m")
-    (folder / "chat_template.jinja").unlink()
-    with pytest.raises(ModelInvalid) as caught:
-        register_base(folder, "m", DictStore())
-    assert caught.value.error_code == "chat_template"
 
 
 def test_register_notices_a_file_that_was_changed(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from support.memory import Growth
 from tailorbird.base_models import ModelDigests, describe
-from tailorbird.base_models.sources import check_code
 from tailorbird.domain.errors import ModelInvalid
 
 DIGEST = "sha256:" + "0" * 64
@@ -78,14 +77,3 @@ def test_configs_that_say_what_none_says(tmp_path: Path, config: str) -> None:
         describe(model(tmp_path, config=config, weights=headed(b"{}")), "m", "MIT", DIGESTS)
     assert caught.value.hint
     assert growth.bytes < 300_000_000
-
-
-def test_code_is_looked_for_in_the_same_way(tmp_path: Path) -> None:
-    check_code(model(tmp_path))
-    (tmp_path / "tokenizer_config.json").write_text("[" * 2_000_000)
-    with pytest.raises(ModelInvalid):
-        check_code(tmp_path)
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"auto_map": {}}))
-    with pytest.raises(ModelInvalid) as caught:
-        check_code(tmp_path)
-    assert caught.value.error_code == "model_unsafe"

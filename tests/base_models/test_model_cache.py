@@ -10,7 +10,6 @@ import pytest
 
 from support.model_folders import CopyingReader, hugging_face_folder
 from tailorbird.base_models import ModelCache, pull, register_base
-from tailorbird.base_models import model_cache as caching
 from tailorbird.base_models.model_cache import make_once, ready
 from tailorbird.domain.base_model import EncoderDescription
 from tailorbird.domain.errors import Corrupt, ModelInvalid
@@ -34,17 +33,6 @@ def test_a_damaged_folder_is_made_anew(tmp_path: Path) -> None:
     assert pull(str(source), tmp_path / "cache", lambda: reader) == folder
     assert reader.calls == 2
     assert (folder / "model.safetensors").read_bytes() == b"model"
-
-
-def test_another_template_is_another_model_of_the_same_weights(tmp_path: Path) -> None:
-    folder = pull(str(hugging_face_folder(tmp_path / "model")), tmp_path / "cache", CopyingReader)
-    one, other = (caching.with_template(folder, text, lambda _: None) for text in ("{{ messages }}", "{{ messages[0] }}"))
-    assert len({folder, one, other}) == 3
-    assert (one / "chat_template.jinja").read_text() == "{{ messages }}"
-    assert (one / "model.safetensors").samefile(other / "model.safetensors")
-    assert caching.with_template(folder, "{{ messages }}", lambda _: None) == one
-    assert ready(one)
-    assert "chat_template.jinja" not in {path.name for path in folder.iterdir()}
 
 
 def test_a_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
@@ -89,23 +77,6 @@ def test_two_processes_make_it_once(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "filled\n"
 
 
-def test_workspaces_share_what_was_converted(tmp_path: Path) -> None:
-    source, reader = hugging_face_folder(tmp_path / "model"), CopyingReader()
-    one, other = (ModelCache(tmp_path / name / "models", tmp_path / "cache") for name in ("one", "other"))
-    folder = pull(str(source), one, lambda: reader)
-    assert pull(str(source), other, lambda: reader) == folder
-    assert (folder.parent, reader.calls) == (tmp_path / "cache", 1)
-    assert folder.parent.stat().st_mode & 0o077 == 0
-    assert not one.own.exists()
-
-
-def test_what_an_earlier_version_converted_in_the_workspace_is_used_there(tmp_path: Path) -> None:
-    source, reader = hugging_face_folder(tmp_path / "model"), CopyingReader()
-    folder = pull(str(source), tmp_path / "models", lambda: reader)
-    assert pull(str(source), ModelCache(tmp_path / "models", tmp_path / "cache"), lambda: reader) == folder
-    assert reader.calls == 1
-
-
 def test_a_changed_byte_in_the_shared_cache_is_found_when_it_is_used(tmp_path: Path) -> None:
     source = hugging_face_folder(tmp_path / "model")
     folder = pull(str(source), ModelCache(tmp_path / "one", tmp_path / "cache"), CopyingReader)
@@ -113,11 +84,3 @@ def test_a_changed_byte_in_the_shared_cache_is_found_when_it_is_used(tmp_path: P
     assert ready(folder)
     with pytest.raises(Corrupt, match="was changed since it was converted"):
         register_base(folder, "model", open_artifacts(str(tmp_path / "artifacts"), tmp_path / "copies"))
-
-
-def test_what_takes_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caching, "OFTEN", 0.01)
-    told: list[str] = []
-    make_once(tmp_path / "model", lambda empty: threading.Event().wait(0.2) and None, told.append)
-    assert len(told) > 2
-    assert all(line.startswith("model: ") and line.endswith(" s so far") for line in told)

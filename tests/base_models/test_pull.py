@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.model_folders import CopyingReader, hugging_face_folder
-from tailorbird.base_models import catalogue, list_models, pull
+from tailorbird.base_models import pull
 from tailorbird.domain.errors import ModelInvalid
 
 
@@ -16,13 +16,6 @@ def test_a_gguf_file_is_converted(tmp_path: Path) -> None:
     (tmp_path / "tiny.Q4.gguf").write_bytes(b"GGUF")
     folder = pull(str(tmp_path / "tiny.Q4.gguf"), tmp_path / "cache", CopyingReader)
     assert (folder / "model.safetensors").read_bytes() == b"tiny.Q4.gguf"
-
-
-def test_a_changed_source_is_another_model(tmp_path: Path) -> None:
-    source = hugging_face_folder(tmp_path / "model")
-    first = pull(str(source), tmp_path / "cache", CopyingReader)
-    (source / "model.safetensors").write_bytes(b"longer")
-    assert pull(str(source), tmp_path / "cache", CopyingReader) != first
 
 
 @pytest.mark.parametrize(
@@ -58,10 +51,3 @@ def test_an_unknown_name_gets_the_nearest(name: str, hint: str, tmp_path: Path) 
         pull(name, tmp_path, CopyingReader)
     assert caught.value.error_code == "model_unknown"
     assert hint in caught.value.hint
-
-
-def test_installed_tells_what_is_here(base_model_folder: Path, tmp_path: Path) -> None:
-    here = {listing.name: listing.folder for listing in list_models(base_model_folder.parent)}
-    assert here["smollm2-135m"] == base_model_folder
-    assert [listing.name for listing in list_models(tmp_path)] == [entry.name for entry in catalogue()]
-    assert all(listing.folder is None for listing in list_models(tmp_path))

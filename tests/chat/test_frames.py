@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from support.chat_families import FAMILIES, FRAMED, Family, write_family
-from tailorbird.chat import frames
+from support.chat_families import FAMILIES, FRAMED, write_family
 from tailorbird.chat.conversations import fold_turns
-from tailorbird.chat.frames import TurnFrames
-from tailorbird.chat.templates import ASKED, CLOSED, SLOW, render
+from tailorbird.chat.templates import ASKED, CLOSED, render
 from tailorbird.chat.tokenizer import ChatTokenizer
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message, PromptSpec
@@ -106,39 +104,3 @@ def test_a_template_that_is_missing_or_fails_is_refused_with_what_to_do(content:
         ChatTokenizer(folder)
     assert caught.value.error_code == "chat_template"
     assert caught.value.hint.startswith("use a ")
-
-
-def test_marks_of_reasoning_stay_the_models_own_to_write(folders: dict[str, Path]) -> None:
-    for name in ("reasoning that is switched", "reasoning that is begun", "reasoning that is not written"):  # the others write it always
-        assert not {"<think>", "</think>"} & set(ChatTokenizer(folders[name]).control)
-
-
-def test_a_template_that_leaves_instructions_out_gets_them_in_the_question(tmp_path: Path) -> None:
-    silent = "{% for m in messages %}{% if m['role'] != 'system' %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
-    template = silent + "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-    family = FAMILIES["chatml"]
-    chat = ChatTokenizer(write_family(Family(template, *list(vars(family).values())[1:]), tmp_path / "base"))
-    assert chat.prompt_text(TALK) == "<|im_start|>user\nBe brief.\n\nWhere is my card?<|im_end|>\n<|im_start|>assistant\n"
-
-
-def test_marks_that_a_template_names_are_those_of_reasoning() -> None:
-    """Templates of some families write texts as they are, and reasoning from parts of another form."""
-    template = (
-        "{% for m in messages %}[{{ m.role }}]{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}"
-        "[THINK]{{ part.thinking }}[/THINK]{% endfor %}{% endif %}{% if m.role == 'assistant' %}</s>{% endif %}{% endfor %}"
-    )
-    assert TurnFrames(template, {}, {}).reasoning()[:2] == ("[THINK]", "[/THINK]")
-
-
-def test_a_template_that_is_slow_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each ask may take ten seconds, and frames are found by ten of them."""
-    asked = list[str]()
-
-    def slow(template: str, *_: object) -> str:
-        asked.append(template)
-        raise ModelInvalid("the chat template did not end", "use another one", code=SLOW)
-
-    monkeypatch.setattr(frames, "render", slow)
-    with pytest.raises(ModelInvalid) as caught:
-        TurnFrames("slow", {})
-    assert (caught.value.error_code, len(asked)) == (SLOW, 1)

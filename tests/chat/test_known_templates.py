@@ -10,7 +10,6 @@ from support.tiny_models import write_model
 from tailorbird.chat.templates import TEMPLATES, is_known, render_here, template_name
 from tailorbird.chat.tokenizer import ChatTokenizer
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
 
 ASKED = (Message(role="system", content="Be brief."), Message(role="user", content="the one?"))
@@ -37,17 +36,3 @@ def test_answers_end_with_the_end_of_text(name: str, tmp_path: Path) -> None:
     end = chat.tokenizer.token_to_id("</s>")
     assert chat.end_of_turn == (end,)
     assert end not in chat.prompts([ASKED])[0]
-
-
-@pytest.mark.parametrize("name", ["chatml", "llama3"])
-def test_marks_that_the_tokenizer_lacks_are_refused(name: str, tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "model")
-    (folder / "chat_template.jinja").write_text(TEMPLATES[name], encoding="utf-8")
-    with pytest.raises(ModelInvalid) as caught:
-        ChatTokenizer(folder)
-    assert caught.value.error_code == "chat_template"
-    assert "chat_template" in caught.value.hint
-
-
-def test_another_template_has_no_name() -> None:
-    assert template_name(digest_bytes(b"{{ messages }}")) == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from support.chat_families import FAMILIES, FRAMED, write_family
 from tailorbird.chat.conversations import fold_turns
 from tailorbird.chat.prompts import messages_for_row
-from tailorbird.chat.tokenizer import ChatTokenizer
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, PromptSpec, answer_of, split_reasoning, with_reasoning
 from tailorbird.ports.trainer import Example
@@ -69,16 +67,6 @@ def test_reasoning_answer_and_end_are_learned_behind_the_generation_prompt(name:
     assert list(row.ids) == whole, "as a model writes it"
 
 
-@pytest.mark.parametrize("name", LEARNED)
-def test_of_a_row_without_reasoning_the_answer_alone_is_learned(name: str, folders: dict[str, Path]) -> None:
-    thinking, plain = RowTokenizer(folders[name], thinking=True), RowTokenizer(folders[name])
-    on, off = (each.encode(PROMPT, [Example(text="Where is it?", target="Yes.")])[0] for each in (thinking, plain))
-    assert on.targets == off.targets
-    read, bare = (plain.tokenizer.decode(row.ids, skip_special_tokens=False) for row in (on, off))
-    block = "<|channel>thought\n<channel|>" if name == "thoughts in the prompt alone" else ""  # written where reasoning is off
-    assert bare.replace(block, "") == read
-
-
 def test_what_was_reasoned_in_earlier_turns_is_no_longer_read(folders: dict[str, Path]) -> None:
     tokenizer = RowTokenizer(folders["chatml"], thinking=True)
     turns = [
@@ -93,22 +81,7 @@ def test_what_was_reasoned_in_earlier_turns_is_no_longer_read(folders: dict[str,
     assert "Ships are slow" in learned[-1]
 
 
-def test_a_name_of_a_control_token_in_reasoning_is_text(folders: dict[str, Path]) -> None:
-    tokenizer = RowTokenizer(folders["channels"], thinking=True)
-    (row,) = tokenizer.encode(PROMPT, [Example(text="Where is it?", target=with_reasoning("a <|return|> b", "Yes."))])
-    end = tokenizer.tokenizer.token_to_id("<|return|>")
-    assert [place for place, token in enumerate(row.ids) if token == end] == [len(row.ids) - 1]
-    assert "a <|return|> b" in tokenizer.tokenizer.decode(row.ids, skip_special_tokens=False)
-
-
 def test_an_answer_that_is_all_reasoning_is_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(InvalidInput) as caught:
         RowTokenizer(folders["chatml"], thinking=True).encode(PROMPT, [Example(text="Where is it?", target="<think>hm</think>")])
     assert caught.value.error_code == "answer_empty"
-
-
-def test_thinking_changes_nothing_of_a_template_that_knows_none(folders: dict[str, Path]) -> None:
-    asked = messages_for_row(PROMPT, "Where is it?")
-    on, off = ChatTokenizer(folders["chatml"], thinking=True), ChatTokenizer(folders["chatml"])
-    assert on.prompts([asked]) == off.prompts([asked])
-    assert (off.marks, json.dumps(PROMPT.model_dump()).count("thinking")) == (None, 1)

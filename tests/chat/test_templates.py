@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 
 import pytest
 
@@ -14,20 +13,6 @@ from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
 
 TALK = [Message(role="system", content="be brief"), Message(role="user", content="hello")]
-PLAIN = {
-    "chatml": "{% for message in messages %}"
-    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
-    "smollm2": "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nYou are<|im_end|>\n' }}"
-    "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}",
-    "zephyr": "{% for message in messages %}{% if message['role'] == 'user' %}{{ '<|user|>\n' + message['content'] + eos_token }}"
-    "{% elif message['role'] == 'system' %}{{ '<|system|>\n' + message['content'] + eos_token }}{% endif %}{% endfor %}",
-    "llama2": "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}"
-    "{% set system_message = messages[0]['content'] %}"
-    "{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}{% for message in loop_messages %}"
-    "{% set content = message['content'] %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% endfor %}",
-}
 GROWING = {
     "joins": "{% set n = namespace(x='xx') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
     "adds": "{% set n = namespace(x='xx') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x }}",
@@ -41,12 +26,6 @@ GROWING = {
 }
 
 
-@pytest.mark.parametrize("name", PLAIN)
-def test_templates_in_use_are_rendered_alike_by_both(name: str) -> None:
-    special = {"bos_token": "<s>", "eos_token": "</s>"}
-    assert render(PLAIN[name], TALK, special) == render_here(PLAIN[name], TALK, special)
-
-
 @pytest.mark.parametrize("name", GROWING)
 def test_a_template_that_grows_step_by_step_is_refused_in_little_memory(name: str) -> None:
     growth = Growth()
@@ -57,14 +36,6 @@ def test_a_template_that_grows_step_by_step_is_refused_in_little_memory(name: st
     assert render("{{ messages[1].content | replace('h', 'j') }}", TALK) == "jello"
 
 
-def test_a_template_that_was_refused_is_tried_again_for_the_next_conversation() -> None:
-    template = "{% if messages | length > 1 %}" + GROWING["joins"] + "{% endif %}fine"
-    for _ in range(2):
-        with pytest.raises(ModelInvalid):
-            render(template, TALK)
-        assert render(template, TALK[:1]) == "fine"
-
-
 def test_a_renderer_that_was_ended_from_outside_is_started_again() -> None:
     template = "{{ messages[0].content }}, outside"
     assert render(template, TALK) == "be brief, outside"
@@ -72,24 +43,6 @@ def test_a_renderer_that_was_ended_from_outside_is_started_again() -> None:
     assert dialogue is not None
     dialogue._conversation._told.shutdown(socket.SHUT_RDWR)  # as of a caller who has gone: its server ends the child
     assert render(template, TALK) == "be brief, outside"
-
-
-def test_many_threads_and_templates_at_once() -> None:
-    wrong: list[str] = []
-
-    def ask(number: int) -> None:
-        template = f"{{{{ messages[0].content | replace('x', '{number % 11}') }}}}"
-        for turn in range(20):
-            text = render(template, [Message(role="user", content=f"x {number} {turn}")])
-            if text != f"{number % 11} {number} {turn}":
-                wrong.append(text)
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
 
 
 SLOW_TEMPLATE = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from support.tools import TOOLS, call
-from tailorbird.chat.conversations import answer_turn, as_lines, fold_answer, fold_turns, shown_answer, unfold_turns, with_parts
+from tailorbird.chat.conversations import answer_turn, as_lines, fold_answer, fold_turns, shown_answer, unfold_turns
 from tailorbird.chat.tool_calls import ToolFault, arguments_text, linked, same_calls, tool_calls, tools_text
 from tailorbird.domain.prompt import Message, ToolCall
 from tailorbird.usecases.erasure.text_finder import TextFinder
@@ -70,12 +69,6 @@ def test_definitions_that_cannot_be_used_are_refused(given: Any, code: str) -> N
     assert caught.value.code == code
 
 
-def test_definitions_come_with_a_frame_or_without() -> None:
-    bare = [tool["function"] | {"strict": None} for tool in TOOLS]
-    assert tools_text(bare) == tools_text(TOOLS)
-    assert tools_text([]) == tools_text(None) == ""
-
-
 def test_neither_the_order_of_keys_nor_of_calls_counts() -> None:
     one, two = tool_calls([call("f", {"a": 1, "b": [2.0]}), call("g", {})]), tool_calls([call("g", {}), call("f", '{"b":[2],"a":1}')])
     assert same_calls(one, two)
@@ -93,22 +86,6 @@ def test_a_call_is_folded_into_an_answer_and_unfolded() -> None:
     talk = (Message(role="user", content="hi", tools=tools_text(TOOLS)), turn, Message(role="tool", content="x", tool_call_id="call00000"))
     assert unfold_turns(fold_turns(talk)) == talk
     assert as_lines(fold_turns(talk)).endswith("tool: x")
-
-
-def test_parameters_are_those_of_an_object_and_say_what_they_say() -> None:
-    """A schema without a type let a call be required whose arguments were a text; data frames fill up keys that others have."""
-    given = {"name": "f", "parameters": {"properties": {"id": {"type": "string", "enum": None}, "city": None}, "default": None}}
-    [tool] = json.loads(tools_text([given]))
-    assert tool["function"]["parameters"] == {"type": "object", "properties": {"id": {"type": "string"}}, "default": None}
-
-
-def test_names_of_functions_stay_where_texts_change() -> None:
-    tools = tools_text([{"name": "lookup", "description": "lookup", "parameters": {"type": "object", "description": "lookup"}}])
-    changed = with_parts(fold_turns([Message(role="user", content="lookup", tools=tools)]), lambda text: text.replace("lookup", "gone"))
-    [turn] = unfold_turns(changed)
-    assert turn.content == "gone"
-    [tool] = json.loads(turn.tools)
-    assert tool["function"] == {"name": "lookup", "description": "gone", "parameters": {"type": "object", "description": "gone"}}
 
 
 def test_a_person_is_found_in_arguments_and_results() -> None:
@@ -149,25 +126,3 @@ def test_a_result_answers_the_first_open_call_that_it_may(ids: str, told: str, n
     called = Message(role="assistant", content="", tool_calls=tuple(ToolCall(id=id_.strip("-"), name="f") for id_ in ids))
     results = [Message(role="tool", content="", tool_call_id=id_.strip("-")) for id_ in told]
     assert [turn.tool_call_id for turn in linked([called, *results])[1:]] == [f"call{place:05d}" for place in names]
-
-
-class Counted(str):
-    """A text that counts how often it is compared."""
-
-    count = 0
-
-    def __eq__(self, other: object) -> bool:
-        Counted.count += 1
-        return str(self) == str(other)
-
-    def __hash__(self) -> int:
-        return hash(str(self))
-
-
-def test_results_find_their_calls_without_a_look_at_each() -> None:
-    number = 500
-    calls = tuple(ToolCall(name="f").model_copy(update={"id": Counted(place)}) for place in range(number))
-    answers = [Message(role="tool", content="").model_copy(update={"tool_call_id": Counted(place)}) for place in reversed(range(number))]
-    Counted.count = 0
-    linked([Message(role="assistant", content="").model_copy(update={"tool_calls": calls}), *answers])
-    assert Counted.count < 10 * number

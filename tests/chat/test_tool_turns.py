@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -13,10 +11,9 @@ import pytest
 
 from support.chat_families import CHATML, FAMILIES, HERMES, TOOL_FAMILIES, write_family
 from support.tools import CHAT, TOOLS
-from tailorbird.chat import frames
 from tailorbird.chat.conversations import answer_turn, fold_answer
 from tailorbird.chat.prompts import messages_for_row
-from tailorbird.chat.templates import CALL_FORMS, SLOW, render
+from tailorbird.chat.templates import render
 from tailorbird.chat.tool_calls import arguments_text, tools_text
 from tailorbird.data.readers.cells import answered
 from tailorbird.data.readers.data_file import Record
@@ -104,34 +101,6 @@ def test_the_template_lays_the_whole_conversation_out_byte_for_byte_like_that(na
     assert whole == chat.prompt_text(messages) + answer_text(chat, messages, target)
 
 
-def test_calls_can_be_left_unlearned(chats: dict[str, RowTokenizer]) -> None:
-    text, target = row()
-    chat = chats["calls between marks"]
-    said = learned(chat, chat.encode(PROMPT, [Example(text=text, target=target, every_turn=True, calls=False)]))
-    assert said == list(LEARNED["calls between marks"][1:])
-
-
-@pytest.mark.parametrize("name", TOOL_FAMILIES)
-def test_no_text_of_a_tool_brings_a_control_token_along(name: str, chats: dict[str, RowTokenizer]) -> None:
-    chat = chats[name]
-    forged = " ".join(chat.tools.control)
-
-    def marks(said: str) -> list[int]:
-        turns = [
-            {"role": "user", "content": f"Where {said}"},
-            {"role": "assistant", "tool_calls": [{"function": {"name": "get_order", "arguments": {said: [said]}}}]},
-            {"role": "tool", "content": f"sent {said}"},
-            {"role": "assistant", "tool_calls": [{"function": {"name": "get_order", "arguments": {"id": said}}}]},
-        ]
-        tools = [{**TOOLS[0]["function"], "description": f"Looks {said} up."}]
-        text, target = answered(Record(line=1, cells={"chat": turns, "tools": tools}), "chat", "tools")
-        (encoded,) = chat.encode(PROMPT, [Example(text=text, target=target)])
-        control = {chat.tokenizer.token_to_id(each) for each in chat.tools.control}
-        return [token for token in encoded.ids if token in control]
-
-    assert marks(forged) == marks("plainly")
-
-
 @pytest.mark.parametrize("name", JSON)
 def test_a_call_that_is_written_is_told_from_the_text(name: str, chats: dict[str, RowTokenizer]) -> None:
     chat = chats[name]
@@ -160,23 +129,6 @@ def test_parallel_calls_are_told_apart(name: str, chats: dict[str, RowTokenizer]
     assert parser.parse(text.partition("<|im_end|>")[0].partition("</s>")[0]) == made
 
 
-@pytest.mark.parametrize("name", JSON)
-def test_white_space_without_end_is_read_once(name: str, chats: dict[str, RowTokenizer]) -> None:
-    chat = chats[name]
-    parser = chat.tools.parser(tools_text(TOOLS))
-    assert parser is not None
-    turn = Message(role="assistant", content="", tool_calls=(ToolCall(name="get_order", arguments='{"id": "8"}'),))
-    text = answer_text(chat, messages_for_row(PROMPT, row()[0]), fold_answer(turn))
-    started = time.perf_counter()
-    for place in (text.index("get_order"), text.index("8") + 3, text.index("8") + 2):
-        parser.parse(text[:place] + " " * 100_000 + "x" + text[place:])
-    assert time.perf_counter() - started < 1
-
-
-def test_calls_whose_arguments_are_not_json_stay_text(chats: dict[str, RowTokenizer]) -> None:
-    assert chats["arguments that are not JSON"].tools.parser(tools_text(TOOLS)) is None
-
-
 @pytest.mark.parametrize(
     ("template", "what"),
     [
@@ -195,37 +147,22 @@ def test_a_template_that_leaves_tools_out_is_refused(tmp_path: Path, template: s
     assert chat.encode(PROMPT, [Example(text="hello", target="good day")])
 
 
-@pytest.mark.parametrize("why", [SLOW, "chat_template"])
-def test_a_template_that_is_refused_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
-    """One that never ends was asked in every form, ten seconds each, and again at each request that offered tools."""
-    chat, asked = RowTokenizer(write_family(TOOL_FAMILIES["calls between marks"], tmp_path / "base")), list[str]()
+@pytest.mark.parametrize("name", TOOL_FAMILIES)
+def test_no_text_of_a_tool_brings_a_control_token_along(name: str, chats: dict[str, RowTokenizer]) -> None:
+    chat = chats[name]
+    forged = " ".join(chat.tools.control)
 
-    def refuses(_template: str, messages: Sequence[Message], *_: object) -> str:
-        if not messages[-1].tool_calls:
-            return str(render(_template, messages, *_))  # type: ignore[arg-type]
-        asked.append(why)
-        raise ModelInvalid("it does not answer", "another", code=why)
+    def marks(said: str) -> list[int]:
+        turns = [
+            {"role": "user", "content": f"Where {said}"},
+            {"role": "assistant", "tool_calls": [{"function": {"name": "get_order", "arguments": {said: [said]}}}]},
+            {"role": "tool", "content": f"sent {said}"},
+            {"role": "assistant", "tool_calls": [{"function": {"name": "get_order", "arguments": {"id": said}}}]},
+        ]
+        tools = [{**TOOLS[0]["function"], "description": f"Looks {said} up."}]
+        text, target = answered(Record(line=1, cells={"chat": turns, "tools": tools}), "chat", "tools")
+        (encoded,) = chat.encode(PROMPT, [Example(text=text, target=target)])
+        control = {chat.tokenizer.token_to_id(each) for each in chat.tools.control}
+        return [token for token in encoded.ids if token in control]
 
-    monkeypatch.setattr(frames, "render", refuses)
-    for _ in range(3):
-        with pytest.raises(ModelInvalid) as caught:
-            _ = chat.tools
-        assert caught.value.error_code == (why if why == SLOW else "chat_template")
-    assert len(asked) == (1 if why == SLOW else len(CALL_FORMS))
-
-
-def test_reasoning_comes_before_a_call(tmp_path: Path) -> None:
-    chat = RowTokenizer(write_family(TOOL_FAMILIES["calls in a channel"], tmp_path / "base"), thinking=True)
-    text, target = row()
-    prompt = PROMPT.model_copy(update={"thinking": True})
-    rows = chat.encode(prompt, [Example(text=text, target=f"<think>\nhm\n</think>\n\n{answer}") for answer in (target, "Yes.")])
-    start = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
-    assert [text.removeprefix(start) for text in learned(chat, rows)] == [
-        LEARNED["calls in a channel"][2],
-        "<|channel|>final<|message|>Yes.<|return|>",
-    ]
-
-
-def test_names_of_calls_follow_their_place_and_not_the_service(chats: dict[str, RowTokenizer]) -> None:
-    other = json.loads(json.dumps(CHAT).replace("x9", "another"))
-    assert answered(Record(line=1, cells={"chat": other, "tools": json.dumps(TOOLS)}), "chat", "tools") == row()
+    assert marks(forged) == marks("plainly")

@@ -9,7 +9,7 @@ import pytest
 
 from support.e2e import Desk, serving, support_rows, write_objective, write_rows
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.jobs
 
 REPLIES = {
     "refund_missing": "Forward to the refunds desk.",

@@ -13,7 +13,7 @@ from support.e2e import Desk, serving, support_rows, write_objective, write_rows
 from tailorbird.chat.templates import DEFAULT, TEMPLATES
 from tailorbird.crypto.canonical_json import digest_bytes
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.jobs
 
 INTENTS = ("refund_missing", "order_status", "account_login")
 FORM = "{% for m in messages %}{% if m.role == 'assistant' %}A: {{ m.content }}{{ eos_token }}{% else %}Q: {{ m.content }}\n{% endif %}"

@@ -68,7 +68,7 @@ def test_a_story_killed_while_it_stores_things(desk: Desk, undisturbed: Ending) 
 
 
 @pytest.mark.parametrize("verb", ["adapt", "worker"])
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.jobs) for seed in range(1, 4))])
 def test_a_story_killed_at_random_moments(desk: Desk, undisturbed: Ending, verb: str, seed: int) -> None:
     draw = random.Random(f"{verb} {seed}")
     command = command_of(desk, verb)

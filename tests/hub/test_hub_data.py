@@ -105,10 +105,6 @@ def test_rows_of_a_split_are_read(outcomes: dict[str, Any]) -> None:
     assert outcomes[DESK]["files"].keys() == {DESK}
 
 
-def test_a_file_of_a_revision_is_read(outcomes: dict[str, Any]) -> None:
-    assert outcomes[FILE]["rows"] == [["hello", "a", 1], ["bye", "b", 2]]
-
-
 def test_labels_kept_as_numbers_get_their_names(outcomes: dict[str, Any]) -> None:
     assert [label for _, label, _ in outcomes[CLASSES]["rows"]] == ["refund", "address", "address", "refund"]
 

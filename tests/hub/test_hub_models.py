@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -112,15 +111,6 @@ def test_a_model_is_pulled_without_pickles_and_code(asked: tuple[dict[str, Any],
     assert not any("torch" in agent for agent in hub.agents)
 
 
-def test_revisions_of_one_commit_are_one_folder(asked: tuple[dict[str, Any], Hub, Path]) -> None:
-    answers, _, tiny = asked
-    assert answers["found"]["hf://acme/Tiny@v1"] == answers["found"]["hf://acme/Tiny"]
-    listed = [(entry["name"], entry["license"], entry["parameters"]) for entry in answers["listed"]]
-    assert listed == [("hf://acme/Tiny", "apache-2.0", 6), ("hf://acme/Tiny@v1", "apache-2.0", 6)]
-    pins = [json.loads(path.read_text())["source"] for path in (tiny.parents[2] / "cache").glob("*.pin.json")]
-    assert [(source["location"], source["version"]) for source in pins] == [("acme/Tiny", Repository(tiny).commit)] * 2
-
-
 @pytest.mark.parametrize(("name", "code"), REFUSED.items())
 def test_what_cannot_be_used_is_refused(asked: tuple[dict[str, Any], Hub, Path], name: str, code: str) -> None:
     answer = asked[0]["found"][name]
@@ -160,38 +150,6 @@ def test_weights_that_are_not_those_listed_are_refused(tmp_path: Path) -> None:
         found = ask(SCRIPT, str(tmp_path / "cache"), "hf://acme/Tiny", HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "home"))
         assert "folder" in found["found"]["hf://acme/Tiny"]
     assert found["left"] == []
-
-
-REAL = """
-import json, sys
-from pathlib import Path
-from tailorbird.inference import open_model_reader
-from tailorbird.base_models import pull, register_base
-from tailorbird.ledger import open_artifacts
-
-folder = pull(sys.argv[1], Path(sys.argv[2]), open_model_reader)
-print(register_base(folder, sys.argv[1], open_artifacts(sys.argv[3], Path(sys.argv[3] + "-cache"))).model_dump_json())
-"""
-
-
-@pytest.mark.slow
-def test_a_model_in_several_files_is_converted_and_registered_under_its_commit(base_model_folder: Path, tmp_path: Path) -> None:
-    from transformers import LlamaConfig
-
-    from support.random_models import save_llama
-
-    folder = tmp_path / "models" / "acme" / "tiny-llama"
-    folder.mkdir(parents=True)
-    config = LlamaConfig(**{**CONFIG, "vocab_size": 49152, "hidden_size": 16, "num_key_value_heads": 2})
-    save_llama(folder, config, max_shard_size="2MB")
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(base_model_folder / name, folder)
-    assert len(list(folder.glob("model-*.safetensors"))) > 1
-    with running(tmp_path) as hub:
-        arguments = ("hf://acme/tiny-llama@v1", str(tmp_path / "cache"), str(tmp_path / "artifacts"))
-        ref = ask(REAL, *arguments, HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "home"))
-    assert ref["name"] == f"hf://acme/tiny-llama@{Repository(folder).commit}"
-    assert (ref["license"], ref["vocabulary"], ref["hidden"]) == ("apache-2.0", 49152, 16)
 
 
 #: Pulls a model, and reads a data set, for a tenant whose place names a credential.

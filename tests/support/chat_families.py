@@ -121,14 +121,6 @@ ROLES = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
-#: An empty thought stands before the last answer; thoughts of earlier ones are left out, as Qwen 3 does.
-REASONING = (
-    "{% for message in messages %}{% set content = message['content'] %}{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{% if message['role'] == 'assistant' %}{% if loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
-    "{% if '</think>' in content %}{% set content = content.split('</think>')[-1].lstrip('\n') %}{% endif %}{% endif %}"
-    "{{ content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
 #: Reasons unless it is switched off; earlier reasoning is left out; the last answer has a block, if an empty one (as Qwen 3).
 SWITCHED = (
     "{% for message in messages %}{% set content = message['content'] %}{% if message['role'] == 'assistant' %}{% set thought = '' %}"
