@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-from transformers.utils import logging as transformers_verbosity
+from safetensors.numpy import load_file
 
 from support.tiny_encoder import LABELS, text_of, tuning_settings, write_tiny_encoder
-from tailorbird.domain.errors import Exhausted, InvalidInput
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.inference import open_encoder
 from tailorbird.ports.trainer import LabelJob, LabelledText
 from tailorbird.text.label_rules import read_left_out, read_prototypes
-from tailorbird.training import encoder as averaged_encoder
 from tailorbird.training import open_trainer
-from tailorbird.training.encoder import TrainableEncoder
 
 D = "sha256:" + "0" * 64
 
@@ -29,13 +23,6 @@ D = "sha256:" + "0" * 64
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
-
-
-def test_reading_an_encoder_shows_no_bar_of_its_own(base: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The command tells how far it is, in lines; a bar among them is many lines in one."""
-    transformers_verbosity.enable_progress_bar()  # type: ignore[no-untyped-call]
-    TrainableEncoder(base, None)
-    assert capfd.readouterr() == ("", "")
 
 
 def job_of(base: Path, folder: Path, **changes: Any) -> LabelJob:
@@ -112,60 +99,3 @@ def test_a_run_that_was_killed_goes_on_with_the_encoders_that_were_finished(base
     assert len(told) == steps / 2, "two of four were finished"
     for name in ("model.safetensors", "label_prototypes.npy", "left_out.npy"):
         assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
-
-
-def test_what_another_job_or_a_broken_disk_left_is_made_anew(base: Path, tmp_path: Path) -> None:
-    told = list[int]()
-    first = open_trainer().tune(job_of(base, tmp_path), ignored)
-    bytes_of = (first.folder / "model.safetensors").read_bytes()
-    for path in (tmp_path / "encoders").iterdir():
-        path.write_bytes(path.read_bytes()[:100])
-    again = open_trainer().tune(job_of(base, tmp_path), lambda line: told.append(line.step))
-    assert told
-    assert (again.folder / "model.safetensors").read_bytes() == bytes_of
-    told.clear()
-    settings = tuning_settings("full", 1e-3, epochs=8, batch_size=8)
-    open_trainer().tune(job_of(base, tmp_path, settings=settings), lambda line: told.append(line.step))
-    assert told
-
-
-def test_a_run_that_went_on_tells_what_the_finished_encoders_took(base: Path, tmp_path: Path) -> None:
-    job, told = job_of(base, tmp_path), list[TrainingProgress]()
-    whole = open_trainer().tune(job, ignored).report
-    paths = sorted((tmp_path / "encoders").iterdir())
-    kept = [load_file(path) for path in paths]
-    assert 0 < sum(float(each["seconds"]) for each in kept) <= whole.seconds
-    for path, each in zip(paths, kept, strict=True):
-        save_file(each | {"seconds": np.array(1_000.0)}, path)
-    assert open_trainer().tune(job, ignored).report.seconds >= 4_000
-    paths[-1].unlink()
-    assert open_trainer().tune(job, told.append).report.seconds >= 3_000
-    assert all(line.seconds >= 3_000 for line in told)
-    assert told
-
-
-@pytest.mark.parametrize("key", ["", "ab" * 32])
-def test_a_full_disk_is_told_and_the_run_goes_on(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    def full(_tensors: object, path: Path, *_rest: object) -> None:
-        path.write_bytes(b"half")
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-
-    def full_sealed(path: Path, *_rest: object) -> None:
-        path.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    job = job_of(base, tmp_path, seal_key=key)
-    with monkeypatch.context() as disk:
-        disk.setattr(averaged_encoder, "save_file", full)
-        disk.setattr(averaged_encoder, "write_sealed", full_sealed)
-        with pytest.raises(Exhausted) as told:
-            open_trainer().tune(job, ignored)
-    assert told.value.error_code == "disk_full"
-    assert open_trainer().tune(job, ignored).report.steps > 0
-
-
-@pytest.mark.parametrize("parts", [(0,) * 41, (0, 1)])
-def test_rows_that_are_not_divided_are_refused(base: Path, tmp_path: Path, parts: tuple[int, ...]) -> None:
-    with pytest.raises(InvalidInput) as told:
-        open_trainer().tune(job_of(base, tmp_path, parts=parts), ignored)
-    assert told.value.error_code == "no_train_rows"

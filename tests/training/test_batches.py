@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.training_samples import settings
-from tailorbird.training.batches import Batches, TokenizedRow, divide, packed_tokens, shared_prefix
+from tailorbird.training.batches import Batches, TokenizedRow, divide, shared_prefix
 from tailorbird.training.loop import learning_rate
 
 tokens = st.lists(st.integers(0, 2), min_size=2, max_size=12)
@@ -68,16 +68,3 @@ def test_the_rate_rises_then_falls_to_zero() -> None:
     assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[55] == pytest.approx(0.5)
     assert 0 < rates[-1] < 1e-3
-
-
-def test_without_warm_up_the_first_rate_is_the_full_one() -> None:
-    assert learning_rate(settings(learning_rate=0.5, warmup=0.0), 0, 10) == 0.5
-
-
-@given(st.lists(encoded(), min_size=1, max_size=30), st.integers(1, 5), st.integers(1, 40))
-def test_the_batch_with_the_longest_pass_comes_first_in_each_epoch(some: list[TokenizedRow], batch: int, budget: int) -> None:
-    batches = Batches(some, settings(batch_size=batch, epochs=2, token_budget=budget))
-    for epoch in range(2):
-        first = epoch * batches.steps_per_epoch
-        longest = [max(packed_tokens(part) for part in batches.at(step)) for step in range(first, first + batches.steps_per_epoch)]
-        assert longest[0] == max(longest)

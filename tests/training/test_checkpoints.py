@@ -5,22 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from support.training_samples import MakeJob, TrainWhole
-from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
-from tailorbird.training import checkpoints, loop, open_trainer, trainer
-from tailorbird.training.checkpoints import Checkpoints
+from tailorbird.training import loop, open_trainer
 from tailorbird.training.methods import METHODS
 
 WEIGHTS = {"lora": "adapter_model.safetensors", "qlora": "adapter_model.safetensors", "full": "model.safetensors"}
@@ -54,10 +50,13 @@ def train_until_killed(job: TrainingJob, step: int) -> None:
     assert child.returncode == -signal.SIGKILL
 
 
-def test_killed_at_a_random_step_it_ends_in_the_same_bytes(make_job: MakeJob, train_whole: TrainWhole) -> None:
-    whole = train_whole(make_job())
+@pytest.mark.parametrize("waits", [False, True])
+def test_killed_at_a_random_step_it_ends_in_the_same_bytes(waits: bool, make_job: MakeJob, train_whole: TrainWhole) -> None:
+    """Also while a run that learns nothing yet keeps its rate up."""
+    changes = {"learning_rate": 1e-7, "waiting_epochs": 2} if waits else {}
+    whole = train_whole(make_job(**changes))
     step = random.randrange(1, whole.report.steps)
-    job = make_job(workspace="killed")
+    job = make_job(workspace="killed", **changes)
     train_until_killed(job, step)
     seen: list[TrainingProgress] = []
     resumed = open_trainer().train(job, seen.append)
@@ -65,6 +64,7 @@ def test_killed_at_a_random_step_it_ends_in_the_same_bytes(make_job: MakeJob, tr
     assert sha256(resumed) == sha256(whole), f"killed at step {step}"
     assert [line.loss for line in resumed.report.history] == [line.loss for line in whole.report.history]
     assert (resumed.report.best_step, resumed.report.tokens) == (whole.report.best_step, whole.report.tokens)
+    assert resumed.report.plateau == whole.report.plateau
 
 
 def interrupt_at(step: int) -> ReportProgress:
@@ -141,15 +141,13 @@ def test_when_every_checkpoint_is_spoiled_it_starts_again(make_job: MakeJob, tra
     assert seen[0].step == 0
 
 
-@pytest.mark.parametrize("change", [{"seed": 12}, {"learning_rate": 1e-3}, {"train": ()}, {"snapshot": "sha256:" + "1" * 64}])
-def test_a_checkpoint_of_another_job_is_refused(change: dict[str, object], make_job: MakeJob) -> None:
+def test_a_checkpoint_of_another_job_is_refused(make_job: MakeJob) -> None:
     with pytest.raises(KeyboardInterrupt):
         open_trainer().train(make_job(), interrupt_at(3))
-    if "train" in change:
-        change = {"train": make_job().train[1:]}
-    with pytest.raises(Conflict) as caught:
-        open_trainer().train(make_job(**change), quiet)
-    assert caught.value.error_code == "checkpoint_foreign"
+    for change in ({"seed": 12}, {"learning_rate": 1e-3}, {"train": make_job().train[1:]}, {"snapshot": "sha256:" + "1" * 64}):
+        with pytest.raises(Conflict) as caught:
+            open_trainer().train(make_job(**change), quiet)
+        assert caught.value.error_code == "checkpoint_foreign"
 
 
 def test_best_weights_that_changed_on_the_disk_are_not_taken(make_job: MakeJob, train_whole: TrainWhole) -> None:
@@ -167,34 +165,6 @@ def test_best_weights_that_changed_on_the_disk_are_not_taken(make_job: MakeJob, 
     assert sha256(open_trainer().train(job, quiet)) == sha256(whole)
 
 
-def test_while_a_moment_is_written_one_other_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of all weights of a model each takes thrice their size."""
-    kept = checkpoints.Checkpoints(tmp_path, checkpoints.CheckpointOrigin(job=digest_bytes(b"job"), code=digest_bytes(b"code")))
-    write, beside = checkpoints.write_tensors, []
-
-    def counted(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-        beside.append((len(list(kept.workspace.glob("*/step-*"))), len(list(kept.workspace.glob("*/best-*")))))
-        write(path, tensors)
-
-    monkeypatch.setattr(checkpoints, "write_tensors", counted)
-    for step in range(1, 5):
-        kept.save_best(step, {"weight": torch.full((2,), float(step))})
-        kept.save(checkpoints.LoopState(step=step, best_step=step), {"weight": torch.full((2,), float(step))})
-    assert beside[1::2] == [(0, 1), (1, 2), (1, 2), (1, 2)]
-    assert [place.name for place in sorted(kept.workspace.glob("*/*"))] == [
-        "best-00000003.safetensors",
-        "best-00000004.safetensors",
-        "step-00000003",
-        "step-00000004",
-    ]
-    found = kept.newest()
-    assert found is not None
-    assert found.state.step == 4
-    kept.save(found.state, found.tensors)
-    assert beside[-1] == (2, 2), "what is replaced is not the only one while it is"
-    assert len(list(kept.workspace.glob("*/step-*"))) == 2
-
-
 def test_what_an_interrupted_write_left_is_cleared(make_job: MakeJob) -> None:
     job = make_job(epochs=1)
     left = job.workspace / "checkpoints" / ".new-step-00000009"
@@ -205,42 +175,8 @@ def test_what_an_interrupted_write_left_is_cleared(make_job: MakeJob) -> None:
     assert len(list((job.workspace / "checkpoints").glob("step-*"))) == 2
 
 
-def test_one_that_does_not_lead_finds_the_same_checkpoint_and_clears_nothing(make_job: MakeJob, train_whole: TrainWhole) -> None:
-    job = make_job(workspace="copied")
-    shutil.copytree(train_whole(make_job()).folder.parent / "checkpoints", job.workspace / "checkpoints")
-    written = job.workspace / "checkpoints" / ".new-step-00000009-0"
-    written.mkdir()
-    held, lead = (Checkpoints(job.workspace, trainer._origin(job), clears=False).newest() for _ in range(2))
-    assert held is not None
-    assert lead is not None
-    assert held.state == lead.state
-    assert written.exists()
-
-
 def test_a_workspace_that_cannot_be_written_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     with pytest.raises(InvalidInput) as caught:
         open_trainer().train(make_job(workspace="file"), quiet)
     assert caught.value.error_code == "workspace_unwritable"
-
-
-class FixedMark:
-    """A mark of the process's memory that was set."""
-
-    highest = 0.0
-
-    @property
-    def gib(self) -> float:
-        return self.highest
-
-
-def test_memory_is_that_of_the_hungriest_process(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "PeakMemory", FixedMark)
-    job = make_job()
-    monkeypatch.setattr(FixedMark, "highest", 900.0)
-    with pytest.raises(KeyboardInterrupt):
-        open_trainer().train(job, interrupt_at(2))
-    monkeypatch.setattr(FixedMark, "highest", 1.0)
-    report = open_trainer().train(job, quiet).report
-    assert report.process_memory_gb == 900.0
-    assert report.grown_memory_gb > 800.0

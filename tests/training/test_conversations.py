@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.training_samples import PROMPT, MakeJob
+from support.training_samples import PROMPT
 from tailorbird.chat.conversations import fold_turns
 from tailorbird.domain.prompt import Message
 from tailorbird.ports.trainer import Example
-from tailorbird.training import open_trainer
-from tailorbird.training.batches import RowTokenizer, TokenizedRow, divide, each_turn, pack, shared_prefix
+from tailorbird.training.batches import RowTokenizer, TokenizedRow, each_turn, pack
 from tailorbird.training.loop import ValidationRows
 from tailorbird.training.network import Network, read_model
 
@@ -58,26 +57,3 @@ def test_losses_are_those_of_each_answer_asked_for_by_itself(tiny_base: Path) ->
     assert packed.loss_tokens == sum(row.learned for rows in apart for row in rows)
     assert network.loss_sum(packed).item() == pytest.approx(sum(wanted), rel=1e-5)
     assert ValidationRows(network, joined, 10_000).losses() == pytest.approx(wanted, rel=1e-5)
-
-
-def test_a_shared_beginning_ends_before_the_first_answer(tiny_base: Path) -> None:
-    same = talk(5, "It left.", "By train.")
-    rows = encoded(tiny_base, same, same.model_copy(update={"target": "By ship."}))
-    assert shared_prefix(rows) == rows[0].read - 1
-    assert shared_prefix([TokenizedRow(row.ids, row.prompt) for row in rows]) > rows[0].read
-    assert [len(part) for part in divide(rows, 10_000)] == [2]
-
-
-def test_an_answer_that_the_next_prompt_reads_otherwise_is_a_row_of_its_own(tiny_base: Path) -> None:
-    """A line break at its beginning becomes one token with that of the template: the later prompt does not hold the answer's tokens."""
-    rows = encoded(tiny_base, talk(1, "\n\nIt left.", "Yes."))
-    assert [len(row.spans) for row in rows] == [1, 1]
-
-
-def test_doctor_shows_what_is_learned_and_training_learns_it(make_job: MakeJob) -> None:
-    job = make_job(train=tuple(talk(n, f"It is number {n}.", "Yes.") for n in range(12)), held_out=tuple(TALKS), batch_size=4, epochs=1)
-    examination = open_trainer().examine(job)
-    assert [finding.code for finding in examination.findings if finding.severity.value == "blocking"] == []
-    shown = ["".join(token.text for token in row if token.learned) for row in examination.first_batch]
-    assert all(text.endswith("Yes.<|im_end|>") and text.startswith("It is number") for text in shown)
-    assert open_trainer().train(job, lambda _: None).report.best_held_out_loss > 0

@@ -11,11 +11,8 @@ from support.encoders import describe_in_place, write_pooling, write_prompts
 from support.model_families import write_family
 from support.tiny_encoder import tuning_settings
 from tailorbird.base_models.encoder_vectors import read_encoder
-from tailorbird.domain.dataset import EVERYONE
-from tailorbird.domain.prompt import Entry
 from tailorbird.inference import open_encoder
-from tailorbird.ports.trainer import JudgedQuery, LabelJob, LabelledText, RankingJob
-from tailorbird.text.search_index import write_index
+from tailorbird.ports.trainer import LabelJob, LabelledText
 from tailorbird.training import open_trainer
 
 D = "sha256:" + "0" * 64
@@ -51,24 +48,3 @@ def test_what_was_tuned_for_labels_is_served(method: str, family: str, rule: str
     vectors = encoder.embed(base, TEXTS, made.folder) if method == "lora" else encoder.embed(made.folder, TEXTS)
     assert vectors.shape == (16, 32)
     assert np.abs(vectors - encoder.embed(base, TEXTS)).max() > 1e-3
-
-
-@pytest.mark.parametrize(("family", "rule"), [FAMILIES[1], FAMILIES[2], FAMILIES[6]])
-def test_what_was_tuned_for_questions_is_served(family: str, rule: str, tmp_path: Path) -> None:
-    base, encoder = base_of(tmp_path / "base", family, rule), open_encoder()
-    entries = [Entry(id=f"d{n}", text=text, access=(EVERYONE,)) for n, text in enumerate(TEXTS)]
-    (tmp_path / "index").mkdir()
-    write_index(tmp_path / "index", entries, encoder.embed(base, TEXTS, purpose="passage"))
-    queries = tuple(JudgedQuery(text=f"what of {text}", relevant={f"d{n}": 1.0}) for n, text in enumerate(TEXTS))
-    shared = {"base": base, "base_digest": D, "snapshot": D, "index": tmp_path / "index", "train": queries, "held_out": queries}
-    for kind, method in (("bi-encoder", "lora"), ("cross-encoder", "full")):
-        job = RankingJob(kind=kind, **shared, workspace=tmp_path / kind, **settings_for(base, method, 2e-3))  # type: ignore[arg-type]
-        made = open_trainer().tune(job, lambda _: None)
-        assert made.report.best_held_out_loss < made.report.first_held_out_loss
-        if kind == "bi-encoder":
-            asked = [query.text for query in queries]
-            plain, tuned = (encoder.embed(base, asked, each, "query") for each in (None, made.folder))
-            assert tuned.shape == plain.shape
-            assert np.abs(tuned - plain).max() > 1e-3
-        else:
-            assert np.isfinite(encoder.relate(made.folder, [("fox 1", "fox 2"), ("rain", "fox 2")])).all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,12 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from support.model_families import config_of, write_family
+from support.model_families import write_family
 from support.oracle import edit_json
 from support.training_families import CPU, rows_of
-from tailorbird.decoders import narrowed
 from tailorbird.training import network as forward_proof
 from tailorbird.training.batches import RowLayout, divide
-from tailorbird.training.network import MOST_PARAMETERS, Network, layout_within, proof_of, read_model
+from tailorbird.training.network import MOST_PARAMETERS, Network, proof_of, read_model
 from tailorbird.training.preflight import check_packing
 
 
@@ -42,15 +40,6 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def test_the_type_of_the_weights_asks_for_no_second_proof_of_a_wrapper(built: list[int]) -> None:
-    config = config_of("mistral3")
-    read = copy.deepcopy(config)
-    read.dtype = read.text_config.dtype = read.vision_config.dtype = torch.bfloat16
-    read.text_config._name_or_path = "elsewhere"
-    assert proof_of(read) is proof_of(config)
-    assert len(built) == 1
-
-
 @pytest.mark.parametrize(
     ("model_type", "sizes"),
     [
@@ -64,58 +53,6 @@ def test_a_wide_model_is_proven_narrow(model_type: str, sizes: dict[str, int], b
     assert (proof.layout, proof.head_scale) == (RowLayout.TREE, 1.0)
     assert 0 < built[0] < MOST_PARAMETERS
     assert config.hidden_size == sizes["hidden_size"]
-
-
-@pytest.mark.parametrize(
-    ("heads", "keys", "left"),
-    [(32, 8, (4, 2)), (32, 32, (4, 4)), (32, 1, (4, 1)), (28, 4, (4, 2)), (40, 8, (4, 2)), (9, 3, (9, 3)), (14, 2, (7, 1))],
-)
-def test_a_narrow_copy_keeps_the_kind_of_heads_and_their_width(heads: int, keys: int, left: tuple[int, int]) -> None:
-    sizes = {"hidden_size": 128 * heads, "intermediate_size": heads * 512, "num_attention_heads": heads, "num_key_value_heads": keys}
-    made = narrowed(AutoConfig.for_model("llama", **sizes), 4)
-    assert (made.num_attention_heads, made.num_key_value_heads) == left
-    assert made.hidden_size // made.num_attention_heads == 128
-    assert made.intermediate_size <= made.hidden_size
-    assert made.num_attention_heads % made.num_key_value_heads == 0
-
-
-def test_state_heads_and_towers_are_made_narrow_too() -> None:
-    """Wide by their heads of linear attention, their groups of state-space heads, and a tower that no text passes."""
-    wide = {"num_hidden_layers": 4, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8}
-    linear = {"linear_num_key_heads": 16, "linear_num_value_heads": 48, "layer_types": ["linear_attention", "full_attention"] * 2}
-    towers = {"text_config": wide, "vision_config": {"hidden_size": 1152, "depth": 27, "deepstack_visual_indexes": [8, 16, 24]}}
-    configs = [
-        AutoConfig.for_model("qwen3_5_text", **wide, **linear),
-        AutoConfig.for_model("mamba2", num_hidden_layers=2),
-        AutoConfig.for_model("qwen3_vl", **towers),
-    ]
-    hybrid, states, wrapper = (narrowed(forward_proof._cut(config), 2) for config in configs)
-    assert max(forward_proof._parameters(config) for config in (hybrid, states, wrapper)) < MOST_PARAMETERS
-    assert hybrid.linear_num_value_heads == 3 * hybrid.linear_num_key_heads
-    assert states.num_heads * states.head_dim == states.expand * states.hidden_size
-    assert states.num_heads % states.n_groups == 0
-
-
-def test_what_cannot_be_made_narrow_is_padded_without_a_proof(built: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forward_proof, "MOST_PARAMETERS", 100)
-    proof = proof_of(config_of("llama"))
-    assert (proof.layout, proof.head_scale) == (RowLayout.PADDED, None)
-    assert built == []
-
-
-def test_rows_beyond_what_turns_all_positions_are_computed_alone() -> None:
-    short, long = rows_of((14, 30)), rows_of((14, 44))
-    config = config_of("phi3")
-    for name, value in longrope(32).items():
-        setattr(config, name, value)
-    for layout in (RowLayout.TREE, RowLayout.PADDED):
-        assert layout_within(config, layout, short) is layout
-        assert layout_within(config, layout, long) is RowLayout.SINGLE
-    # The dynamic kind names no number: it is the context.
-    dynamic = AutoConfig.for_model("llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0}, max_position_embeddings=32)
-    assert layout_within(dynamic, RowLayout.TREE, short) is RowLayout.TREE
-    assert layout_within(dynamic, RowLayout.TREE, long) is RowLayout.SINGLE
-    assert layout_within(config_of("llama"), RowLayout.TREE, long) is RowLayout.TREE
 
 
 def test_rows_on_both_sides_of_the_first_table_are_those_of_the_model(tmp_path: Path) -> None:

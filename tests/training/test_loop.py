@@ -3,48 +3,13 @@
 from __future__ import annotations
 
 from itertools import count
-from pathlib import Path
 
 import pytest
-import torch
 
 from support.training_samples import MakeJob
 from tailorbird.training import loop, open_trainer
-from tailorbird.training.batches import TokenizedRow
 from tailorbird.training.checkpoints import LoopState
 from tailorbird.training.loop import ValidationRows
-from tailorbird.training.network import Network, read_model
-
-CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize(
-    ("now", "risen"),
-    [
-        ([1.5, 1.6, 1.4, 1.5, 1.7, 1.5, 1.4, 1.5], True),
-        ([1.5, 0.6, 1.4, 0.5, 1.7, 0.5, 1.4, 0.6], False),
-        ([0.9] * 8, False),
-        ([1.0] * 8, False),
-    ],
-)
-def test_a_rise_counts_beyond_its_interval(now: list[float], risen: bool, tiny_base: Path, rows: list[TokenizedRow]) -> None:
-    held_out = ValidationRows(Network(read_model(tiny_base, torch.float32, CPU), "fp32"), rows[:8], 1000)
-    assert held_out.has_risen(now, [1.0] * 8) is risen
-    assert held_out.has_risen(now[:7], [1.0] * 7) is False, "too few rows"
-
-
-def test_losses_by_row_are_those_of_each_row_alone(tiny_base: Path, rows: list[TokenizedRow]) -> None:
-    network = Network(read_model(tiny_base, torch.float32, CPU), "fp32")
-    held_out = ValidationRows(network, rows, 120)
-    assert held_out.losses() == pytest.approx([network.plain_loss_sum(row) for row in rows], rel=1e-5)
-
-
-def test_two_rises_in_a_row_end_a_run() -> None:
-    state = LoopState(step=3).judged(1.0, (1.0,), False)
-    once = state.model_copy(update={"step": 4}).judged(2.0, (2.0,), True)
-    assert (once.stopped_early, once.best_step) == (None, 3)
-    assert once.judged(1.5, (1.5,), False).rises == 0
-    assert once.model_copy(update={"step": 5}).judged(2.0, (2.0,), True).stopped_early == 5
 
 
 def test_a_run_whose_held_out_loss_rises_stops_and_keeps_the_best(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,3 +46,15 @@ def test_memory_is_returned_where_the_process_has_grown_and_not_after_each_step(
     monkeypatch.setattr(loop, "return_freed_memory", gives_back)
     assert len(open_trainer().train(make_job(), lambda _: None).report.history) >= 6
     assert returns == [1.3]
+
+
+def test_a_run_on_its_plateau_is_lengthened_and_its_rate_stays_up(make_job: MakeJob) -> None:
+    still = {"learning_rate": 1e-7, "epochs": 2}
+    planned = open_trainer().train(make_job(workspace="planned", **still), lambda _: None).report
+    report = open_trainer().train(make_job(waiting_epochs=2, **still), lambda _: None).report
+    assert report.plateau is not None
+    assert report.plateau.left is None
+    assert report.steps == 2 * planned.steps == planned.steps + report.plateau.added
+    rates = [each.learning_rate for each in report.history]
+    assert min(rates[3 : planned.steps]) > 0.7e-7, "it does not fall while the run waits"
+    assert rates[-1] < 0.1e-7, "it falls at the end"

@@ -104,19 +104,3 @@ def test_an_adapter_of_another_base_is_refused(tiny_base: Path, trained: Trained
         with pytest.raises(ModelInvalid) as caught:
             merge(tiny_base, adapter, tmp_path / f"merged-{number}")
         assert caught.value.error_code == "adapter_invalid"
-
-
-def test_a_quantised_base_is_refused(tiny_base: Path, trained: TrainedAdapter, tmp_path: Path) -> None:
-    """transformers#31293: merging in place into four bits. There is no base to merge into but the unquantised one."""
-    adapter, base = trained(), tmp_path / "eight-bit"
-    shutil.copytree(tiny_base, base)
-    tensors = load_file(base / "model.safetensors")
-    save_file({name: t.to(torch.int8) if t.ndim == 2 else t for name, t in tensors.items()}, base / "model.safetensors")
-    with pytest.raises(ModelInvalid, match="int8"):
-        merge(base, adapter, tmp_path / "merged")
-
-
-def test_an_adapter_that_cannot_be_read(tiny_base: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelInvalid, match="cannot be read"):
-        merge(tiny_base, tmp_path / "empty", tmp_path / "merged")

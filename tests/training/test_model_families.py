@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig
 
 from support.model_families import FAMILIES, config_of, write_family
 from support.oracle import edit_json
 from support.training_families import CPU, check_training, gradient_error, rows_of
-from tailorbird.decoders import first_layers, window_of
-from tailorbird.training.batches import RowLayout, divide, pack, packed_tokens
+from tailorbird.training.batches import RowLayout
 from tailorbird.training.network import Network, proof_of, read_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -52,13 +50,6 @@ def test_a_test_of_equality_chooses_the_pass(model_type: str, layout: RowLayout)
     assert proof_of(config_of(model_type)).layout is layout
 
 
-def test_a_window_wider_than_all_rows_changes_nothing(tmp_path: Path) -> None:
-    config = config_of("mistral")
-    config.sliding_window = 64
-    assert proof_of(config).layout is RowLayout.TREE
-    assert window_of(config) == 64
-
-
 def test_longer_rows_than_the_window_are_not_packed(tmp_path: Path) -> None:
     folder = write_family(tmp_path, "mistral")
     edit_json(folder / "config.json", sliding_window=64)
@@ -70,23 +61,3 @@ def test_longer_rows_than_the_window_are_not_packed(tmp_path: Path) -> None:
     both = network.answer_losses(network.pack(rows))
     alone = [network.plain_loss_sum(row) for row in rows]
     assert float(both.sum()) == pytest.approx(sum(alone), rel=1e-4)
-
-
-def test_padded_rows_stand_below_one_another() -> None:
-    rows = rows_of()
-    packed = pack(rows, torch.float32, CPU, RowLayout.PADDED)
-    assert packed.ids_1T.shape == (4, 43)
-    assert packed.tokens == packed_tokens(rows, RowLayout.PADDED)
-    flat = packed.ids_1T.flatten()
-    assert [int(flat[place + 1]) for place in packed.answers_A.tolist()[:2]] == list(rows[0].targets[:2])
-    assert [len(part) for part in divide(rows, 60, RowLayout.PADDED)] == [2, 1, 1]
-    assert [len(part) for part in divide(rows, 60, RowLayout.SINGLE)] == [1, 1, 1, 1]
-
-
-def test_the_first_layers_show_each_kind_once() -> None:
-    config = AutoConfig.for_model(
-        "qwen3_5_text", num_hidden_layers=8, layer_types=["linear_attention"] * 3 + ["full_attention"] + ["linear_attention"] * 4
-    )
-    made = first_layers(config)
-    assert (made.num_hidden_layers, made.layer_types[-1]) == (4, "full_attention")
-    assert config.num_hidden_layers == 8

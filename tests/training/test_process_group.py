@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from support.train_in_team import KILL
@@ -18,7 +17,7 @@ from support.training_samples import MakeJob
 from tailorbird.domain.run import TrainingReport
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.training import open_trainer
-from tailorbird.training.process_group import ProcessGroup, TeamPlace
+from tailorbird.training.process_group import TeamPlace
 
 
 def in_team(job: TrainingJob, folder: Path, *, end_after: int = -1) -> dict[str, Any]:
@@ -60,12 +59,6 @@ def test_two_processes_have_the_losses_of_one(method: str, make_job: MakeJob, tm
 
 
 @pytest.mark.slow
-def test_an_error_of_a_member_is_that_of_the_run(make_job: MakeJob, tmp_path: Path) -> None:
-    said = in_team(make_job(max_length=8), tmp_path)
-    assert (said["raised"], said["code"]) == ("InvalidInput", "example_too_long")
-
-
-@pytest.mark.slow
 def test_a_member_that_is_killed_ends_the_run_with_what_to_do(make_job: MakeJob, tmp_path: Path) -> None:
     said = in_team(make_job(), tmp_path, end_after=KILL)
     assert (said["raised"], said["code"]) == ("Unavailable", "member_lost")
@@ -86,17 +79,6 @@ def test_a_stranger_does_not_train_with_them(make_job: MakeJob, tmp_path: Path) 
         member.communicate(timeout=60)
     assert [each["code"] for each in said] == ["member_lost", "member_lost"]
     assert not (job.workspace / "model").exists()
-
-
-def test_a_team_of_one_changes_nothing() -> None:
-    team, weight = ProcessGroup(), torch.nn.Parameter(torch.ones(2))
-    weight.grad = torch.full((2,), 3.0)
-    team.sum_gradients([weight])
-    assert team.leads
-    assert list(team.share(range(5))) == [0, 1, 2, 3, 4]
-    assert weight.grad.tolist() == [3.0, 3.0]
-    assert team.any(True, weight.device)
-    assert not team.any(False, weight.device)
 
 
 def test_a_member_hears_utf8_whatever_the_locale(tmp_path: Path) -> None:

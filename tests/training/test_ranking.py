@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +60,6 @@ def test_a_cross_encoder_scores_pairs_where_it_is_served(base: Path, tmp_path: P
     assert all(np.isfinite(scores))
     again = open_encoder().relate(made.folder, [("w1", "w1 w4 w7"), ("w1 w2", "w3")])
     assert scores == pytest.approx(again[::-1], abs=1e-4)
-
-
-def test_the_same_job_gives_the_same_bytes(base: Path, tmp_path: Path) -> None:
-    job = job_of("bi-encoder", "lora", base, tmp_path)
-    first, second = (
-        (open_trainer().tune(job.model_copy(update={"workspace": tmp_path / name}), lambda _: None).folder / "adapter_model.safetensors")
-        for name in ("a", "b")
-    )
-    assert first.read_bytes() == second.read_bytes()
-    assert json.loads((first.parent / "adapter_config.json").read_text())["r"] == 4
 
 
 def test_without_judged_queries_nothing_is_tuned(base: Path, tmp_path: Path) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-
 import pytest
 import torch
 
 from support.training_samples import MakeJob
-from tailorbird.training import open_trainer
-from tailorbird.training.batches import Packed
-from tailorbird.training.network import Network
+from tailorbird.system.threads import ClockReading
+from tailorbird.training import open_trainer, timing
 from tailorbird.training.timing import Stopwatch
 
 
@@ -33,38 +29,20 @@ def test_steps_are_timed_on_a_small_and_on_the_longest_pass(make_job: MakeJob, m
     assert list(job.workspace.iterdir()) == []
 
 
-def test_what_the_first_update_takes_beyond_another_is_told_apart(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a stopwatch on which reading the model takes three seconds, the first update five and everything else one."""
-    seconds = itertools.chain([3.0, 5.0], itertools.repeat(1.0))
-
-    def once(_: Stopwatch, work: Callable[[], object]) -> float:
-        work()
-        return next(seconds)
-
-    monkeypatch.setattr(Stopwatch, "once", once)
-    found = open_trainer().calibrate(make_job("full"), "here")
-    assert (found.read_seconds, found.update_seconds, found.moments_seconds) == (3.0, 1.0, 4.0)
-
-
-def test_steps_are_timed_with_the_threads_of_the_job(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, loss_sum = set(), Network.loss_sum
-
-    def noted(self: Network, packed: Packed) -> torch.Tensor:
-        seen.add(torch.get_num_threads())
-        return loss_sum(self, packed)
-
-    monkeypatch.setattr(Network, "loss_sum", noted)
-    open_trainer().calibrate(make_job(threads=3), "here")
-    open_trainer().train(make_job(threads=3, epochs=1), lambda _: None)
-    assert seen == {3}
-    assert torch.get_num_threads() == 1, "and left as they were"
-
-
-def test_one_row_is_timed_as_it_is(make_job: MakeJob) -> None:
-    job = make_job(batch_size=1)
-    assert len(open_trainer().calibrate(job, "here").passes) == 1
-
-
-def test_a_training_says_what_the_process_grew_by(make_job: MakeJob) -> None:
-    report = open_trainer().train(make_job(epochs=1), lambda _: None).report
-    assert 0 <= report.grown_memory_gb < 4
+@pytest.mark.parametrize(
+    ("readings", "least", "loaded"),
+    [
+        ([(2.0, 1.9, 0.0, 2), (1.8, 1.7, 0.1, 2)], 1.8, False),
+        ([(4.0, 1.7, 2.0, 2), (1.9, 1.8, 0.0, 2)], 1.9, False),
+        ([(9.0, 1.8, 7.0, 2), (8.0, 1.6, 7.0, 2)], 2.0, True),
+    ],
+    ids=["quiet", "one beside other work", "all beside other work"],
+)
+def test_beside_other_work_processor_time_over_the_efficiency_counts(
+    readings: list[tuple[float, float, float, int]], least: float, loaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter(readings)
+    monkeypatch.setattr(timing, "read", lambda *_: ClockReading(*next(left)))
+    watch = Stopwatch(torch.device("cpu"), efficiency=0.8)
+    assert watch.least(lambda: None) == pytest.approx(least)
+    assert watch.loaded is loaded

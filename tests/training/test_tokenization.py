@@ -11,8 +11,7 @@ from transformers import AutoTokenizer
 from support.training_samples import PROMPT, examples
 from tailorbird.chat.prompts import messages_for
 from tailorbird.chat.templates import render
-from tailorbird.domain.errors import InvalidInput, ModelInvalid
-from tailorbird.ports.trainer import Example
+from tailorbird.domain.errors import ModelInvalid
 from tailorbird.training.batches import RowTokenizer
 
 
@@ -31,36 +30,6 @@ def test_prompt_tokens_are_those_of_inference_and_the_turn_end_is_learned(tiny_b
     assert list(row.ids[: row.prompt]) == tokenizer.encode(rendered, add_special_tokens=False)
     assert row.ids.count(tokenizer.bos_token_id) == rendered.count("<|im_start|>")
     assert tokenizer.decode(row.ids[row.prompt :]) == example.target + "<|im_end|>"
-
-
-def test_an_answer_without_tokens_is_refused_with_its_count(tiny_base: Path) -> None:
-    with pytest.raises(InvalidInput, match="1 of 3 answers") as caught:
-        RowTokenizer(tiny_base).encode(PROMPT, [*examples(2), Example(text="secret text", target="")])
-    assert caught.value.error_code == "answer_empty"
-    assert "secret" not in str(caught.value)
-
-
-def test_a_base_without_chat_template_is_refused(tiny_base: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "bare"
-    shutil.copytree(tiny_base, folder)
-    (folder / "chat_template.jinja").unlink()
-    with pytest.raises(ModelInvalid) as caught:
-        RowTokenizer(folder)
-    assert caught.value.error_code == "chat_template"
-
-
-def test_a_template_that_does_not_close_the_turn_is_refused(tiny_base: Path, tmp_path: Path) -> None:
-    folder = with_template(tiny_base, tmp_path / "open", "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
-    with pytest.raises(ModelInvalid) as caught:
-        _ = RowTokenizer(folder).end_of_turn
-    assert caught.value.error_code == "chat_template"
-
-
-def test_the_turn_end_follows_the_template(tiny_base: Path, tmp_path: Path) -> None:
-    folder = with_template(
-        tiny_base, tmp_path / "other", "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|endoftext|>{% endfor %}[assistant]"
-    )
-    assert RowTokenizer(folder).end_of_turn == (AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("<|endoftext|>"),)
 
 
 def test_a_tokenizer_that_cannot_be_read_is_a_model_error(tiny_base: Path, tmp_path: Path) -> None:

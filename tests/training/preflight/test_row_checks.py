@@ -9,7 +9,7 @@ from tokenizers.processors import TemplateProcessing
 
 from support.preflight import ChangeBase, examined, only
 from support.training_samples import PROMPT, MakeJob, examples
-from tailorbird.domain.plan import PreflightFinding, PreflightSeverity
+from tailorbird.domain.plan import PreflightFinding
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.ports.trainer import Example
 from tailorbird.training import preflight as row_checks
@@ -39,10 +39,6 @@ def test_rows_that_teach_nothing(make_job: MakeJob) -> None:
     assert (found.code, found.what[:9]) == ("all_masked", "2 of 3 ro")
 
 
-def test_rows_that_teach_their_prompt(make_job: MakeJob) -> None:
-    assert codes(row_checks.mask(planted(make_job, [TokenizedRow((1, 5, 6, 2), 0), TokenizedRow((1, 5, 7, 2), 2)]))) == ["nothing_masked"]
-
-
 def test_a_template_that_writes_no_prompt(make_job: MakeJob, change_base: ChangeBase) -> None:
     only_answers = "{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
     assert "nothing_masked" in {f.code for f in examined(make_job(base=change_base(only_answers))).blocking}
@@ -54,22 +50,12 @@ def test_a_template_that_leaves_the_users_text_out(make_job: MakeJob, change_bas
     assert "text_not_in_prompt" in {f.code for f in examined(make_job(base=change_base(template))).blocking}
 
 
-def test_the_context_of_the_model_is_a_limit_too(make_job: MakeJob, change_base: ChangeBase) -> None:
-    base = change_base(config={"max_position_embeddings": 24})
-    assert "longer than 24 tokens" in only(make_job(base=base), "example_too_long").what
-
-
 def test_an_end_of_turn_that_is_not_learned(make_job: MakeJob) -> None:
     """trl#1623: padding is the end of text, and masking it by its id masks every end; a row whose answer holds that id is fine."""
     masked = planted(make_job, [TokenizedRow((1, 5, 6, 7), 2), TokenizedRow((1, 5, 6, 2), 4), TokenizedRow((1, 2, 5, 6, 2), 3)])
     found = row_checks.end_of_turn(masked)
     assert codes(found) == ["end_of_turn_not_learned"]
     assert found[0].what.startswith("2 of 3 rows")
-
-
-def test_a_template_without_an_end_of_turn(make_job: MakeJob, change_base: ChangeBase) -> None:
-    base = change_base("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
-    assert only(make_job(base=base), "chat_template").severity is PreflightSeverity.BLOCKING
 
 
 def test_a_beginning_that_is_written_twice(make_job: MakeJob, change_base: ChangeBase, tiny_base: Path) -> None:
