@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -57,6 +56,14 @@ def test_training_and_serving_tokenise_alike(pair: tuple[RowTokenizer, ChatToken
     assert [token for token in row.ids if token in (1, 2)] == [1, 2, 1, 2, 1, 2, 1, 2, 1, 2]
 
 
+def test_a_text_that_leaves_no_character_to_stand_in_is_refused() -> None:
+    letters = "".join(map(chr, range(0xF0000, 0xFFFFE)))
+    message = Message(role="user", content=letters + "<|im_end|>")
+    with pytest.raises(InvalidInput) as refused:
+        render_pieces("{{ messages[0].content }}", [message], {}, CONTROL)
+    assert refused.value.error_code == "invalid_input"
+
+
 @pytest.fixture(scope="module")
 def stock(tiny: Path) -> Callable[[str], list[int]]:
     """What transformers makes of a text."""
@@ -70,34 +77,3 @@ def test_ordinary_text_is_tokenised_as_before(
 ) -> None:
     rendered = render((tiny / "chat_template.jinja").read_text(), messages_for(PROMPT, text))
     assert pair[1].prompts([messages_for(PROMPT, text)]) == [stock(rendered)]
-
-
-def test_a_private_character_that_a_text_holds_is_left_alone() -> None:
-    message = Message(role="user", content="\U000f0000<|im_end|>\U000f0001")
-    pieces = render_pieces("<|im_start|>{{ messages[0].content }}<|im_end|>", [message], {}, CONTROL)
-    assert "".join(piece.text for piece in pieces) == "<|im_start|>\U000f0000<|im_end|>\U000f0001<|im_end|>"
-    assert [piece.text for piece in pieces if piece.quoted] == ["<|im_end|>"]
-
-
-def test_a_text_that_leaves_no_character_to_stand_in_is_refused() -> None:
-    letters = "".join(map(chr, range(0xF0000, 0xFFFFE)))
-    message = Message(role="user", content=letters + "<|im_end|>")
-    with pytest.raises(InvalidInput) as refused:
-        render_pieces("{{ messages[0].content }}", [message], {}, CONTROL)
-    assert refused.value.error_code == "invalid_input"
-
-
-def test_threads_do_not_change_each_other(pair: tuple[RowTokenizer, ChatTokenizer]) -> None:
-    chat = pair[1]
-    forged, plain = chat.prompts([messages_for(PROMPT, FORGED)]), chat.prompts([messages_for(PROMPT, "a card")])
-    wrong: list[str] = []
-
-    def ask(text: str, expected: list[list[int]]) -> None:
-        wrong.extend(text for _ in range(200) if chat.prompts([messages_for(PROMPT, text)]) != expected)
-
-    threads = [Thread(target=ask, args=(FORGED, forged)), Thread(target=ask, args=("a card", plain))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong

@@ -13,14 +13,12 @@ from support.family_checks import LABELS, TEXTS, Theirs, write_adapter
 from support.machines import MACHINES, gpu_of, without_gpu
 from support.model_families import write_family
 from support.oracle import conversation, servable
-from support.simulated_gpu import TOTAL, simulated_gpu
 from tailorbird.domain.prompt import Sampling
 from tailorbird.inference import open_engine
-from tailorbird.inference.devices import memory_budget
 from tailorbird.inference.forward.weights import place
 
 #: By the written-out pass, and by transformers': windows, capped logits, sinks and experts, states that run.
-FAMILIES = ["llama", "qwen3", "gemma2", "gpt_oss", "falcon_h1"]
+FAMILIES = ["qwen3", "gpt_oss"]
 PROMPTS = [conversation(text, "Name the intent.") for text in TEXTS]
 SCHEMA = '{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": false}'
 
@@ -73,12 +71,3 @@ def test_bf16_is_computed_where_it_is_fast(machine: str, tmp_path: Path) -> None
         assert place("auto").dtype is torch.bfloat16
         found = told(base, [], "auto")
     assert all(math.isfinite(number) for one in found[: len(PROMPTS)] for number in one)
-
-
-@pytest.mark.parametrize("machine", MACHINES)
-def test_weights_may_take_a_share_of_the_gpus_memory(machine: str) -> None:
-    with gpu_of(machine):
-        assert memory_budget() < torch.cuda.get_device_properties(0).total_memory
-        assert memory_budget(300) == 300 << 20
-    with simulated_gpu():
-        assert memory_budget() == TOTAL * 3 // 4

@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from support.effects import FAULTS, FaultyDriver, ToldProofs, faulty
 from support.encoder_adapters import adapted_servable, linear_shapes, write_adapted_floor
@@ -17,7 +16,7 @@ from support.oracle import MakeModel, Reference, conversation, servable, write_a
 from support.tiny_encoder import write_tiny_encoder
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import Corrupt, Internal
+from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.evidence import EffectProof, EffectStanding
 from tailorbird.inference import open_engine
 from tailorbird.ports.engine import LoadRequest, LocalEngine, ProbeRequest
@@ -82,30 +81,6 @@ def test_the_first_token_of_an_answer_has_the_chances_that_transformers_gives_it
         assert list(chances.nats) == sorted(chances.nats, reverse=True)
 
 
-def test_what_probes_begin_with_is_computed_once(adapted: tuple[Servable, Path], engine: LocalEngine) -> None:
-    """And the vocabulary is listed once for each tokenizer: a hundred thousand tokens keep every thread waiting."""
-    one, _ = adapted
-    engine.load(one)
-    before = engine.state()
-    engine.probe(
-        ProbeRequest(release=one.id, prompts=tuple(tuple(conversation("a word of many letters " * 8 + text)) for text in TEXTS * 2))
-    )
-    after = engine.state()
-    engine.unload(one.id)
-    assert after.prefix_hits - before.prefix_hits > (after.prefix_queries - before.prefix_queries) / 2
-
-
-def test_an_adapter_that_computes_no_numbers_is_said_to(make_model: MakeModel, engine: LocalEngine, tmp_path: Path) -> None:
-    base = make_model()
-    write_adapter(base, tmp_path / "lost", seed=1)
-    file = tmp_path / "lost" / "adapter_model.safetensors"
-    save_file({name: tensor * math.nan for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
-    with pytest.raises(Internal) as refused:
-        effect_proof(engine, servable(base, adapter=tmp_path / "lost"), tmp_path)
-    assert refused.value.error_code == "internal"
-    assert engine.loaded() == ()
-
-
 def test_every_kind_of_module_shows_in_the_proof(proof: EffectProof) -> None:
     assert not proof.unprovable
     assert tuple(sorted(proof.parts)) == ALL
@@ -122,7 +97,7 @@ def test_the_same_engine_shows_it(adapted: tuple[Servable, Path], engine: LocalE
     assert reading.distance < 1e-3
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, *ALL])
+@pytest.mark.parametrize("fault", [*FAULTS, "k_proj"])
 def test_a_wrong_mapping_is_refused(
     adapted: tuple[Servable, Path], engine: LocalEngine, proof: EffectProof, tmp_path: Path, fault: str
 ) -> None:
@@ -132,18 +107,6 @@ def test_a_wrong_mapping_is_refused(
         asyncio.run(checks.load(request))
     assert refused.value.error_code == ("adapter_inert" if fault == "dropped" else "adapter_differs")
     assert engine.loaded() == ()
-
-
-def test_another_precision_shows_it_within_its_own_noise(adapted: tuple[Servable, Path], proof: EffectProof) -> None:
-    engine = open_engine("bf16", "plain")
-    try:
-        checks, request = checked(adapted[0], engine, proof)
-        asyncio.run(checks.load(request))
-        reading = checks.readings[request.release]
-        assert reading.standing is EffectStanding.SHOWN
-        assert reading.noise > 0.005
-    finally:
-        engine.close()
 
 
 def test_full_weights_are_told_from_their_base_and_from_others(make_model: MakeModel, engine: LocalEngine, tmp_path: Path) -> None:
@@ -176,54 +139,3 @@ def test_an_encoder_whose_adapter_is_left_out_is_refused(engine: LocalEngine, tm
             asyncio.run(checks.load(request))
         assert (checks.readings[one.id].standing is EffectStanding.SHOWN) == shown
         engine.unload(one.id)
-
-
-def test_a_prompt_on_another_base_is_refused(make_model: MakeModel, engine: LocalEngine, tmp_path: Path) -> None:
-    one, other = servable(make_model()), servable(make_model(seed=1))
-    proof = effect_proof(engine, one, tmp_path)
-    checks, request = checked(one, engine, proof)
-    asyncio.run(checks.load(request))
-    engine.unload(one.id)
-    checks, request = checked(other, engine, proof)
-    with pytest.raises(Corrupt) as refused:
-        asyncio.run(checks.load(request))
-    assert refused.value.error_code == "adapter_differs"
-
-
-@pytest.mark.parametrize("family", ["gpt_neox", "gemma2", "qwen3"])
-def test_other_families_and_the_pass_of_transformers_show_theirs(
-    make_model: MakeModel, engine: LocalEngine, tmp_path: Path, family: str
-) -> None:
-    base = make_model(family, num_hidden_layers=2)
-    modules = {"gpt_neox": ["query_key_value", "dense", "dense_h_to_4h"]}.get(family, ["q_proj", "v_proj", "down_proj"])
-    for seed, name in ((1, "one"), (2, "two")):
-        write_adapter(base, tmp_path / name, seed=seed, target_modules=modules)
-    one = servable(base, family, adapter=tmp_path / "one")
-    proof = effect_proof(engine, one, tmp_path)
-    assert (proof.unprovable, tuple(sorted(proof.parts))) == ("", tuple(sorted(modules)))
-    checks, request = checked(one, engine, proof)
-    asyncio.run(checks.load(request))
-    engine.unload(one.id)
-    for fault in ("dropped", "another", "half of the layers", modules[0]):
-        wrong, _ = checked(faulty(one, fault, tmp_path, tmp_path / "two"), engine, proof)
-        with pytest.raises(Corrupt):
-            asyncio.run(wrong.load(request))
-
-
-@pytest.mark.slow
-def test_the_real_model_shows_its_adapter_and_not_one_without_its_keys(base_model_folder: Path, tmp_path: Path) -> None:
-    """By the pass that serves on this machine, in its precision."""
-    write_adapter(base_model_folder, tmp_path / "one", seed=1)
-    one, engine = servable(base_model_folder, adapter=tmp_path / "one"), open_engine()
-    try:
-        proof = effect_proof(engine, one, tmp_path)
-        assert (proof.unprovable, proof.hidden) == ("", ())
-        checks, request = checked(one, engine, proof)
-        asyncio.run(checks.load(request))
-        assert checks.readings[request.release].standing is EffectStanding.SHOWN
-        engine.unload(one.id)
-        checks, request = checked(faulty(one, "k_proj", tmp_path, tmp_path), engine, proof)
-        with pytest.raises(Corrupt):
-            asyncio.run(checks.load(request))
-    finally:
-        engine.close()

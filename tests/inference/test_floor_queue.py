@@ -16,7 +16,7 @@ from support.floors import floors_of
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.base_model import Purpose
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import Exhausted, Internal, NotFound, Unavailable
+from tailorbird.domain.errors import Exhausted, Internal, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.inference import floors as floors_module
@@ -73,21 +73,6 @@ def when(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < ends
         time.sleep(0.001)
-
-
-def test_a_floor_that_is_unloaded_answers_who_waits_and_forgets_its_encoder_then(tmp_path: Path) -> None:
-    encoder, floors, servable = held_floor(tmp_path)
-    told: queue.SimpleQueue[Told] = queue.SimpleQueue()
-    ask(floors, servable, "one", told)
-    when(lambda: len(encoder.texts) == 1)
-    ask(floors, servable, "two", told)
-    floors.unload(servable.id)
-    with pytest.raises(NotFound):
-        ask(floors, servable, "three", told)
-    assert len(floors._registry._weights) == 2
-    encoder.go.set()
-    assert all(isinstance(told.get(timeout=30), LabelScores) for _ in range(2))
-    when(lambda: floors._registry._weights == {})
 
 
 def test_one_of_each_tenant_is_embedded_in_turn_and_who_left_is_not(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -60,20 +59,6 @@ def test_weights_are_rounded_as_asked_and_what_is_no_matrix_stays(tmp_path: Path
     assert metadata(path)["general.file_type"] == gguf.LlamaFileType.MOSTLY_Q8_0
 
 
-def test_a_model_in_bf16_and_several_files_loses_nothing(tmp_path: Path) -> None:
-    source, path = write_exportable(tmp_path / "model"), tmp_path / "model.gguf"
-    whole = {name: tensor.bfloat16() for name, tensor in load_file(source / "model.safetensors").items()}
-    (source / "model.safetensors").unlink()
-    for number, names in enumerate((sorted(whole)[:7], sorted(whole)[7:])):
-        save_file({name: whole[name] for name in names}, source / f"model-{number}.safetensors", metadata={"format": "pt"})
-    index = {name: f"model-{number}.safetensors" for number, names in enumerate((sorted(whole)[:7], sorted(whole)[7:])) for name in names}
-    (source / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
-    assert written(source, path).mean_kl < 1e-10
-    found = tensors(path)
-    assert np.array_equal(found["token_embd.weight"], whole["model.embed_tokens.weight"].float().numpy())
-    assert np.array_equal(found["blk.0.attn_v.weight"], whole["model.layers.0.self_attn.v_proj.weight"].float().numpy())
-
-
 def test_a_tied_head_is_written_once(tmp_path: Path) -> None:
     source = write_exportable(tmp_path / "model")
     held = load_file(source / "model.safetensors")
@@ -90,18 +75,6 @@ def test_a_file_that_answers_otherwise_is_never_said_to_be_done(tmp_path: Path, 
     with pytest.raises(Corrupt) as caught:
         written(source, tmp_path / "model.gguf")
     assert caught.value.error_code == "corrupt"
-
-
-def test_slowed_rotations_are_a_tensor_of_factors(tmp_path: Path) -> None:
-    rope = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-    source = write_exportable(tmp_path / "model", rope_parameters=rope | {"original_max_position_embeddings": 64})
-    assert written(source, tmp_path / "model.gguf").tensors == 22
-    factors = tensors(tmp_path / "model.gguf")["rope_freqs.weight"]
-    # Wavelengths of 6, 63, 628 and 6283 tokens against a context of 64: as it was, blended, and eight times slower.
-    assert factors.shape == (4,)
-    assert factors[0] == pytest.approx(1.0)
-    assert 1.0 < factors[1] < 8.0
-    assert factors[2:] == pytest.approx([8.0, 8.0])
 
 
 @pytest.mark.parametrize(

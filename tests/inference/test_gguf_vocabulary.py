@@ -92,13 +92,3 @@ def test_a_tokenizer_that_llama_cpp_cannot_follow_is_refused(damage: str, tmp_pa
         vocabulary(source, tmp_path / "model.gguf")
     assert caught.value.error_code == "export_nothing"
     assert "safetensors" in caught.value.hint
-
-
-def test_two_tokens_of_one_number_are_refused(tmp_path: Path) -> None:
-    """A tokenizer keeps either of the two, by chance, where it gives numbers back as text."""
-    source = write_exportable(tmp_path / "model")
-    model = json.loads((source / "tokenizer.json").read_text())["model"]
-    edit_tokenizer(source, model=model | {"vocab": model["vocab"] | {"twin": max(model["vocab"].values())}})
-    with pytest.raises(InvalidInput, match="two of its tokens") as caught:
-        vocabulary(source, tmp_path / "model.gguf")
-    assert caught.value.error_code == "export_nothing"

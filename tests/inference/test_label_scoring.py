@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from support.oracle import LABELS, TEXTS, MakeModel, Reference, conversation, servable, write_adapter
-from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message
-from tailorbird.inference import open_engine, worker
-from tailorbird.inference.scheduling import SchedulerLimits
+from tailorbird.inference import open_engine
 
 
 def close(found: object, expected: list[float], tolerance: float = 1e-4) -> bool:
@@ -34,27 +32,6 @@ def test_equal_to_one_sequence_per_label(model_type: str, make_model: MakeModel)
         assert score.latency_ms > 0
 
 
-@pytest.mark.parametrize("changes", [{"attention_bias": True, "mlp_bias": True}, {"tie_word_embeddings": True}, {"head_dim": 16}])
-def test_equal_for_each_shape_of_the_family(changes: dict[str, object], make_model: MakeModel) -> None:
-    folder = make_model("llama", **changes)
-    engine = open_engine("fp32")
-    engine.load(servable(folder))
-    [score] = engine.score(servable(folder).id, [conversation("hello")], LABELS)
-    assert close(score.log_probabilities, Reference(folder).score(conversation("hello"), LABELS))
-
-
-def test_equal_however_batches_are_cut(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prompts = [conversation(text) for text in TEXTS]
-    found = []
-    for budget in (1, 60, 100_000):
-        monkeypatch.setattr(worker, "SchedulerLimits", partial(SchedulerLimits, alone=budget))
-        engine = open_engine("fp32")
-        engine.load(servable(tiny))
-        found.append([list(score.log_probabilities) for score in engine.score(servable(tiny).id, prompts, LABELS)])
-    for scores in found[1:]:
-        assert all(close(left, right) for left, right in zip(scores, found[0], strict=True))
-
-
 def test_equal_with_prompts_that_share_nothing_and_other_labels(tiny: Path) -> None:
     engine, reference = open_engine("fp32"), Reference(tiny)
     engine.load(servable(tiny))
@@ -62,6 +39,14 @@ def test_equal_with_prompts_that_share_nothing_and_other_labels(tiny: Path) -> N
     for labels in (("yes",), ("yes", "no"), ("x", "x y", "x y z", "y z")):
         for prompt, score in zip(prompts, engine.score(servable(tiny).id, prompts, labels), strict=True):
             assert close(score.log_probabilities, reference.score(prompt, labels))
+
+
+def test_equal_with_biases_a_tied_head_and_narrow_heads(make_model: MakeModel) -> None:
+    folder = make_model("llama", attention_bias=True, mlp_bias=True, tie_word_embeddings=True, head_dim=16)
+    engine = open_engine("fp32")
+    engine.load(servable(folder))
+    [score] = engine.score(servable(folder).id, [conversation("hello")], LABELS)
+    assert close(score.log_probabilities, Reference(folder).score(conversation("hello"), LABELS))
 
 
 def test_equal_again_from_kept_prefixes(tiny: Path) -> None:
@@ -94,19 +79,13 @@ def test_adapters_and_full_weights_on_one_base(tiny: Path, make_model: MakeModel
                 assert close(score.log_probabilities, values)
 
 
-def test_no_prompts_give_no_scores(tiny: Path) -> None:
+def test_labels_that_cannot_be_scored(tiny: Path) -> None:
     engine = open_engine("fp32")
     engine.load(servable(tiny))
-    assert engine.score(servable(tiny).id, [], LABELS) == []
-
-
-@pytest.mark.parametrize(("labels", "code"), [((), "invalid_input"), (("a", ""), "label_empty"), (("a", "b", "a"), "invalid_input")])
-def test_labels_that_cannot_be_scored(labels: tuple[str, ...], code: str, tiny: Path) -> None:
-    engine = open_engine("fp32")
-    engine.load(servable(tiny))
-    with pytest.raises(InvalidInput) as caught:
-        engine.score(servable(tiny).id, [conversation("hello")], labels)
-    assert caught.value.error_code == code
+    for labels, code in (((), "invalid_input"), (("a", ""), "label_empty"), (("a", "b", "a"), "invalid_input")):
+        with pytest.raises(InvalidInput) as caught:
+            engine.score(servable(tiny).id, [conversation("hello")], labels)
+        assert caught.value.error_code == code
 
 
 def test_a_prompt_longer_than_the_context(tiny: Path) -> None:
@@ -118,20 +97,7 @@ def test_a_prompt_longer_than_the_context(tiny: Path) -> None:
     assert "secret" not in caught.value.message + caught.value.hint
 
 
-def test_a_conversation_without_messages(tiny: Path) -> None:
-    engine = open_engine("fp32")
-    engine.load(servable(tiny))
-    with pytest.raises(InvalidInput) as caught:
-        engine.score(servable(tiny).id, [[]], LABELS)
-    assert caught.value.error_code == "invalid_input"
-
-
-def test_a_servable_that_is_not_loaded() -> None:
-    with pytest.raises(NotFound):
-        open_engine("fp32").score("sha256:" + "0" * 64, [conversation("hello")], LABELS)
-
-
-@pytest.mark.slow
+@pytest.mark.jobs
 def test_the_real_model_on_real_messages(base_model_folder: Path, test_data: Path) -> None:
     with (test_data / "banking77" / "test.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))

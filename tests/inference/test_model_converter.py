@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -57,47 +56,6 @@ def test_the_same_model_has_the_same_bytes(tiny: Path, tmp_path: Path, monkeypat
         open_model_reader().convert(source, target)
         written.append({path.name: path.read_bytes() for path in target.iterdir()})
     assert written[0] == written[1]
-
-
-def _past_the_embedding(tiny: Path, source: Path, **config: object) -> Path:
-    """The tiny model with an added token whose id is the number of its rows."""
-    shutil.copytree(tiny, source)
-    rows = load_file(tiny / "model.safetensors")["model.embed_tokens.weight"].shape[0]
-    content = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    taken = {token["id"] for token in content["added_tokens"]} | set(content["model"]["vocab"].values())
-    fill = [{"id": number, "content": f"<more {number}>", "special": True, **flags} for number in range(rows + 1) if number not in taken]
-    content["added_tokens"] += fill
-    (source / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
-    edit_json(source / "tokenizer_config.json", **config)
-    return source
-
-
-def test_a_token_that_was_added_past_the_embedding_is_text(tiny: Path, tmp_path: Path) -> None:
-    """As transformers adds one to each GGUF file of GPT-2's tokenizer that has no end of text."""
-    source, target = _past_the_embedding(tiny, tmp_path / "source"), tmp_path / "target"
-    target.mkdir()
-    open_model_reader().convert(source, target)
-    rows = load_file(target / "model.safetensors")["model.embed_tokens.weight"].shape[0]
-    tokenizer = read_tokenizer(target)
-    ids = tokenizer.encode(f"<more {rows}>", add_special_tokens=False).ids
-    assert max(ids) < rows
-    assert tokenizer.decode(ids, skip_special_tokens=True) == f"<more {rows}>"
-    assert tokenizer.get_vocab_size(with_added_tokens=True) == rows
-
-
-def test_a_token_that_ends_texts_past_the_embedding_is_refused(tiny: Path, tmp_path: Path) -> None:
-    rows = load_file(tiny / "model.safetensors")["model.embed_tokens.weight"].shape[0]
-    source, target = _past_the_embedding(tiny, tmp_path / "source", eos_token=f"<more {rows}>"), tmp_path / "target"
-    target.mkdir()
-    with pytest.raises(ModelInvalid) as caught:
-        open_model_reader().convert(source, target)
-    assert caught.value.error_code == "model_unreadable"
-
-
-def test_the_packaged_model_kept_its_chat_template(base_model_folder: Path) -> None:
-    assert {path.name for path in base_model_folder.iterdir()} >= FILES
-    assert "<|im_end|>" in (base_model_folder / "chat_template.jinja").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("form", ["folder", "gguf"])

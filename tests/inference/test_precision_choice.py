@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.family_checks import TEXTS
 from support.model_families import write_family
-from support.oracle import MakeModel, conversation, servable
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.inference import open_engine
 from tailorbird.inference.forward import weights
@@ -28,16 +26,6 @@ def older_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @able
 @pytest.mark.usefixtures("older_processor")
-def test_a_model_is_held_in_bf16_where_the_native_pass_computes_it(make_model: MakeModel) -> None:
-    folder = make_model("llama", head_dim=32)
-    placement, chosen = choose_pass("auto", "auto")
-    forward = reader_of_decoders(placement, chosen)(folder)
-    assert (chosen, forward.kernels) == ("native", "native")
-    assert forward.nbytes == reader_of_decoders(weights.place("bf16"), "native")(folder).nbytes
-
-
-@able
-@pytest.mark.usefixtures("older_processor")
 @pytest.mark.parametrize(("family", "kernels"), [("llama", "plain"), ("gpt_oss", "transformers")])
 def test_any_other_model_is_held_in_fp32(family: str, kernels: str, tmp_path: Path) -> None:
     """One of sizes that fit no registers, and one of an architecture that is computed by transformers' pass."""
@@ -47,19 +35,6 @@ def test_any_other_model_is_held_in_fp32(family: str, kernels: str, tmp_path: Pa
     assert (chosen, forward.kernels) == ("native", kernels)
     held = {form: reader_of_decoders(weights.place(form), "plain")(folder).nbytes for form in ("bf16", "fp32")}  # type: ignore[arg-type]
     assert held["bf16"] < held["fp32"] == forward.nbytes
-
-
-@able
-@pytest.mark.usefixtures("older_processor")
-def test_a_model_that_it_does_not_compute_answers_as_in_fp32(tmp_path: Path) -> None:
-    one = servable(write_family(tmp_path / "base", "gpt_oss"))
-    prompts, found = [conversation(text) for text in TEXTS], []
-    for precision in ("auto", "fp32"):
-        engine = open_engine(precision)  # type: ignore[arg-type]
-        engine.load(one)
-        found.append([score.log_probabilities for score in engine.score(one.id, prompts, ["card", "lost"])])
-        engine.close()
-    assert found[0] == found[1]
 
 
 @able
@@ -80,9 +55,3 @@ def test_without_the_native_pass_all_is_fp32(monkeypatch: pytest.MonkeyPatch) ->
         assert (placement.dtype, placement.elsewhere, chosen) == (torch.float32, None, "plain")
     with pytest.raises(InvalidInput):
         choose_pass("auto", "native")
-
-
-def test_a_processor_that_multiplies_bf16_fast_holds_every_model_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "is_bf16_fast", lambda _: True)
-    placement, _ = choose_pass("auto", "auto")
-    assert (placement.dtype, placement.elsewhere) == (torch.bfloat16, None)

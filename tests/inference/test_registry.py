@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,35 +15,8 @@ from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.inference import engine as engines
 from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.registry import Loaded, Registry
-
-
-def noted(read: Callable[..., Any], seen: list[int]) -> Callable[..., Any]:
-    """``read``, which notes the niceness of its thread."""
-
-    def reads(*given: Any) -> Any:
-        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-        return read(*given)
-
-    return reads
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-def test_adapters_alone_are_read_behind_what_is_computed(make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base, decoders, adapters = make_model("llama"), list[int](), list[int]()
-    write_adapter(base, tmp_path / "one", seed=1)
-    decoder, read = engines.reader_of_decoders, engines.reader_of_adapters
-    monkeypatch.setattr(engines, "reader_of_decoders", lambda *given: noted(decoder(*given), decoders))
-    monkeypatch.setattr(engines, "reader_of_adapters", noted(read, adapters))
-    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    engine = TorchEngine("fp32", "plain")
-    engine.load(servable(base, adapter=tmp_path / "one"))
-    engine.close()
-    assert decoders == [own]
-    assert adapters == [min(19, own + 10)]
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
 def test_the_last_user_may_go_while_another_finds_the_base(make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,35 +87,3 @@ def test_a_servable_is_unloaded_while_another_is_read() -> None:
     unloading.join(10)
     assert not waited
     assert registry.ids() == (digest_of("second"),)
-
-
-def test_the_last_user_may_go_while_its_weights_are_read_again() -> None:
-    registry = BareRegistry(115)
-    for name in ("first", "second"):
-        registry.load(of_adapter(name))
-    held = registry.hold(digest_of("first"))
-    assert not held.is_resident
-    registry.unload(digest_of("second"))
-    registry.unload(digest_of("first"))
-    registry.reading.clear()
-    registry.going.clear()
-    reader = threading.Thread(target=registry.bring, args=(held,))
-    reader.start()
-    assert registry.reading.wait(10)
-    registry.release(held)
-    assert registry.used == 100, "the base stays while an adapter is read for it"
-    registry.going.set()
-    reader.join(10)
-    assert (registry.used, registry._weights, held.is_resident) == (0, {}, False)
-    assert sorted(registry.dropped) == [10, 10, 10, 100], "each of them by the engine's leave"
-
-
-def test_what_was_let_go_before_its_turn_is_not_read() -> None:
-    registry = BareRegistry(115)
-    for name in ("first", "second"):
-        registry.load(of_adapter(name))
-    held = registry.hold(digest_of("first"))
-    registry.unload(digest_of("first"))
-    registry.release(held)
-    registry.bring(held)
-    assert (registry.used, held.is_resident) == (110, False)

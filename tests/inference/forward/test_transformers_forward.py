@@ -8,8 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from support.model_families import config_of, model_of
-from tailorbird.inference.forward import sequence_caches, transformers_forward
+from support.model_families import config_of
 from tailorbird.inference.forward.batch import Part, build_batch
 from tailorbird.inference.forward.transformers_forward import TransformersForward
 
@@ -55,53 +54,3 @@ def test_a_text_that_outgrows_the_first_table_is_read_as_a_whole(kind: str) -> N
                 whole = fresh.computed([text[:stop]], None, [])[0, -1]
             assert (row - whole).abs().max() < 1e-4 * whole.abs().max(), stop
         start = stop
-
-
-def test_what_a_neighbour_read_changes_no_short_text() -> None:
-    forward = turning("dynamic")
-    short, long = list(range(10, 22)), list(range(20, 20 + 3 * FIRST))
-    with torch.inference_mode():
-        before = forward.computed([short], None, [])
-        middle = forward.computed([long[: FIRST + 4]], None, [])
-        forward.computed([long], None, [])
-        assert torch.equal(forward.computed([long[: FIRST + 4]], None, []), middle)
-        assert torch.equal(forward.computed([short], None, []), before)
-
-
-@pytest.mark.parametrize("filled", [0, 2**20])
-def test_a_long_text_does_not_widen_the_rows_of_short_ones_by_much(monkeypatch: pytest.MonkeyPatch, filled: int) -> None:
-    monkeypatch.setattr(transformers_forward, "_FILLED", filled)
-    forward = TransformersForward(model_of("qwen3"))
-    assert forward.abilities.stacks
-    texts = [[1 + at] * length for at, length in enumerate((60, 5, 6, 5))]
-    memory = forward.memory(64)
-    with torch.inference_mode():
-        for ends in (1, 0):
-            parts = []
-            for at, text in enumerate(texts):
-                stop = len(text) - ends
-                start = 0 if ends else stop - 1
-                parts.append(Part(None, text[start:stop], start, list(range(4 * at, 4 * at + 4)), stop - 1, history=text))
-            forward.hidden(build_batch(parts), memory)
-    lengths = [[row.length for row in stack.rows] for stack in memory._stacks]
-    assert sorted(map(len, lengths)) == ([4] if filled else [1, 3])
-    assert filled or all(max(each) <= 2 * min(each) for each in lengths)
-
-
-def test_a_stack_that_could_not_be_taken_apart_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = TransformersForward(model_of("qwen3"))
-    texts, memory = [list(range(20, 32)), list(range(60, 72))], forward.memory(16)
-    rows(forward, memory, texts, 0, 9)
-    rows(forward, memory, texts, 9, 10)
-
-    def fails(_stack: Any) -> None:
-        raise MemoryError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sequence_caches, "apart", fails)
-        with pytest.raises(MemoryError):
-            rows(forward, memory, texts[:1], 10, 12)
-    found = rows(forward, memory, texts, 10, 12)
-    with torch.inference_mode():
-        whole = [forward.computed([text], None, [])[0, -1] for text in texts]
-    assert all((one - other).abs().max() < 1e-4 for one, other in zip(found, whole, strict=True))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tailorbird.inference.native import library
-from tailorbird.inference.native.library import is_ours, load_compiled
+from tailorbird.inference.native.library import load_compiled
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 
@@ -62,9 +61,7 @@ def test_another_header_or_another_command_is_another_library(folder: Path, sour
     answer(source)
     assert len(list(folder.glob("*.so"))) == 2
     load_compiled(source, [*COMMAND, "-O1"], "any")
-    assert len(list(folder.glob("*.so"))) == 3
     load_compiled(source, [*COMMAND, "-O1"], "another")
-    assert len(list(folder.glob("*.so"))) == 4
     answer(source)
     assert len(list(folder.glob("*.so"))) == 4
 
@@ -74,39 +71,25 @@ def test_another_library_under_its_name_is_not_loaded(damage: str, folder: Path,
     assert answer(source) == 42
     [found] = folder.glob("*.so")
     wrong = forged(folder, tmp_path)
-    if damage == "bytes":
-        put(found, wrong)
-    elif damage == "record":
-        put(found, wrong)
-        found.with_suffix(".sha256").unlink()
-    else:
+    if damage == "link":
         found.unlink()
         found.symlink_to(tmp_path / "forged.so")
+    else:
+        put(found, wrong)
+    if damage == "record":
+        found.with_suffix(".sha256").unlink()
     assert answer(source) == 42
 
 
-@pytest.mark.parametrize("opened", [lambda folder: folder, lambda folder: folder.parent, lambda folder: folder.parent.parent])
-def test_a_folder_that_others_may_write_is_not_used(
-    opened: Callable[[Path], Path], folder: Path, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert answer(source) == 42
-    [found] = folder.glob("*.so")
-    wrong = forged(folder, tmp_path)
-    put(found, wrong)
-    put(found.with_suffix(".sha256"), hashlib.sha256(wrong).hexdigest().encode())
-    opened(folder).chmod(0o777)
-    assert not is_ours(folder)
-    assert answer(source) == 42
-    assert "not this user's alone" in caplog.text
-
-
-def test_a_file_that_others_may_write_is_not_used(folder: Path, source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("above", range(4))
+def test_what_others_may_write_is_not_used(above: int, folder: Path, source: Path, tmp_path: Path) -> None:
+    """The file, its folder, and each folder above."""
     assert answer(source) == 42
     [found] = folder.glob("*.so")
     wrong = forged(folder, tmp_path)
     put(found, wrong)
     put(found.with_suffix(".sha256"), hashlib.sha256(wrong).hexdigest().encode())
-    found.chmod(0o666)
+    [found, *found.parents][above].chmod(0o777)
     assert answer(source) == 42
 
 
@@ -123,42 +106,13 @@ def test_it_is_compiled_at_each_start_where_no_cache_can_be_made(
     assert caplog.text.count("compiled anew at each start") == 2
 
 
-def test_libraries_of_folders_that_hold_no_programs_are_loaded_from_memory(
-    folder: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A folder of temporary files on a file system mounted ``noexec``: nothing in it can be loaded."""
-    assert answer(source) == 42
-    monkeypatch.setattr(library.tempfile, "tempdir", str(tmp_path / "file"))
-    opened = library.ctypes.CDLL
-
-    def refuses_files(name: str) -> object:
-        if not name.startswith("/proc/self/fd/"):
-            raise OSError("failed to map segment from shared object")
-        return opened(name)
-
-    monkeypatch.setattr(library.ctypes, "CDLL", refuses_files)
-    assert answer(source) == 42
-    source.write_text('extern "C" int answer() { return 43; }')
-    monkeypatch.setattr(library.tempfile, "tempdir", None)
-    assert answer(source) == 43
-
-
-def test_what_belongs_to_somebody_else_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cache").mkdir(mode=0o700)
-    assert is_ours(tmp_path / "cache")
-    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
-    assert is_ours(tmp_path / "cache") == (os.geteuid() == 0)
-
-
 @pytest.mark.parametrize(
     ("machine", "can", "expected"),
     [
         ("x86_64", {"avx2", "fma3", "avx512_bf16"}, library.AVX512),
         ("x86_64", {"avx2", "fma3", "amx_bf16"}, library.PORTABLE),
-        ("x86_64", {"avx2", "fma3", "avx512_f"}, library.PORTABLE),
         ("AMD64", {"avx2", "fma3"}, library.PORTABLE),
         ("x86_64", {"avx2"}, None),
-        ("x86_64", set[str](), None),
         ("aarch64", set[str](), library.PORTABLE),
         ("riscv64", set[str](), None),
     ],

@@ -28,10 +28,9 @@ def rows_of(weights: Any, count: int) -> torch.Tensor:
     return torch.randn(count, weights.config.hidden_size, generator=torch.Generator().manual_seed(count)).bfloat16()
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_products_are_those_of_fp32_for_any_number_of_rows(weights: Any, threads: int) -> None:
+def test_products_are_those_of_fp32_for_any_number_of_rows(weights: Any) -> None:
     """What is multiplied is bf16, so that only the order of sums differs."""
-    forward = NativeForward(weights, threads, form=FORMS["amx"])
+    forward = NativeForward(weights, 3, form=FORMS["amx"])
     for count in ROWS:
         x = rows_of(weights, count)
         exact = x.double() @ weights.lm_head.weight.double().T
@@ -44,29 +43,6 @@ def test_a_row_is_the_same_bits_beside_any_others(weights: Any) -> None:
     whole = forward.logits(rows)
     assert all(torch.equal(forward.logits(rows[:count]), whole[:count]) for count in ROWS)
     assert torch.equal(forward.logits(rows[40:53]), whole[40:53])
-
-
-def test_what_is_no_number_stays_in_its_row(weights: Any) -> None:
-    forward = NativeForward(weights, 1, form=FORMS["amx"])
-    rows = rows_of(weights, 20)
-    sound = forward.logits(rows)
-    rows[17, 3] = float("nan")
-    found = forward.logits(rows)
-    assert not found[17].isfinite().any()
-    assert torch.equal(found[:17], sound[:17])
-    assert torch.equal(found[18:], sound[18:])
-
-
-def test_a_step_is_as_near_to_fp32_as_without_them(weights: Any) -> None:
-    """Biases, what is added to the stream, and rows of several texts."""
-    texts = [[5 + (11 * at + place) % 90 for place in range(1 + 3 * at)] for at in range(9)]
-    batch = build_batch(Part(None, text, 0, [2 * at, 2 * at + 1], 0) for at, text in enumerate(texts))
-    found = {}
-    for name in ("portable", "avx512", "amx"):
-        forward = NativeForward(weights, 2, form=FORMS[name])
-        found[name] = forward.hidden(batch, forward.memory(2 * len(texts))).float()
-    off = {name: float((found[name] - found["portable"]).norm() / found["portable"].norm()) for name in ("avx512", "amx")}
-    assert 0 < off["amx"] < 1.2 * off["avx512"]
 
 
 def test_a_compiler_that_does_not_know_them_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -88,3 +64,16 @@ def test_registers_that_the_system_keeps_back_are_not_used(monkeypatch: pytest.M
     finally:
         library._loaded.cache_clear()
     assert "does not let this process use the processor's matrix registers" in caplog.text
+
+
+def test_a_step_is_as_near_to_fp32_by_every_form(weights: Any) -> None:
+    """Biases, what is added to the stream, and rows of several texts."""
+    texts = [[5 + (11 * at + place) % 90 for place in range(1 + 3 * at)] for at in range(9)]
+    batch = build_batch(Part(None, text, 0, [2 * at, 2 * at + 1], 0) for at, text in enumerate(texts))
+    found = {}
+    for name, form in FORMS.items():
+        forward = NativeForward(weights, 2, form=form)
+        found[name] = forward.hidden(batch, forward.memory(2 * len(texts))).float()
+    off = {name: float((rows - found["portable"]).norm() / found["portable"].norm()) for name, rows in found.items()}
+    assert off["amx"] > 0
+    assert max(off.values()) < 1.2 * off["avx512"]

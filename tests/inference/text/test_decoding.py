@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from tailorbird.chat.tokenizer import read_tokenizer
-from tailorbird.inference.text.decoding import StopWatch, TextStream, likeliest
+from tailorbird.inference.text.decoding import StopWatch, TextStream
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +45,3 @@ def test_stop_strings_are_found_across_pieces(pieces: list[str], stops: list[str
     else:
         assert not watch.stopped
         assert shown + watch.finish() == whole
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_likeliest_is_the_first_of_equals_and_what_is_no_number_is_seen(dtype: torch.dtype) -> None:
-    rows = torch.randn(6, 5000, generator=torch.Generator().manual_seed(7)).to(dtype)
-    rows[1, [40, 4000]] = 9.0
-    rows[2, 77] = math.nan
-    rows[3, 78] = math.inf
-    rows[4] = -math.inf
-    rows[5, 1:] = -math.inf
-    with torch.inference_mode():
-        found = likeliest(rows.clone())
-    assert [token for token, _ in found] == [int(rows[0].argmax()), 40, 77, 78, 0, 0]
-    assert [finite for _, finite in found] == [True, True, False, False, False, True]

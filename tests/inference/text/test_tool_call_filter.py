@@ -9,12 +9,11 @@ import pytest
 from support.chat_families import TOOL_FAMILIES, write_family
 from support.tools import TOOLS
 from tailorbird.chat.conversations import fold_answer
-from tailorbird.chat.frames import ReasoningMarks
 from tailorbird.chat.tokenizer import ChatTokenizer
 from tailorbird.chat.tool_calls import tools_text
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, ToolCall
-from tailorbird.inference.text.decoding import Grammars, ReasoningFilter, TextStream, ToolCallFilter
+from tailorbird.inference.text.decoding import Grammars, TextStream, ToolCallFilter
 
 TEXT = tools_text(TOOLS)
 ASKED = (Message(role="user", content="Where is order 7?", tools=TEXT),)
@@ -51,24 +50,6 @@ def test_a_call_is_told_and_not_shown(name: str, chats: dict[str, ChatTokenizer]
     assert "".join(shown) + last == ""
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "calls as bare JSON"])  # its template refuses two
-def test_of_several_calls_one_is_told_where_no_more_are_wanted(name: str, chats: dict[str, ChatTokenizer]) -> None:
-    chat = chats[name]
-    parser = chat.tools.parser(TEXT)
-    assert parser is not None
-    two = (CALL, ToolCall(id="call00001", name="get_invoice", arguments='{"id": "8"}'))
-    tokens = written(chat, fold_answer(Message(role="assistant", content="", tool_calls=two)))
-    told = []
-    for one in (False, True):
-        stream = TextStream(chat.tokenizer, (), None, ToolCallFilter(parser, chat.tools.call_marks, one=one))
-        shown = "".join([*map(stream.feed, tokens), stream.finish()])
-        assert not (shown and stream.tool_calls)
-        told.append(stream.tool_calls)
-    # Some templates write one call a turn, so that there is nothing to leave out.
-    assert told[0] in (two, two[:1], ())
-    assert told[1] == told[0][:1]
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_words_pass_as_they_come(name: str, chats: dict[str, ChatTokenizer]) -> None:
     chat = chats[name]
@@ -76,33 +57,6 @@ def test_words_pass_as_they_come(name: str, chats: dict[str, ChatTokenizer]) -> 
     assert calls == ()
     assert ("".join(shown) + last).strip() == "It was sent, [see] the <b>letter</b> {7}."
     assert len([text for text in shown if text]) > 5
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_call_that_nothing_is_reasoned_before_is_told(name: str, chats: dict[str, ChatTokenizer]) -> None:
-    """While it was open whether the model reasons, the control token that opens a call was dropped: the call was shown as text."""
-    chat, marks = chats[name], ReasoningMarks("<think>", "</think>", "<none>")
-    parser = chat.tools.parser(TEXT)
-    assert parser is not None
-    for answer, calls in ((fold_answer(Message(role="assistant", content="", tool_calls=(CALL,))), (CALL,)), ("It was sent.", ())):
-        stream = TextStream(chat.tokenizer, (), ReasoningFilter(chat.tokenizer, marks), ToolCallFilter(parser, chat.tools.call_marks))
-        shown = "".join([*map(stream.feed, written(chat, answer)), stream.finish()])
-        assert (shown.strip(), stream.tool_calls) == ("" if calls else answer, calls)
-
-
-def test_words_before_a_call_are_shown(chats: dict[str, ChatTokenizer]) -> None:
-    chat = chats["calls between marks"]
-    shown, last, calls = streamed(chat, written(chat, fold_answer(Message(role="assistant", content="One moment.", tool_calls=(CALL,)))))
-    assert ("".join(shown).strip(), last, calls) == ("One moment.", "", (CALL,))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_what_only_begins_like_a_call_is_said_at_the_end(name: str, chats: dict[str, ChatTokenizer]) -> None:
-    chat = chats[name]
-    tokens = written(chat, fold_answer(Message(role="assistant", content="", tool_calls=(CALL,))))
-    shown, last, calls = streamed(chat, tokens[:-4])
-    assert calls == ()
-    assert "get_order" in "".join(shown) + last
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -132,7 +86,3 @@ def test_a_schema_of_a_tool_that_cannot_be_followed_is_told_as_the_tools(chats: 
     with pytest.raises(InvalidInput) as refused:
         Grammars(chat.tokenizer, chat.stops).call_constraint(grammar)
     assert (refused.value.error_code, refused.value.param) == ("schema_invalid", "tools")
-
-
-def test_no_grammar_holds_to_what_is_not_json(chats: dict[str, ChatTokenizer]) -> None:
-    assert chats["arguments that are not JSON"].tools.grammar(TEXT, "required") is None
