@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -78,19 +79,18 @@ def _vectors(texts: Iterable[str]) -> Any:
 
     places = defaultdict[str, int]()
     places.default_factory = places.__len__
-    columns, counts, ends = list[int](), list[int](), [0]
+    columns, ends = array("i"), [0]
     for text in texts:
-        words = Counter(map(places.__getitem__, paired_tokens(normalise(text))))
-        columns += words.keys()
-        counts += words.values()
+        columns.extend(map(places.__getitem__, paired_tokens(normalise(text))))
         ends.append(len(columns))
     size = len(ends) - 1
-    column_E = np.array(columns, dtype=np.intp)
-    idf_V = np.log((1 + size) / (1 + np.bincount(column_E, minlength=len(places)))) + 1
-    value_E = (1 + np.log(np.array(counts, dtype=np.float64))) * idf_V[column_E]
-    row_E = np.repeat(np.arange(size), np.diff(ends))
-    length_N = np.sqrt(np.bincount(row_E, weights=value_E**2, minlength=size))
-    return sparse.csr_matrix((value_E / length_N[row_E], column_E, np.array(ends)), shape=(size, max(1, len(places))))
+    vectors = sparse.csr_matrix((np.ones(len(columns)), np.array(columns, dtype=np.int32), ends), shape=(size, max(1, len(places))))
+    vectors.sum_duplicates()
+    idf_V = np.log((1 + size) / (1 + np.bincount(vectors.indices, minlength=vectors.shape[1]))) + 1
+    vectors.data = (1 + np.log(vectors.data)) * idf_V[vectors.indices]
+    row_E = np.repeat(np.arange(size), np.diff(vectors.indptr))
+    vectors.data /= np.sqrt(np.bincount(row_E, weights=vectors.data**2, minlength=size))[row_E]
+    return vectors
 
 
 def _compared(vectors_NV: Any, given_N: NDArray[np.intp], labels: int) -> tuple[list[int], list[float]]:
