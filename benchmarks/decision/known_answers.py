@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import shifted
 from beds import ROOT
 from kinds import VOLUMES, KindBed, bearing, rows_of, write_kind
 from playing import played
@@ -126,7 +125,6 @@ def _turning(bed: KindBed, truth: Truth, costs: Mapping[str, Cost]) -> list[Case
 #: The lines of a kind, by what they are of and the seed; and what adds one.
 Kept = Callable[[str], Mapping[tuple[str, int], dict[str, Any]]]
 Keep = Callable[[dict[str, Any]], None]
-SHIFTED_SEED = 20
 
 
 def decided(kept: Kept, keep: Keep, quick: bool, beds: Sequence[KindBed]) -> list[dict[str, Any]]:
@@ -148,26 +146,12 @@ def decided(kept: Kept, keep: Keep, quick: bool, beds: Sequence[KindBed]) -> lis
             line = kept("kind_decision")[case.name, 0]
             told = {"objective": case.name, "target": case.target, "metric": bed.metric, "right": case.right, "decided": line["decided"]}
             rows.append(told | {"released": line["released"], "wrong": line["decided"] != case.right, "truth": truth})
-    return rows + ([] if quick else _shifted(kept, keep))
+    return rows
 
 
 def _truth(bed: KindBed, measured: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """What each rung truly reaches: as measured, but for a hosted model, which is made to be right so often and needs no measuring."""
     return {rung["rung"]: bed.rival if rung["rung"].startswith("hosted") else rung["value"] for rung in measured}
-
-
-def _shifted(kept: Kept, keep: Keep) -> list[dict[str, Any]]:
-    """Where the data have shifted the adapter is right if the drop is limited, and all weights if it is not: by how the rows were made, not
-    by rows of ``truth``."""
-    rows = []
-    for limited in (True, False):
-        name = f"shifted, {'with the limit' if limited else 'without it'}"
-        if (name, 0) not in kept("kind_decision"):
-            keep({"kind": "kind_decision", "of": name} | shifted.decide(SHIFTED_SEED, limited=limited) | {"seed": 0})
-        line = kept("kind_decision")[name, 0]
-        told = {"objective": name, "target": shifted.TARGET, "metric": "accuracy", "right": line["right"], "decided": line["decided"]}
-        rows.append(told | {"released": line["released"], "wrong": line["decided"] != line["right"]})
-    return rows
 
 
 def _measured(bed: KindBed, known: Known) -> list[dict[str, Any]]:

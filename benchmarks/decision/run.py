@@ -30,16 +30,6 @@ FAMILIES: dict[str, dict[str, tuple[float, float, str, bool]]] = {
         "memory_worst_error": (0.20, 0.10, "share", True),
         "time_mean_error": (0.20, 0.10, "share", True),
     },
-    "beside": {
-        "estimate_beside_load_factor": (1.5, 1.2, "factor", True),
-        "left_out_beside_load": (0, 0, "rungs", True),
-        "matmul_beside_load_factor": (1.5, 1.2, "factor", True),
-    },
-    "scoring": {
-        "scoring_worst_factor": (2.0, 1.5, "factor", True),
-        "scoring_mean_factor": (1.5, 1.25, "factor", True),
-        "scoring_orders_wrong": (0, 0, "pairs", True),
-    },
     "ranking": {"cranfield_tuned_minus_fusion_low": (0.0, 0.02, "nDCG@10", False)},
     "banking77": {"banking77_all_low": (0.92, 0.94, "accuracy", False), "banking77_every_low": (0.92, 0.94, "accuracy", False)},
     "encoder": {
@@ -52,12 +42,6 @@ FAMILIES: dict[str, dict[str, tuple[float, float, str, bool]]] = {
         "encoder_minus_setfit_low": (-0.01, 0.0, "accuracy", False),
         "encoder_of_setfit_seconds": (0.5, 0.25, "share", True),
     },
-    "searched": {
-        "searched_minus_few_shot_banking77_low": (0.0, 0.02, "accuracy", False),
-        "searched_minus_few_shot_bitext_low": (0.0, 0.02, "ROUGE-L", False),
-        "searched_seconds": (480, 240, "s", True),
-    },
-    "seeds": {"wishes_seeds_that_learn": (8, 9, "of 10", False), "blimp_seeds_that_learn": (8, 9, "of 10", False)},
     "objectives": {"wrong_decisions": (1, 0, "objectives", True), "objectives_decided": (19, 19, "objectives", False)},
 }
 

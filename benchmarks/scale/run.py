@@ -3,10 +3,7 @@
 In: ``--only`` one of ``adapt`` (a whole ``tailorbird adapt`` of the demo on one two-core raylet ÷ local, both by two threads), ``pair``
 (two such at once on two one-core raylets ÷ two local processes of one thread each) and ``kills`` (the faults' small story on Ray,
 PostgreSQL and S3, with one kill in each, of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one that
-was over before its kill does not count); else all of these. ``--only gateways``: two real gateways on PostgreSQL, and a million requests by
-a simulated clock (``gateways-real``, ``gateways-simulated``: one of both; ``gateway_runs``, ``gateway_simulation``), without Ray. ``--only
-moves``: how soon three gateways on PostgreSQL answer by what a name was moved to (``alias_moves``), without Ray, with 2,000 and with 10,000
-``--names``. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair, and six kills. ``--objective FILE`` in place of the
+was over before its kill does not count); else all of these. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair, and six kills. ``--objective FILE`` in place of the
 demo's. Out: bars in benchmarks/results/scale.json (not with ``--quick``), progress on stderr, one JSON object as the last line of stdout.
 
 Each side has a copy of one workspace that knows nothing yet (releases of two workspaces differ by their salts), in turn the one or the
@@ -46,10 +43,6 @@ BAR, BAR_POINTS, QUICK_POINTS, BAR_SECONDS = 1.25, 30, 6, 90.0
 def main() -> None:
     """Measures, writes and prints."""
     asked = _arguments()
-    if asked.only == "moves":
-        return _tell(asked, {f"alias_moves_{size}": _alias_moves(size) for size in ((300,) if asked.quick else asked.names)})
-    if asked.only in GATEWAYS:
-        return _tell(asked, {GATEWAYS[name]: measure(asked.quick) for name, measure in _gateways() if asked.only in ("gateways", name)})
     if INSIDE not in os.environ:
         _enter()
     given = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -76,10 +69,6 @@ BARS = {
     "pair": "two_adapts_on_two_raylets",
     "kills": "killed_stories",
 }
-
-
-#: What ``--only`` may say of gateways, and the bars.
-GATEWAYS = {"gateways": "", "gateways-real": "gateways_asked", "gateways-simulated": "gateways_simulated"}
 
 
 def _ratio(asked: argparse.Namespace, together: int, raylets: tuple[int, ...]) -> dict[str, Any]:
@@ -129,29 +118,11 @@ def _kills(asked: argparse.Namespace) -> dict[str, Any]:
     return bar | {"holds": holds, "load": round(os.getloadavg()[0], 1), "stories": stories}
 
 
-def _gateways() -> list[tuple[str, Callable[[bool], dict[str, Any]]]]:
-    sys.path[:0] = [str(Path(__file__).resolve().parent)]
-    from gateway_runs import compared
-    from gateway_simulation import simulated
-
-    os.environ["PYTHONPATH"] = f"{ROOT / 'src'}:{ROOT / 'tests'}"
-    return [("gateways-real", compared), ("gateways-simulated", simulated)]
-
-
-def _alias_moves(names: int) -> dict[str, Any]:
-    sys.path[:0] = [str(Path(__file__).resolve().parent)]
-    from alias_moves import compared
-
-    os.environ["PYTHONPATH"] = f"{ROOT / 'src'}:{ROOT / 'tests'}"
-    return compared(names)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=sorted([*BARS, *GATEWAYS, "moves"]), default="")
+    parser.add_argument("--only", choices=sorted(BARS), default="")
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--names", type=int, nargs="+", choices=(2_000, 10_000), default=(2_000, 10_000))
     parser.add_argument("--points", type=int, default=36)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--objective", type=Path, default=ROOT / "examples" / "support_desk" / "objective.yaml")

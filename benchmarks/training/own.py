@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ablations import go_without
 from workload import ALL_LINEAR, INSTRUCTION, Gate, Memory, Spec, read_messages
 
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
@@ -120,7 +119,6 @@ class Watch:
 def main() -> None:
     spec = Spec.load(sys.argv[1])
     torch.set_num_threads(spec.threads)
-    go_without(spec.variant)
     watch, work = Watch(Gate()), job(spec)
     watch.look()
     watch.called = time.perf_counter()

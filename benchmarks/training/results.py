@@ -52,9 +52,6 @@ BARS = {
     "held_out_loss_vs_trl": Bar(1.005, 1.0, less=True),
     "gradient_relative_error": Bar(1e-4, 1e-5, "relative", less=True),
     "seconds_to_first_step": Bar(5.0, 2.0, "seconds", less=True),
-    "load_one_process": Bar(0.50, 0.66, "share of alone"),
-    "load_one_a_core": Bar(0.40, 0.50, "share of alone"),
-    "load_two_a_core": Bar(0.25, 0.33, "share of alone"),
 }
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import load
 from results import Found, keep
 from sides import ROOT, Measured, say, side_by_side
 from workload import INSTRUCTION, Spec, read_messages
@@ -35,12 +34,7 @@ FULL = (
     "generic_qwen3",
     "generic_gemma3",
     *HELD_OUT,
-    "ablation",
-    "ablation_long",
     "peer_search",
-    "load",
-    "load_peer",
-    "load_serving",
 )
 
 
@@ -166,57 +160,6 @@ class Benchmark:
         losses = _script("held_out.py", spec.but(held_out=128), *folders)
         self.detail["held_out_loss_by_setting"] = {each.spec.name: loss for each, loss in zip(found, losses, strict=True)}
         self.detail["training_losses"] = {each.spec.name: [round(loss, 3) for loss in each.done["losses"]] for each in found}
-
-    def ablation(self) -> None:
-        """Each trick taken away alone, all in turn, behind a short instruction."""
-        self._ablation(self.short.but(steps=8))
-
-    def ablation_long(self) -> None:
-        """The same behind a long one."""
-        self._ablation(self.long.but(steps=6))
-
-    def _ablation(self, spec: Spec) -> None:
-        from ablations import TRICKS
-
-        found = self.compare([spec.but(variant=trick) for trick in ("", *TRICKS)], "ablation")
-        self.detail["relative_to_all_tricks"] = {
-            f"without {each.spec.variant}": {
-                "tokens_per_second": round(_ratio(each, found[0]), 3),
-                "tokens_per_cpu_second": round(each.tokens_per_cpu_second / found[0].tokens_per_cpu_second, 3),
-                "memory": round(each.memory / found[0].memory, 3),
-            }
-            for each in found[1:]
-        }
-
-    def load(self) -> None:
-        """A LoRA run beside nothing, one busy process, one a core and two a core."""
-        found, others = load.beside(self.short.but(out=str(WORK / "load")), list(load.loads()), 4 if self.quick else 12)
-        for name in ("one_process", "one_a_core", "two_a_core"):
-            self.values[f"load_{name}"] = found[name] / found["alone"]
-        self.detail |= {"tokens_per_second": found, "share_of_the_cores_that_others_took": others}
-
-    def load_peer(self) -> None:
-        """TRL's best beside the same; in a quick run not beside two a core, where a step of it takes a minute."""
-        spec = self.short.but(side="trl", variant="best", out=str(WORK / "load-peer"))
-        found, others = load.beside(spec, list(load.loads())[: 3 if self.quick else 4], 2 if self.quick else 6)
-        self.detail |= {"peer_tokens_per_second": found, "share_of_the_cores_that_others_took": others}
-        self.detail["peer_share_of_alone"] = {name: round(rate / found["alone"], 3) for name, rate in found.items()}
-
-    def load_serving(self) -> None:
-        """Our engine beside the same: eight requests of 24 tokens, four at a time."""
-        engine = load.engine(self.short.base, self.short.threads)
-        found: dict[str, dict[str, float]] = {}
-        for name, count in load.loads().items():
-            with load.busy(count):
-                load.round_of(engine)
-                rounds = [load.round_of(engine) for _ in range(3 if self.quick else 6)]
-            latencies = sorted(took for each in rounds for took in each["latencies"])
-            found[name] = {
-                "tokens_per_second": round(median(each["tokens_per_second"] for each in rounds), 1),
-                "p95_seconds": round(latencies[int(0.95 * (len(latencies) - 1))], 3),
-            }
-        load.end(engine)
-        self.detail["engine"] = found
 
     def peer_search(self) -> None:
         """Other settings of the peer, so that its best is known to be its best."""
