@@ -85,9 +85,12 @@ class Optimiser:
         self._team.sum_gradients(self._parameters.values())
 
     def clip(self) -> float:
-        """Scales all gradients down to the norm that settings allow (0: leaves them) and returns the norm they had."""
+        """Has the next update scale all gradients down to the norm that settings allow (0: leaves them); returns the norm they have. The
+        update divides as it reads them: a pass of its own over all gradients cost a tenth of the optimiser's time."""
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self._parameters.values() if parameter.grad is not None])
         limit = self._clip_norm if self._clip_norm > 0 else float("inf")
-        return float(torch.nn.utils.clip_grad_norm_(self._parameters.values(), limit))
+        self._adam.grad_scale = ((norm + 1e-6) / limit).clamp(min=1.0).float()  # type: ignore[attr-defined]
+        return float(norm)
 
     def update(self, learning_rate: float) -> None:
         """One step, after which gradients are gone."""
