@@ -315,8 +315,8 @@ class Plateau:
 #: Seconds between checkpoints; a checkpoint that takes long is made more rarely, so that at most this share of the time goes into them.
 _CHECKPOINT_SECONDS = 30.0
 _CHECKPOINT_SHARE = 0.05
-#: Passes of ever other lengths leave free memory between what is held, which the allocator keeps: it is returned to the system when the
-#: process holds this many times what it held after the step that followed the last return. (Every page that is returned is faulted in
+#: Passes of ever other lengths leave free memory between what is held, which the allocator keeps: it is returned to the system when steps
+#: have taken this many times what they had taken after the step that followed the last return. (Every page that is returned is faulted in
 #: again: a return after each step cost 7 % of a training's pace.)
 _KEPT_MEMORY = 1.1
 
@@ -353,6 +353,8 @@ class Loop:
         self._whole = True
         self._lap = self._saved_at = time.monotonic()
         self._saving = self._held = 0.0
+        #: GiB that the process holds before the first step.
+        self._loaded = resident_gib()
 
     def run(self) -> LoopState:
         """Trains to the end, from a checkpoint where there is one. The best weights lie with the checkpoints.
@@ -426,7 +428,7 @@ class Loop:
         )
         self._state = spent.model_copy(update={"step": line.step})
         # Between two steps, where the process has grown since the step after the last return.
-        held = 0.0 if is_gpu(self._network.device) else resident_gib()
+        held = 0.0 if is_gpu(self._network.device) else resident_gib() - self._loaded
         if not self._held:
             self._held = held
         elif held > _KEPT_MEMORY * self._held:
