@@ -108,7 +108,7 @@ class EndpointWishes(Section):
 
 
 #: How a hosted model is asked.
-HostedVariant = Literal["zero-shot", "few-shot", "searched", "grounded"]
+HostedVariant = Literal["zero-shot", "few-shot", "grounded"]
 
 
 class HostedWishes(EndpointWishes):
@@ -116,16 +116,15 @@ class HostedWishes(EndpointWishes):
     admin's to register, and each source must name it among its ``processors``."""
 
     variants: Annotated[tuple[HostedVariant, ...], Field(min_length=1)] | Literal["auto"] = "auto"
-    """How it is asked: ``zero-shot``, ``few-shot``, ``searched`` (behind a prompt that is searched with it), ``grounded`` (with passages of
-    the objective's documents, which leave the house too). ``auto``: the first two, ``searched`` where the ladder lists ``prompt-search``,
-    and ``grounded`` where it tries ``grounding``."""
+    """How it is asked: ``zero-shot``, ``few-shot``, ``grounded`` (with passages of the objective's documents, which leave the house too).
+    ``auto``: the first two, and ``grounded`` where the ladder tries ``grounding``."""
 
 
 class PromptSearchWishes(Section):
-    """How long a prompt is searched (rung ``prompt-search``, and a hosted model's variant ``searched``)."""
+    """How long a prompt is searched (rung ``prompt-search``)."""
 
     calls: Annotated[int, Field(ge=50, le=100_000)] | Literal["auto"] = "auto"
-    """Calls of the model that answers that a search may make, each the answer to one held-out training row; ``auto`` is 800."""
+    """Calls of the base model that a search may make, each the answer to one held-out training row; ``auto`` is 800."""
 
 
 class SplitPolicy(Section):

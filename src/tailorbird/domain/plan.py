@@ -11,7 +11,6 @@ from pydantic import Field
 
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.endpoint import Endpoint
-from tailorbird.domain.evidence import Metric
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import RiskTier, RuleException
 from tailorbird.domain.value import Digest, Value
@@ -287,30 +286,6 @@ class Prices(Value):
         return (self.per_hour + self.per_kwh * self.kilowatts) / 3600
 
 
-class ProvenBetter(Value):
-    """A base that is proven better on the rows of a probe: its ``label``, and by how much."""
-
-    label: str
-    difference: float
-    low: float
-    high: float
-    confidence: float
-
-
-class BaseProbe(Value):
-    """What a base model did zero-shot on a few dev rows: its ``score`` with an interval, time and tokens of a row (prompt and answer).
-
-    ``items`` names its item results, ``worse_than`` the bases that are proven better on the same rows.
-    """
-
-    rows: int
-    score: Metric
-    seconds_per_row: float
-    tokens_per_row: float
-    items: Digest
-    worse_than: tuple[ProvenBetter, ...] = ()
-
-
 class PlannedBase(Value):
     """A base model that the objective lists. ``name`` is how it is listed, ``label`` how rungs name it; ``parameters`` is 0 where nobody
     could tell. ``reason`` says why it is in or out, and out it is where ``rungs`` is 0.
@@ -326,7 +301,6 @@ class PlannedBase(Value):
     reason: str
     base: Digest | None = None
     tokens: TokenProfile | None = None
-    probe: BaseProbe | None = None
 
 
 class PlannedFloor(Value):

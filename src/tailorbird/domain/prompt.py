@@ -117,8 +117,7 @@ class PromptSearch(Value):
     """The log of a search: evidence of how a prompt was found. ``metric`` is what rows were scored by, ``budget`` the calls that it
     might make and ``calls`` those that it made; ``dropped`` counts prompts that were not read, by reason. ``rows`` are the rows held out.
     ``start`` names the prompt with which it began, ``chosen`` the one that it found, and ``difference`` with ``low`` and ``high`` (95 %) is
-    how much better that was, in pairs on ``compared`` rows: those that chose it, so the number flatters it. ``ended`` says why it ended
-    before it had made its calls; empty where it did not."""
+    how much better that was, in pairs on ``compared`` rows: those that chose it, so the number flatters it."""
 
     metric: str
     seed: int
@@ -133,7 +132,6 @@ class PromptSearch(Value):
     low: float
     high: float
     tried: tuple[TriedPrompt, ...] = Field(default=())
-    ended: str = ""
 
     @property
     def sentence(self) -> str:
@@ -146,8 +144,7 @@ class PromptSearch(Value):
                 f"{self.metric} against the prompt it began with"
             )
         dropped = f", {sum(self.dropped.values())} prompts dropped" if self.dropped else ""
-        early = f", then {self.ended}" if self.ended else ""
-        return f"{len(self.tried)} prompts tried with {self.calls:,} of {self.budget:,} calls{dropped}{early}: {found}"
+        return f"{len(self.tried)} prompts tried with {self.calls:,} of {self.budget:,} calls{dropped}: {found}"
 
 
 class Entry(Value):

@@ -384,13 +384,9 @@ _RULES = (
     ),
     _KeyRule(
         "prompt_search",
-        lambda o: (
-            o.prompt_search.calls != "auto"
-            and not _lists(o, RungKind.PROMPT_SEARCH)
-            and not (o.hosted is not None and "searched" in o.hosted.variants)
-        ),
+        lambda o: o.prompt_search.calls != "auto" and not _lists(o, RungKind.PROMPT_SEARCH),
         "`prompt_search` says how long a prompt is searched, and the ladder does not list the rung prompt-search",
-        "add prompt-search to the ladder, or searched to `hosted.variants`, or remove the section",
+        "add prompt-search to the ladder, or remove the section",
     ),
     _KeyRule(
         "encoder",

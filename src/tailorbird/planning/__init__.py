@@ -9,14 +9,13 @@ rung left out and the reason. Must not know: how a rung works, data rows, torch.
 
 from tailorbird.planning.floor import cut_texts, why_not_encoder, why_words
 from tailorbird.planning.inputs import DOCUMENT_TOKENS, PlanInputs
-from tailorbird.planning.ladder import BaseOffer, base_labels, bases_to_probe, make_ladder, make_plan, why_not_fetched
+from tailorbird.planning.ladder import BaseOffer, base_labels, make_ladder, make_plan, why_not_fetched
 
 __all__ = [
     "DOCUMENT_TOKENS",
     "BaseOffer",
     "PlanInputs",
     "base_labels",
-    "bases_to_probe",
     "cut_texts",
     "make_ladder",
     "make_plan",

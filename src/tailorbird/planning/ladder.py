@@ -6,16 +6,15 @@ Selection of base models: one ladder over the rungs of several bases, with the r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import clash, terms_of
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import HostedVariant, Objective, TaskKind
-from tailorbird.domain.plan import BaseProbe, Estimate, LoraSettings, Machine, Plan, PlannedBase, Reason, RungPlan, TrainingSettings
+from tailorbird.domain.plan import Estimate, LoraSettings, Machine, Plan, PlannedBase, Reason, RungPlan, TrainingSettings
 from tailorbird.planning import setting_rules
 from tailorbird.planning.estimates import (
     GIB,
@@ -52,7 +51,6 @@ from tailorbird.planning.rung_plans import (
     grounding,
     hosted_few_shot,
     hosted_grounded,
-    hosted_searched,
     hosted_zero_shot,
     is_wanted,
     larger_lora,
@@ -125,7 +123,6 @@ _MAKERS: tuple[tuple[RungKind, Callable[[PlanInputs], RungPlan]], ...] = (
     (RungKind.HOSTED, hosted_zero_shot),
     (RungKind.HOSTED, hosted_few_shot),
     (RungKind.HOSTED, hosted_grounded),
-    (RungKind.HOSTED, hosted_searched),
     (RungKind.PROMPT_SEARCH, prompt_search),
     (RungKind.LORA, lora),
     (RungKind.QLORA, qlora),
@@ -139,7 +136,6 @@ _MAKERS: tuple[tuple[RungKind, Callable[[PlanInputs], RungPlan]], ...] = (
 _HOSTED: dict[Callable[[PlanInputs], RungPlan], HostedVariant] = {
     hosted_zero_shot: "zero-shot",
     hosted_few_shot: "few-shot",
-    hosted_searched: "searched",
     hosted_grounded: "grounded",
 }
 
@@ -367,7 +363,6 @@ class BaseOffer:
     parameters: int
     inputs: PlanInputs | None
     out: str = ""
-    probe: BaseProbe | None = None
 
 
 @dataclass(frozen=True)
@@ -407,7 +402,7 @@ def make_ladder(offers: Sequence[BaseOffer]) -> Plan:
     """
     several = len(offers) > 1
     objective = next(offer.inputs.objective for offer in offers if offer.inputs)
-    planned = [_heeded(one, offers) for one in (_planned(offer, several) for offer in offers if offer.inputs)]
+    planned = [_planned(offer, several) for offer in offers if offer.inputs]
     first = next((one for one in planned if one.plan.rungs), planned[0])
     reasons = {one.offer.name: one for one in planned}
     update = {
@@ -435,35 +430,6 @@ def _planned(offer: BaseOffer, several: bool) -> _Planned:
         else (f"out: {plan.left_out[0].name}: {plan.left_out[0].reason}" if plan.left_out else "out: the ladder lists no rung for it")
     )
     return _Planned(offer, plan.model_copy(update={"base_model": record, "rungs": rungs}), reason)
-
-
-def bases_to_probe(offers: Sequence[BaseOffer]) -> dict[str, tuple[BaseModelRef, RungPlan]]:
-    """Bases with a feasible rung that fit this machine, by label, each with its zero-shot plan."""
-    able = ((offer, zero_shot(offer.inputs)) for offer in offers if offer.inputs and draft_plan(offer.inputs).rungs)
-    return {offer.label: (offer.inputs.base, rung) for offer, rung in able if offer.inputs and not too_large(offer.inputs, rung)}
-
-
-def _heeded(one: _Planned, offers: Sequence[BaseOffer]) -> _Planned:
-    """Without rungs where another base is proven better and costs no more to ask. A listed ladder is climbed whole all the same."""
-    inputs, probe = one.offer.inputs, one.offer.probe
-    if inputs is None or probe is None or inputs.objective.ladder != "auto":
-        return one
-    costs = {other.label: _cost(other.inputs) for other in offers if other.inputs}
-    better = next((than for than in probe.worse_than if than.label in costs and costs[than.label] <= _cost(inputs)), None)
-    if better is None or not one.plan.rungs:
-        return one
-    reason = (
-        f"proven worse than {better.label} on the same {probe.rows} dev rows, zero-shot, by "
-        f"{better.difference:.3f} [{better.low:.3f}, {better.high:.3f}], at no lower cost"
-    )
-    first = one.plan.rungs[0]
-    refusal = Refusal(rung=first.rung, variant=first.variant.removesuffix(f" on {one.offer.label}"), reason=reason)
-    return replace(one, plan=one.plan.model_copy(update={"rungs": (), "left_out": (refusal,)}), reason=f"out: {reason}")
-
-
-def _cost(inputs: PlanInputs) -> float:
-    """Seconds that the base is predicted to take for a dev set of answers, zero-shot."""
-    return zero_shot(inputs).time.likely
 
 
 def _on_base(rung: RungPlan, offer: BaseOffer, record: str) -> RungPlan:
@@ -496,7 +462,6 @@ def _told(offer: BaseOffer, one: _Planned | None) -> PlannedBase:
         reason=f"{one.reason if one else f'out: {offer.out}'}{_of_licence(offer)}",
         base=digest_of(inputs.base) if inputs else None,
         tokens=inputs.tokens if inputs else None,
-        probe=offer.probe,
     )
 
 

@@ -16,8 +16,6 @@ from tailorbird.domain.objective import HostedVariant, Objective, TaskKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, TrainingSettings, amount
 from tailorbird.planning import setting_rules
 from tailorbird.planning.estimates import (
-    FEW_SHOT_DRAWS,
-    FEW_SHOT_ROWS,
     PROCESS_GIB,
     SEARCHED_PROMPTS,
     START_SECONDS,
@@ -60,13 +58,12 @@ _MEMORY = 0.3
 
 @dataclass(frozen=True)
 class _HostedPrompt:
-    """How the hosted model is asked: what stands before every text, ``shots`` of it, ``tokens`` in all; requests that choose it."""
+    """How the hosted model is asked: what stands before every text, ``shots`` of it, ``tokens`` in all."""
 
     variant: HostedVariant
     what: str
     shots: int = 0
     tokens: float = 0.0
-    tried: int = 0
 
 
 def hosted_zero_shot(inputs: PlanInputs) -> RungPlan:
@@ -77,16 +74,8 @@ def hosted_zero_shot(inputs: PlanInputs) -> RungPlan:
 def hosted_few_shot(inputs: PlanInputs) -> RungPlan:
     """The instruction with training rows as demonstrations."""
     shots, _ = setting_rules.shots(inputs)
-    tried, tokens = FEW_SHOT_DRAWS * FEW_SHOT_ROWS if shots else 0, shots * demonstration_tokens(inputs)
-    return _asking(inputs, _HostedPrompt("few-shot", f"the instruction with {shots} training rows as demonstrations", shots, tokens, tried))
-
-
-def hosted_searched(inputs: PlanInputs) -> RungPlan:
-    """Demonstrations searched on rows held out of train, with the hosted model as the one that answers."""
-    calls, shots, reason = setting_rules.prompt_search(inputs)
-    tokens = shots * demonstration_tokens(inputs)
-    planned = _asking(inputs, _HostedPrompt("searched", f"a prompt searched with {calls:,} calls of it", shots, tokens, calls))
-    return planned.model_copy(update={"calls": calls, "reasons": (*planned.reasons, reason)})
+    what, tokens = f"the instruction with {shots} training rows as demonstrations", shots * demonstration_tokens(inputs)
+    return _asking(inputs, _HostedPrompt("few-shot", what, shots, tokens))
 
 
 def hosted_grounded(inputs: PlanInputs) -> RungPlan:
@@ -103,9 +92,9 @@ def is_wanted(objective: Objective, variant: HostedVariant) -> bool:
     wished = objective.hosted.variants if objective.hosted else "auto"
     if wished != "auto":
         return variant in wished
-    if variant == "grounded":
-        return bool(objective.documents) if objective.ladder == "auto" else RungKind.GROUNDING in objective.ladder
-    return variant != "searched" or (objective.ladder != "auto" and RungKind.PROMPT_SEARCH in objective.ladder)
+    if variant != "grounded":
+        return True
+    return bool(objective.documents) if objective.ladder == "auto" else RungKind.GROUNDING in objective.ladder
 
 
 def why_not_hosted(inputs: PlanInputs) -> str | None:
@@ -139,7 +128,7 @@ def _other_currency(inputs: PlanInputs, endpoint: Endpoint) -> str | None:
 def _asking(inputs: PlanInputs, asked: _HostedPrompt) -> RungPlan:
     endpoint, wishes = inputs.endpoint, inputs.objective.hosted
     model = wishes.model if wishes else "a model"
-    requests = inputs.dev_rows + asked.tried + 1
+    requests = inputs.dev_rows + 1
     alone = min(inputs.dev_rows, TIMED_ROWS)
     # Requests beyond the items until limits on what answering takes are settled, of texts of train: at best, usually (one more
     # look), at worst; and how many of them are under way at once.
@@ -151,7 +140,8 @@ def _asking(inputs: PlanInputs, asked: _HostedPrompt) -> RungPlan:
     paid = [_paid(inputs, endpoint, asked.tokens, requests + more) for more in further]
     money = interval((paid[0].low, paid[1].likely, paid[2].high), paid[0].unit)
     name, region = (endpoint.name, endpoint.region) if endpoint else ("an endpoint", "nobody knows where")
-    train, passages = " and train" if asked.tried or further[-1] else "", " and passages" if asked.variant == "grounded" else ""
+    train = " and train" if asked.variant == "few-shot" or further[-1] else ""
+    passages = " and passages" if asked.variant == "grounded" else ""
     text = f"{model} at {name}, {asked.what}: rows of dev{train}{passages} leave the house, to {region}"
     return RungPlan(
         rung=RungKind.HOSTED,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Literal, Protocol
 
 from tailorbird.domain.prompt import Message, Sampling
@@ -40,14 +40,6 @@ class HostedAnswer(Value):
     model: str = ""
     fingerprint: str = ""
     again: int = 0
-
-
-#: Is told the place of a prompt among those that were asked, and its answer.
-KeepAnswer = Callable[[int, HostedAnswer], None]
-
-
-def keep_nothing(_place: int, _answer: HostedAnswer) -> None:
-    """For answers that nobody keeps before all are there."""
 
 
 class EndpointClient(Protocol):

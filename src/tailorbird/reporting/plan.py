@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.plan import BaseProbe, Estimate, Plan, Power, Reason
+from tailorbird.domain.plan import Estimate, Plan, Power, Reason
 from tailorbird.reporting.markdown import markdown_table
 from tailorbird.reporting.tables import (
     NOTHING,
@@ -20,7 +20,6 @@ from tailorbird.reporting.tables import (
     human_memory,
     machine_memory,
     markdown_environment,
-    metric_text,
 )
 
 
@@ -92,8 +91,7 @@ def left_out_lines(plan: Plan) -> list[str]:
 
 def base_lines(plan: Plan) -> list[str]:
     """Each base model that the objective lists, and why it is in or out: one sentence a line."""
-    told = [f"base model {base.label}: {human_count(base.parameters)} weights, {base.license}: {base.reason}" for base in plan.bases]
-    return told + [f"base model {base.label} {_probed(base.probe)}" for base in plan.bases if base.probe]
+    return [f"base model {base.label}: {human_count(base.parameters)} weights, {base.license}: {base.reason}" for base in plan.bases]
 
 
 def traffic_lines(plan: Plan) -> list[str]:
@@ -104,12 +102,6 @@ def traffic_lines(plan: Plan) -> list[str]:
     whence = "assumed, for the objective names no `traffic`" if traffic.assumed else "as the objective says"
     counted = f"in all: making, and {traffic.per_month:,} requests a month over {traffic.horizon_months:g} months ({whence})"
     return [counted]
-
-
-def _probed(probe: BaseProbe) -> str:
-    score = metric_text(probe.score)
-    speed = f"{1000 * probe.seconds_per_row:.0f} ms and {probe.tokens_per_row:.0f} tokens a row"
-    return f"zero-shot on {probe.rows} dev rows: {probe.score.name} {score}, {speed}"
 
 
 def comparison_lines(plan: Plan, *, why: bool = True) -> list[str]:

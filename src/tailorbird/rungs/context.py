@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from tailorbird.chat.conversations import last_user_turn
 from tailorbird.crypto.canonical_json import canonical_json, digest_of
@@ -30,18 +30,10 @@ from tailorbird.domain.run import StoredTraining, TrainingProgress, TrainingRepo
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.artifacts import ArtifactStore
 from tailorbird.ports.encoder import Encoder
-from tailorbird.ports.endpoint import HostedAnswer, KeepAnswer, keep_nothing
+from tailorbird.ports.endpoint import HostedAnswer
 from tailorbird.ports.engine import Engine
 from tailorbird.ports.trainer import Job, TrainedModel, Trainer
 from tailorbird.text.search_index import passages_of, write_index
-
-
-class AskHosted(Protocol):
-    """Asks the hosted model that the plan names."""
-
-    def __call__(self, prompts: Sequence[Sequence[Message]], sampling: Sampling, keep: KeepAnswer = keep_nothing) -> list[HostedAnswer]:
-        """One answer per prompt. ``keep`` is told each that came and is paid for, also where another one fails. Raises as asking does."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,7 @@ class RungContext:
     progress: Callable[[str], None]
     seal_key: str = field(default="", repr=False)
     results: Path | None = None
-    ask_hosted: AskHosted | None = None
+    ask_hosted: Callable[[Sequence[Sequence[Message]], Sampling], list[HostedAnswer]] | None = None
     count: Callable[[int, int], None] = _count_nothing
     leaves_labels_out: bool = False
     reusable: Callable[[Digest, Job], ReusableTraining | None] = _nothing_reusable

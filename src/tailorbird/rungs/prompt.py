@@ -14,8 +14,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from statistics import fmean
 
 import numpy as np
@@ -43,7 +42,7 @@ def make_prompt(context: RungContext) -> RungResult:
     prompt = prompt_of(context)
     held_out = hold_out(context.shown, context.objective.seed)[1]
     if context.plan.shots:
-        prompt = with_demonstrations(context, prompt, partial(held_out_score, context))
+        prompt = with_demonstrations(context, prompt)
     # The prompt with what the model prefers before it has read anything, where taking that off helps on rows held out of
     # train.
     judged_on = held_out[:SCORED]
@@ -85,15 +84,15 @@ def content_free_priors(context: RungContext, prompt: PromptSpec) -> tuple[float
     return tuple(math.log(max(mean, 1e-12)) for mean in means)
 
 
-def with_demonstrations(context: RungContext, prompt: PromptSpec, score: Callable[[PromptSpec, Sequence[Row]], float]) -> PromptSpec:
-    """The best of a few drawn sets by ``score`` on rows held out; of sets that score alike, the first."""
+def with_demonstrations(context: RungContext, prompt: PromptSpec) -> PromptSpec:
+    """The best of a few drawn sets by their score on rows held out; of sets that score alike, the first."""
     shown_from, held_out = hold_out(context.shown, context.objective.seed)
     judged_on = held_out[:SCORED]
     best, best_score = prompt, float("-inf")
     for draw in range(DRAWS):
         demonstrations = draw_demonstrations(shown_from, context.plan.shots, context.objective.seed + draw)
         tried = prompt.model_copy(update={"demonstrations": demonstrations})
-        found = score(tried, judged_on)
+        found = held_out_score(context, tried, judged_on)
         context.progress(f"demonstrations, set {draw + 1} of {DRAWS}: {found:.3f} on {len(judged_on)} held-out training rows")
         if found > best_score:
             best, best_score = tried, found

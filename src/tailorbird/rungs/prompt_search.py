@@ -1,6 +1,6 @@
 """Journal of answers: what an engine answered, kept in a folder, so that a kill repeats at most one batch.
 
-Answers to trials of a prompt, and what each scores: of the base model, label scores or text; of a hosted model, what it writes.
+Answers of the base model to trials of a prompt, label scores or text, and what each scores.
 
 Trials of prompts on rows held out of train, in pairs and within a budget of calls: scores, and successive halving by them.
 
@@ -21,7 +21,7 @@ import json
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,17 +36,17 @@ from tailorbird.chat.prompts import messages_for_row
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.crypto.sealed_stream import seal_bytes, unseal_bytes
 from tailorbird.domain.dataset import Row
-from tailorbird.domain.errors import Corrupt, Exhausted, InvalidInput
+from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import SEARCHED_SHOTS, SEARCHED_SHOTS_WITHOUT_LABELS, Message, PromptSearch, PromptSpec, Sampling, TriedPrompt
 from tailorbird.domain.value import Digest
 from tailorbird.evaluation.json_answers import field_score, same_objects
-from tailorbird.rungs.context import AskHosted, RungContext, RungResult, candidate_of, hold_out
+from tailorbird.rungs.context import RungContext, RungResult, candidate_of, hold_out
 from tailorbird.rungs.label_thresholds import thresholds_on, trial_servable
 from tailorbird.rungs.prompt import changed_sets, content_free_priors, draw_demonstrations, like_the_worst, prompt_of, typical_set
 from tailorbird.stats.paired_tests import paired_interval
 from tailorbird.system.files import flush, private_folder
-from tailorbird.text.label_rules import answered_label, without_priors
+from tailorbird.text.label_rules import without_priors
 from tailorbird.text.words import chrf, normalise, rouge_l, token_f1
 
 _CONTEXT = "answer journal, line"
@@ -112,31 +112,24 @@ class AnswerJournal:
 
 
 Floats = NDArray[np.float64]
-#: Is told the place of each prompt and its answer, a JSON value, as they come: where one fails, those that are paid for were told.
-KeepTrial = Callable[[int, Any], None]
-AnswerPrompts = Callable[[Sequence[Sequence[Message]], KeepTrial], None]
+#: The answer to each prompt, a JSON value.
+AnswerPrompts = Callable[[Sequence[Sequence[Message]]], list[Any]]
 
-#: Rows asked for at a time, and lost at most by a kill: of this machine, and of a hosted model, where each is paid for.
-BATCH, HOSTED_BATCH = 16, 4
+#: Rows asked for at a time, and lost at most by a kill.
+BATCH = 16
 #: Tokens of an answer, at most: as many as where a candidate is measured.
 _MOST_TOKENS = 256
-#: Errors of a hosted model that are of the prompt, and not of the model.
-_UNREAD = frozenset({"prompt_too_long", "endpoint_request"})
 
 
 class TrialAnswers(Protocol):
-    """Answers of one model to rows behind prompts, asked ``batch`` at a time, and their score in ``metric``. ``probable``: they are
-    log-probabilities of ``prompt.answers`` (nats); else what was written."""
+    """Answers of the base model to rows behind prompts, and their score in ``metric``. ``probable``: they are log-probabilities of
+    ``prompt.answers`` (nats); else what was written."""
 
     metric: str
-    batch: int
     probable: bool
 
     def asked_behind(self, prompt: PromptSpec) -> AbstractContextManager[AnswerPrompts]:
         """What answers behind ``prompt``. Raises what the model raises."""
-
-    def is_unread(self, error: InvalidInput) -> bool:
-        """True where the model does not read a prompt, or a row behind it; False where something else is wrong."""
 
     def scores(self, prompt: PromptSpec, rows: Sequence[Row], answers: Sequence[Any], priors: tuple[float, ...] | None) -> Floats:
         """The score in [0, 1] of each row. ``priors`` are taken off probabilities; None: what the prompt makes the model prefer on these
@@ -148,33 +141,7 @@ def base_answers(context: RungContext) -> TrialAnswers:
     return LabelProbabilities(context) if context.objective.task.kind is TaskKind.CLASSIFY else GeneratedTexts(context)
 
 
-def hosted_answers(context: RungContext, ask: AskHosted) -> TrialAnswers:
-    """Those of the hosted model that ``ask`` asks: the labels that it names (classify), or text (generate)."""
-    return NamedLabels(ask) if context.objective.task.kind is TaskKind.CLASSIFY else HostedTexts(context, ask)
-
-
-class _OfTheBase:
-    """What is asked of the base model."""
-
-    batch = BATCH
-
-    def is_unread(self, error: InvalidInput) -> bool:
-        """Whatever the engine says of an input is of the prompt."""
-        del error
-        return True
-
-
-class _OfAServer:
-    """What is asked of a hosted model."""
-
-    batch = HOSTED_BATCH
-
-    def is_unread(self, error: InvalidInput) -> bool:
-        """What the server says of a request."""
-        return error.error_code in _UNREAD
-
-
-class LabelProbabilities(_OfTheBase):
+class LabelProbabilities:
     """Implements ``TrialAnswers`` by the probability of the right labels, less what the prompt makes the model prefer."""
 
     metric, probable = "probability of the right labels", True
@@ -187,9 +154,8 @@ class LabelProbabilities(_OfTheBase):
         """Scores ``prompt.answers``."""
         engine, servable = self._context.engine(), trial_servable(self._context, prompt)
 
-        def scored(prompts: Sequence[Sequence[Message]], keep: KeepTrial) -> None:
-            for place, one in enumerate(engine.score(servable.id, prompts, prompt.answers)):
-                keep(place, list(one.log_probabilities))
+        def scored(prompts: Sequence[Sequence[Message]]) -> list[Any]:
+            return [list(one.log_probabilities) for one in engine.score(servable.id, prompts, prompt.answers)]
 
         engine.load(servable)
         try:
@@ -214,8 +180,8 @@ def preference(nats_NK: Floats) -> tuple[float, ...]:
     return tuple(float(nats) for nats in np.log((np.exp(nats_NK).sum(axis=0) + 1) / (rows + answers)))
 
 
-class _Overlap:
-    """Scores of what was written, by its overlap with the row's answer."""
+class GeneratedTexts:
+    """Implements ``TrialAnswers`` by what the base model writes: scored by its overlap with the row's answer."""
 
     probable = False
 
@@ -225,19 +191,6 @@ class _Overlap:
         named = (objective.compare_on or "", *(kpi.metric for kpi in objective.kpis))
         self.metric, form = next((metric for metric in named if metric in _OVERLAPS), "token_f1"), context.objective.task.format
         self._of_objects = self.metric == "exact_match" and form is not None and form.json_keys is not None
-
-    def scores(self, prompt: PromptSpec, rows: Sequence[Row], answers: Sequence[Any], priors: tuple[float, ...] | None) -> Floats:
-        """Overlaps in the metric."""
-        del prompt, priors
-        overlap = _same_object_or_nearly if self._of_objects else _OVERLAPS[self.metric]
-        return np.array([overlap(answer, shown_answer(row.answer)) for row, answer in zip(rows, answers, strict=True)])
-
-
-class GeneratedTexts(_Overlap, _OfTheBase):
-    """Implements ``TrialAnswers`` by what the base model writes."""
-
-    def __init__(self, context: RungContext) -> None:
-        super().__init__(context)
         # Tokens that an answer may take: half as many again as the longest of train, so that one which does not end costs no
         # more.
         longest = sorted({shown_answer(row.answer) for row in context.shown}, key=lambda answer: (-len(answer), answer))[:8]
@@ -249,9 +202,9 @@ class GeneratedTexts(_Overlap, _OfTheBase):
         """Generates."""
         engine, servable = self._context.engine(), trial_servable(self._context, prompt)
 
-        def written(prompts: Sequence[Sequence[Message]], keep: KeepTrial) -> None:
-            for place, answer in enumerate(engine.generate(servable.id, prompts, self._sampling)):
-                keep(place, as_line(Message(role="assistant", content=answer.text, tool_calls=answer.tool_calls)))
+        def written(prompts: Sequence[Sequence[Message]]) -> list[Any]:
+            found = engine.generate(servable.id, prompts, self._sampling)
+            return [as_line(Message(role="assistant", content=answer.text, tool_calls=answer.tool_calls)) for answer in found]
 
         engine.load(servable)
         try:
@@ -259,48 +212,11 @@ class GeneratedTexts(_Overlap, _OfTheBase):
         finally:
             engine.unload(servable.id)
 
-
-def _asked_outside(ask: AskHosted, sampling: Sampling, read: Callable[[str], str] = str) -> AnswerPrompts:
-    """Asks a hosted model: what it writes, as it is ``read``, and nothing where its server refuses to answer."""
-
-    def asked(prompts: Sequence[Sequence[Message]], keep: KeepTrial) -> None:
-        ask(prompts, sampling, lambda place, answer: keep(place, read("" if answer.refused else answer.text)))
-
-    return asked
-
-
-class HostedTexts(_Overlap, _OfAServer):
-    """Implements ``TrialAnswers`` by what a hosted model writes."""
-
-    def __init__(self, context: RungContext, ask: AskHosted) -> None:
-        super().__init__(context)
-        self._ask = ask
-
-    @contextmanager
-    def asked_behind(self, prompt: PromptSpec) -> Iterator[AnswerPrompts]:
-        """Asks for text."""
-        del prompt
-        yield _asked_outside(self._ask, Sampling(max_tokens=_MOST_TOKENS), lambda text: as_line(Message(role="assistant", content=text)))
-
-
-class NamedLabels(_OfAServer):
-    """Implements ``TrialAnswers`` by the labels that a hosted model names: right or wrong, for it gives no probabilities."""
-
-    metric, probable = "the share of right labels", False
-
-    def __init__(self, ask: AskHosted) -> None:
-        self._ask = ask
-
-    @contextmanager
-    def asked_behind(self, prompt: PromptSpec) -> Iterator[AnswerPrompts]:
-        """Asks for text, which names a label or does not."""
-        del prompt
-        yield _asked_outside(self._ask, Sampling())
-
     def scores(self, prompt: PromptSpec, rows: Sequence[Row], answers: Sequence[Any], priors: tuple[float, ...] | None) -> Floats:
-        """1 where the label is the row's."""
-        del priors
-        return np.array([float(answered_label(prompt, text) == row.answer) for row, text in zip(rows, answers, strict=True)])
+        """Overlaps in the metric."""
+        del prompt, priors
+        overlap = _same_object_or_nearly if self._of_objects else _OVERLAPS[self.metric]
+        return np.array([overlap(answer, shown_answer(row.answer)) for row, answer in zip(rows, answers, strict=True)])
 
 
 def _nearly_same(answer: str, target: str) -> float:
@@ -409,11 +325,6 @@ class PromptTrials:
         """True where the model does not read the prompt, on some row at least."""
         return trial.name in self._refused
 
-    def count(self, keys: Iterable[str]) -> None:
-        """Counts what was answered under ``keys`` of the journal, and tells how far the search is."""
-        self._asked.update(keys)
-        self._told(self.calls, self.budget)
-
     def extend(self, trial: Trial, count: int) -> None:
         """Tries the prompt on the first ``count`` rows. Raises what the engine raises."""
         known = self._answers.get(trial.name, [])
@@ -430,19 +341,14 @@ class PromptTrials:
         self._asked.update(set(keys) - {key for key, _ in asked})
         if asked:
             with self._answering.asked_behind(prompt) as answered:
-                for start in range(0, len(asked), self._answering.batch):
-                    self._ask(answered, prompt, asked[start : start + self._answering.batch])
+                for start in range(0, len(asked), BATCH):
+                    some = asked[start : start + BATCH]
+                    found = answered([messages_for_row(prompt, row.text) for _, row in some])
+                    came = {key: answer for (key, _), answer in zip(some, found, strict=True)}
+                    self._journal.put(came)
+                    self._asked.update(came)
+                    self._told(self.calls, self.budget)
         return [self._journal.get(key) for key in keys]
-
-    def _ask(self, answered: AnswerPrompts, prompt: PromptSpec, rows: Sequence[tuple[str, Row]]) -> None:
-        """Puts answers into the journal and counts them: of a batch that fails, those that came."""
-        came = dict[str, Any]()
-        try:
-            answered([messages_for_row(prompt, row.text) for _, row in rows], lambda at, answer: came.update({rows[at][0]: answer}))
-        finally:
-            if came:
-                self._journal.put(came)
-                self.count(came)
 
     def preference(self, trial: Trial) -> tuple[float, ...]:
         """What the prompt makes the model prefer on the rows that it was tried on, log-probabilities (nats) in the order of
@@ -504,9 +410,7 @@ class PromptTrials:
             try:
                 self.extend(trial, count)
                 kept.append(trial)
-            except InvalidInput as error:
-                if not self._answering.is_unread(error):
-                    raise
+            except InvalidInput as error:  # whatever the engine says of an input is of the prompt
                 self._unread = error
                 self._refused.add(trial.name)
                 self.dropped["not read by the model"] += 1
@@ -515,17 +419,6 @@ class PromptTrials:
     def ranked(self, trials: Sequence[Trial], count: int) -> list[Trial]:
         """Best first, by the mean on the first ``count`` rows; of those that are alike, the shorter prompt."""
         return sorted(trials, key=lambda trial: (-round(float(self.scores(trial, count).mean()), 9), trial.size, trial.name))
-
-    def best_so_far(self) -> Trial:
-        """The best prompt where a search ends before its end: of those that were tried on half as many rows as any, at least, and that
-        the model has read on all of them, where there are such. The first that was tried where none was tried on enough rows to be
-        preferred to it."""
-        read = [trial for trial in self.tried if not self.refused(trial)] or self.tried
-        most = max(map(self.seen, read))
-        if most < _FEWEST:
-            return read[0]
-        field = [trial for trial in read if 2 * self.seen(trial) >= most]
-        return self.ranked(field, min(map(self.seen, field)))[0]
 
     def _better_half(self, ranked: list[Trial], count: int) -> list[Trial]:
         kept = ranked[: math.ceil(len(ranked) / 2)]
@@ -559,53 +452,23 @@ _VERSION = 2
 
 def make_prompt_search(context: RungContext) -> RungResult:
     """The best prompt that the budget of calls finds, and the log of the search. Raises what the engine raises."""
-    started = time.perf_counter()
-    journal = AnswerJournal(context.workspace / "answers.jsonl", origin_of(context, context.engine().fingerprint()), context.seal_key)
+    started, objective = time.perf_counter(), context.objective
+    # Everything that the answers rest on beside prompts and rows.
+    task = {"task": digest_of(objective.task), "seed": objective.seed, "calls": context.plan.calls}
+    made_by = {"base": context.base.digest, "engine": context.engine().fingerprint(), "snapshot": context.snapshot}
+    origin = digest_of({"version": _VERSION, **made_by, **task})
+    journal = AnswerJournal(context.workspace / "answers.jsonl", origin, context.seal_key)
     with _held(context):
-        searched = search_prompt(context, base_answers(context), journal)
-        prompt = _calibrated(context, searched.trials, searched.found)
-    found, trials = searched.found, searched.trials
+        shown_from, judged = hold_out(context.shown, objective.seed, JUDGED)
+        trials = PromptTrials(base_answers(context), judged, journal, context.plan.calls, context.count)
+        search = _SearchStages(context, shown_from, trials)
+        found = search.best()
+        log = _log(context, trials, search.reference, found)
+        context.progress(f"prompt search: {log.sentence}")
+        prompt = _calibrated(context, trials, found)
     held = trials.rows[: trials.seen(found)]
     prompt = thresholds_on(context, prompt, held, trials.answers(found.prompt, held))
-    candidate = candidate_of(
-        context,
-        prompt,
-    )
-    return RungResult(candidate, time.perf_counter() - started, search=searched.log)
-
-
-@dataclass(frozen=True)
-class SearchedPrompt:
-    """What a search found, what it asked for that, and its log."""
-
-    found: Trial
-    trials: PromptTrials
-    log: PromptSearch
-
-
-def search_prompt(context: RungContext, answering: TrialAnswers, journal: AnswerJournal, *, ends_early: bool = False) -> SearchedPrompt:
-    """Searches with ``answering`` as the model that answers. ``ends_early``: where the money for it is used up, the best so far is what
-    was found, and the log says so. Raises what asking raises."""
-    shown_from, judged = hold_out(context.shown, context.objective.seed, JUDGED)
-    trials = PromptTrials(answering, judged, journal, context.plan.calls, context.count)
-    search = _SearchStages(context, shown_from, trials)
-    ended = ""
-    try:
-        found = search.best()
-    except Exhausted as error:
-        if not ends_early or error.error_code != "budget_spent" or not trials.tried:
-            raise
-        found, ended = trials.best_so_far(), "the money that the budget leaves for it was used up"
-    log = _log(context, trials, (search.reference, found), ended)
-    context.progress(f"prompt search: {log.sentence}")
-    return SearchedPrompt(found, trials, log)
-
-
-def origin_of(context: RungContext, answers: str) -> Digest:
-    """Everything that the answers of a search rest on beside prompts and rows. ``answers`` is who gives them."""
-    objective = context.objective
-    task = {"task": digest_of(objective.task), "seed": objective.seed, "calls": context.plan.calls}
-    return digest_of({"version": _VERSION, "base": context.base.digest, "engine": answers, "snapshot": context.snapshot, **task})
+    return RungResult(candidate_of(context, prompt), time.perf_counter() - started, search=log)
 
 
 @contextmanager
@@ -707,8 +570,7 @@ def _calibrated(context: RungContext, trials: PromptTrials, found: Trial) -> Pro
     return found.prompt.model_copy(update={"priors": options[best]})
 
 
-def _log(context: RungContext, trials: PromptTrials, ends: tuple[Trial, Trial], ended: str) -> PromptSearch:
-    start, found = ends
+def _log(context: RungContext, trials: PromptTrials, start: Trial, found: Trial) -> PromptSearch:
     count = min(trials.seen(start), trials.seen(found))
     difference, low, high = trials.difference(found, start, count)
     return PromptSearch(
@@ -725,7 +587,6 @@ def _log(context: RungContext, trials: PromptTrials, ends: tuple[Trial, Trial], 
         low=low,
         high=high,
         tried=tuple(_tried(trials, trial, start) for trial in trials.tried),
-        ended=ended,
     )
 
 

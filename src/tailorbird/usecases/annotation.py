@@ -29,7 +29,7 @@ from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.endpoints import TEACHER, demand_currency, demand_unshown, tell_sent, to_second, usable_endpoint
 from tailorbird.usecases.registry import local
-from tailorbird.usecases.runs.hosted_engine import HostedEngine, Purse
+from tailorbird.usecases.runs.hosted_engine import HostedEngine
 from tailorbird.usecases.snapshots import find_snapshot
 
 #: Texts that are asked for between two words on progress, and on what was paid.
@@ -87,7 +87,7 @@ def annotate(deps: Dependencies, actor: Actor, path: Path, progress: Progress, h
     texts, left_out = _texts(deps, snapshot, wishes, Path(file.folder))
     with deps.ledger.work(actor.tenant) as work:
         tell_sent(work, actor.name, deps, endpoint, facts | {"split": TEACHER, "rows": len(texts)})
-    engine = HostedEngine(endpoint, wishes.model, lambda: deps.endpoint_client(endpoint, wishes.model), Purse(objective.budget.money))
+    engine = HostedEngine(endpoint, wishes.model, lambda: deps.endpoint_client(endpoint, wishes.model), objective.budget.money)
     told, labels = 0.0, list[tuple[str, str]]()
 
     def tell_paid() -> None:

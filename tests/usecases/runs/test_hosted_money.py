@@ -19,7 +19,7 @@ from tailorbird.ports.endpoint import HostedAnswer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.engine import WorkedRun, work_on
-from tailorbird.usecases.runs.hosted_engine import HostedEngine, Purse
+from tailorbird.usecases.runs.hosted_engine import HostedEngine
 
 #: Prices at which every word that is read costs as much, and answers nothing.
 PRICED = {"input_price": 100.0, "output_price": 0.0}
@@ -115,7 +115,7 @@ def test_money_that_is_used_up_while_measuring_ends_the_climb_in_order(deps: Dep
     assert len(client.asked) == asked
 
 
-@pytest.mark.parametrize("step", ["make hosted few-shot", "measure hosted zero-shot", "test"])
+@pytest.mark.parametrize("step", ["measure hosted zero-shot", "test"])
 def test_a_step_that_is_killed_has_paid(deps: Dependencies, author: Actor, tmp_path: Path, step: str) -> None:
     client = MemoryEndpoint(last_word, model=MODEL)
     deps = outside(deps, client)
@@ -174,7 +174,7 @@ class Prompted(MemoryEndpoint):
 
 def engine(client: MemoryEndpoint, made: Endpoint | None = None, money: float = 1.0) -> tuple[HostedEngine, list[float]]:
     told: list[float] = []
-    return HostedEngine(made or endpoint(**PRICED), MODEL, lambda: client, Purse(money, told.append)), told
+    return HostedEngine(made or endpoint(**PRICED), MODEL, lambda: client, money, told.append), told
 
 
 def asking(*texts: str) -> list[tuple[Message, ...]]:

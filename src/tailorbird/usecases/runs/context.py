@@ -49,7 +49,6 @@ _HOSTED_FAILURES = frozenset(
         "endpoint_missing",
         "endpoint_not_allowed",
         "terms_forbid",
-        "search_money",
         "address_private",
     }
 )

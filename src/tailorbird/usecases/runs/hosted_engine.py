@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.endpoint import MOST_FINGERPRINTS, Endpoint, HostedModel, HostedUse
+from tailorbird.domain.endpoint import MOST_FINGERPRINTS, Endpoint, HostedUse
 from tailorbird.domain.errors import Exhausted, InvalidInput
 from tailorbird.domain.evidence import TokenChances
 from tailorbird.domain.ladder import Making
 from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.prompt import Message, RetrievedEntry, Sampling
 from tailorbird.domain.value import Digest
-from tailorbird.ports.endpoint import EndpointClient, HostedAnswer, KeepAnswer, keep_nothing
+from tailorbird.ports.endpoint import EndpointClient, HostedAnswer
 from tailorbird.ports.engine import Embeddings, Engine, Generation, LabelScores, Likelihood, ProbeRequest, Ranked
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.endpoints import demand_currency, demand_terms, tell_sent, usable_endpoint
@@ -27,30 +26,13 @@ from tailorbird.usecases.runs.context import StepContext
 AT_ONCE = 4
 
 
-def _unrecorded(_: float) -> None: ...
-
-
-@dataclass
-class Purse:
-    """What may be spent, who is told what was, and how much that is: engines may share one."""
-
-    money: float
-    pay: Callable[[float], None] = _unrecorded
-    spent: float = 0.0
-
-    def take(self, money: float) -> None:
-        """Spends so much, and tells of it."""
-        self.spent += money
-        self.pay(money)
-
-
 class HostedEngine:
     """Implements ``Engine`` for the model of an endpoint: it writes answers, and does nothing else. What is looked up for a text is found
     by ``finder``, the engine of this machine, which is opened where a servable looks something up.
 
-    ``purse`` is in the endpoint's currency, and is told after each batch what that cost, however it ended. From ``load`` on, the server
-    must name what answers as it did when the candidate was made; before, as it does first. A filter before the model refuses without its
-    name: that says nothing of who answers.
+    ``money`` may be spent, in the endpoint's currency; ``pay`` is told after each batch what that cost, however it ended. From ``load`` on,
+    the server must name what answers as it did when the candidate was made; before, as it does first. A filter before the model refuses
+    without its name: that says nothing of who answers.
     """
 
     def __init__(
@@ -58,7 +40,8 @@ class HostedEngine:
         endpoint: Endpoint,
         model: str,
         client: Callable[[], EndpointClient],
-        purse: Purse,
+        money: float,
+        pay: Callable[[float], None] | None = None,
         at_once: int = AT_ONCE,
         finder: Callable[[], Engine] | None = None,
     ) -> None:
@@ -67,7 +50,7 @@ class HostedEngine:
         self._open = client
         self._client: EndpointClient | None = None
         self._runner: asyncio.Runner | None = None
-        self._purse = purse
+        self._money, self._spent, self._pay = money, 0.0, pay
         self._lost = (0, 0)
         self._at_once = at_once
         self._open_finder = finder
@@ -98,36 +81,24 @@ class HostedEngine:
             estimated=sum(each.estimated for each in answers),
         )
 
-    def ask(self, prompts: Sequence[Sequence[Message]], sampling: Sampling, keep: KeepAnswer = keep_nothing) -> list[HostedAnswer]:
-        """One answer per prompt; ``keep`` is told each that came, before another that did not is raised. Raises Exhausted
-        (``budget_spent``), InvalidInput (``endpoint_model_changed``), and as the client does."""
-        found: dict[int, HostedAnswer] = {}
-
-        def kept(place: int, answer: HostedAnswer) -> None:
-            found[place] = answer
-            keep(place, answer)
-
+    def ask(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[HostedAnswer]:
+        """One answer per prompt. Raises Exhausted (``budget_spent``: nothing is left for an endpoint that has a price), InvalidInput
+        (``endpoint_model_changed``), and as the client does."""
+        found, has_price = list[HostedAnswer](), self._endpoint.input_price or self._endpoint.output_price
         for start in range(0, len(prompts), self._at_once):
-            # Raises Exhausted (``budget_spent``) where nothing is left for an endpoint that has a price.
-            has_price = self._endpoint.input_price or self._endpoint.output_price
-            if has_price and self._purse.spent >= self._purse.money:
+            if has_price and self._spent >= self._money:
                 raise Exhausted(
-                    f"the endpoint {self._endpoint.name} has cost {self._purse.spent:.2f} {self._endpoint.currency}, "
-                    "and the budget is used up",
+                    f"the endpoint {self._endpoint.name} has cost {self._spent:.2f} {self._endpoint.currency}, and the budget is used up",
                     "the climb goes on with what was measured; a larger budget in the objective is a new run",
                     code="budget_spent",
                 )
-            self._run(dict(enumerate(prompts[start : start + self._at_once], start)), sampling, kept)
-        return [found[place] for place in range(len(prompts))]
-
-    def expect(self, reported: str) -> None:
-        """From here on, the server must name what answers so."""
-        self._reported = reported
+            found += self._ask_at_once(prompts[start : start + self._at_once], sampling)
+        return found
 
     def load(self, servable: Servable) -> None:
         """From here on, answers must come from what the servable was made with."""
         if servable.hosted is not None:
-            self.expect(servable.hosted.reported)
+            self._reported = servable.hosted.reported
         if servable.retrieval is not None and self._open_finder is not None:
             self._finder = self._open_finder()
             self._finder.load(servable)
@@ -210,8 +181,8 @@ class HostedEngine:
         del servable, texts
         raise _unable("makes no vectors")
 
-    def _run(self, prompts: Mapping[int, Sequence[Message]], sampling: Sampling, keep: KeepAnswer) -> None:
-        """Asks at once; raises what the first raises that failed. Whatever ends it, answers that came are paid for and kept."""
+    def _ask_at_once(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[HostedAnswer]:
+        """Raises what the first raises that failed. Whatever ends it, answers that came are paid for."""
         if self._runner is None or self._client is None:
             self._runner, self._client = asyncio.Runner(), self._open()
         client, before = self._client, self._client.lost
@@ -222,25 +193,24 @@ class HostedEngine:
 
         async def ask_all() -> list[BaseException | None]:
             # One that fails ends no other: what was sent is paid for.
-            return await asyncio.gather(*map(ask, prompts), return_exceptions=True)
+            return await asyncio.gather(*map(ask, range(len(prompts))), return_exceptions=True)
 
         try:
             faults = self._runner.run(ask_all())
         finally:
-            self._settle(came.values(), (client.lost[0] - before[0], client.lost[1] - before[1]))
-            others = {place: fault for place in sorted(came) if (fault := self._of_another_model(came[place])) is not None}
-            for place in sorted(came.keys() - others.keys()):
-                keep(place, came[place])
-        for error in (*faults, *others.values()):
+            answers = [came[place] for place in sorted(came)]
+            read, written = client.lost[0] - before[0], client.lost[1] - before[1]
+            self._answers += answers
+            self._lost = self._lost[0] + read, self._lost[1] + written
+            read, written = read + sum(each.prompt_tokens for each in answers), written + sum(each.completion_tokens for each in answers)
+            cost = self._endpoint.cost(read, written)
+            self._spent += cost
+            if self._pay is not None:
+                self._pay(cost)
+        for error in (*faults, *map(self._of_another_model, answers)):
             if error is not None:
                 raise error
-
-    def _settle(self, answers: Collection[HostedAnswer], lost: tuple[int, int]) -> None:
-        """Counts what a batch cost, and tells of it."""
-        self._answers += answers
-        self._lost = self._lost[0] + lost[0], self._lost[1] + lost[1]
-        read, written = sum(each.prompt_tokens for each in answers), sum(each.completion_tokens for each in answers)
-        self._purse.take(self._endpoint.cost(read + lost[0], written + lost[1]))
+        return answers
 
     def _of_another_model(self, answer: HostedAnswer) -> InvalidInput | None:
         """The error for an answer of another model than before."""
@@ -261,92 +231,57 @@ class HostedEngine:
 DOCUMENTS = "documents"
 
 
-def engine_for(context: StepContext, servable: Servable, told: str, rows: int) -> Engine:
-    """The engine that answers for a candidate: the machine's own, or the hosted model, to which ``rows`` of ``told`` (a split) are sent,
-    and passages of the documents where it is shown some."""
-    if (hosted := servable.hosted) is None:
-        return context.deps.engine()
-    engine = hosted_engine(context, hosted.endpoint, hosted.model, told, rows, hosted.url)
-    if servable.retrieval is not None:
-        endpoint = usable_endpoint(context.deps, context.run.tenant, hosted.endpoint)
-        _tell(context, endpoint, hosted.model, DOCUMENTS, len(context.documents))
-    return engine
-
-
-def hosted_engine(context: StepContext, name: str, model: str, told: str, rows: int, url: str | None = None) -> HostedEngine:
-    """The hosted model of the run's objective, or of the release that it is compared with. That rows are sent there is written first.
+def engine_for(context: StepContext, servable: Servable, rows: Mapping[str, int]) -> Engine:
+    """The engine that answers for a candidate: the machine's own, or the hosted model of the run's objective, or of the release that it is
+    compared with, to which at most so many ``rows`` of each split are sent, and passages of the documents where it is shown some. That they
+    are is written first.
 
     Raises NotFound, Forbidden (policy, terms), InvalidInput (``endpoint_changed``: its address is not the one of the plan, or that the
     candidate was made with).
     """
-    return _engine(context, _admitted(context, name, url), model, (told, rows), _purse(context))
-
-
-def _admitted(context: StepContext, name: str, url: str | None = None) -> Endpoint:
-    """The endpoint, where all who have to agree do now. Raises as ``hosted_engine``."""
-    endpoint = usable_endpoint(context.deps, context.run.tenant, name)
-    demand_terms(context.objective, name)
-    if url is not None and url != endpoint.url:
-        raise InvalidInput(
-            f"the endpoint {name} has another address than was planned, or than the candidate was made with",
-            "adapt again: what answers there was not measured",
-            code="endpoint_changed",
-        )
-    demand_currency(context.deps, endpoint, context.objective)
-    return endpoint
-
-
-def _purse(context: StepContext, kept: float = 0.0) -> Purse:
-    """What is left of the budget, but for what is ``kept``."""
-    left = max(0.0, context.objective.budget.money - context.spent.money - kept)
-    return Purse(left, context.payments.pay) if context.payments else Purse(left)
-
-
-def _engine(context: StepContext, endpoint: Endpoint, model: str, sent: tuple[str, int], purse: Purse) -> HostedEngine:
-    """The model of an endpoint. That rows are ``sent`` there (of which split, how many at most) is written first."""
-    _tell(context, endpoint, model, *sent)
-    limit = context.objective.limits.latency_p95_ms
-    at_once = max(AT_ONCE, limit.at_concurrency if limit else 1)
-    return HostedEngine(endpoint, model, lambda: context.deps.endpoint_client(endpoint, model), purse, at_once, context.deps.engine)
-
-
-def tell_further(context: StepContext, hosted: HostedModel, rows: Mapping[Split, int]) -> None:
-    """Writes that rows of other splits may be sent there as well, at most so many of each. Raises as ``hosted_engine``."""
-    endpoint = usable_endpoint(context.deps, context.run.tenant, hosted.endpoint)
-    for split, most in rows.items():
-        _tell(context, endpoint, hosted.model, split.value, most)
-
-
-def _tell(context: StepContext, endpoint: Endpoint, model: str, told: str, rows: int) -> None:
-    facts: Facts = {"objective": context.objective.name, "run": context.run.id, "split": told, "rows": rows, "model": model}
-    with context.deps.ledger.work(context.run.tenant) as work:
-        tell_sent(work, context.actor.name, context.deps, endpoint, facts)
+    hosted = servable.hosted
+    if hosted is None:
+        return context.deps.engine()
+    passages = {DOCUMENTS: len(context.documents)} if servable.retrieval is not None else {}
+    return _admitted(context, hosted.endpoint, hosted.model, hosted.url, {**rows, **passages})
 
 
 @contextmanager
 def asked_for_rung(context: StepContext, rung: RungPlan) -> Iterator[HostedEngine | None]:
-    """The hosted model that a rung asks to make its candidate; None for a rung of this machine alone. Raises as ``hosted_engine``."""
+    """The hosted model that a rung asks to make its candidate; None for a rung of this machine alone. Raises as ``engine_for``."""
     wishes = context.objective.hosted
     if wishes is None or rung.endpoint is None:
         yield None
         return
-    endpoint = _admitted(context, wishes.endpoint, rung.endpoint.url)
-    shown = bool(rung.calls) or (bool(rung.shots) and not rung.grounded)
-    sent = Split.TRAIN.value, len(context.train_items) if shown else 0
-    engine = _engine(context, endpoint, wishes.model, sent, _purse(context, _kept_for_measuring(context, rung)))
+    # Who answers is asked without rows; those that are demonstrations stand in every prompt from then on.
+    shown = {Split.TRAIN.value: 0 if rung.grounded else rung.shots}
+    engine = _admitted(context, wishes.endpoint, wishes.model, rung.endpoint.url, shown)
     try:
         yield engine
     finally:
         engine.unload("")
 
 
-def _kept_for_measuring(context: StepContext, rung: RungPlan) -> float:
-    """What a search leaves of the budget, so that what it finds can be measured: on dev at the highest price that the plan takes it to
-    have, on the sealed test at the likely one."""
-    if rung.endpoint is None or rung.serving_cost is None or not rung.calls:
-        return 0.0
-    dev, test = (len(context.rows(split)) + len(context.shifted_rows(split)) for split in (Split.DEV, Split.TEST))
-    return (dev * rung.serving_cost.high + test * rung.serving_cost.likely) / 1000
+def _admitted(context: StepContext, name: str, model: str, url: str, rows: Mapping[str, int]) -> HostedEngine:
+    """The model of an endpoint within what is left of the budget, where all who have to agree do now, and what is sent was written."""
+    deps, objective = context.deps, context.objective
+    endpoint = usable_endpoint(deps, context.run.tenant, name)
+    demand_terms(objective, name)
+    if url != endpoint.url:
+        raise InvalidInput(
+            f"the endpoint {name} has another address than was planned, or than the candidate was made with",
+            "adapt again: what answers there was not measured",
+            code="endpoint_changed",
+        )
+    demand_currency(deps, endpoint, objective)
+    with deps.ledger.work(context.run.tenant) as work:
+        for split, most in rows.items():
+            facts: Facts = {"objective": objective.name, "run": context.run.id, "split": split, "rows": most, "model": model}
+            tell_sent(work, context.actor.name, deps, endpoint, facts)
+    limit, left = objective.limits.latency_p95_ms, max(0.0, objective.budget.money - context.spent.money)
+    at_once = max(AT_ONCE, limit.at_concurrency if limit else 1)
+    pay = context.payments.pay if context.payments else None
+    return HostedEngine(endpoint, model, lambda: deps.endpoint_client(endpoint, model), left, pay, at_once, deps.engine)
 
 
 def paid(making: Making, asked: HostedEngine | None) -> Making:

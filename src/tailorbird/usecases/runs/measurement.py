@@ -58,7 +58,7 @@ from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.releases.load_verification import admit
 from tailorbird.usecases.runs.context import StepContext
-from tailorbird.usecases.runs.hosted_engine import HostedEngine, engine_for, tell_further
+from tailorbird.usecases.runs.hosted_engine import HostedEngine, engine_for
 
 
 def spec_of(context: StepContext, look: int, candidate: Candidate | None = None) -> MeasureSpec:
@@ -284,13 +284,6 @@ def measure_serving(
     return measure_until_settled(first, further.timed, ServingLimits(bounds), spec_of(context, look, candidate))
 
 
-def further_rows(context: StepContext, split: Split) -> dict[Split, int]:
-    """Rows of other splits than ``split`` that may be asked to settle the limits, at most, by split; empty where nothing is limited."""
-    if not context.objective.limits.serving:
-        return {}
-    return dict(Counter(row_split for row_split, _ in _texts(context, split)))
-
-
 def _texts(context: StepContext, split: Split) -> list[tuple[Split, Row]]:
     """Texts that were not asked yet, and where they are from."""
     splits = (Split.TRAIN, Split.DEV) if split is Split.TEST else (Split.TRAIN,)
@@ -390,9 +383,10 @@ def examine(context: StepContext, candidate: Candidate, split: Split, look: int 
     ``trial`` as in ``with_scope``."""
     rows, shifted, outside = context.rows(split), context.shifted_rows(split), context.outside_rows(split)
     servable = context.servable(candidate)
-    engine = engine_for(context, servable, split.value, len(rows) + len(shifted) + len(outside))
-    if candidate.hosted is not None:
-        tell_further(context, candidate.hosted, further_rows(context, split))
+    sent = {split.value: len(rows) + len(shifted) + len(outside)}
+    if candidate.hosted is not None and context.objective.limits.serving:
+        sent |= Counter(each.value for each, _ in _texts(context, split))
+    engine = engine_for(context, servable, sent)
     context.progress.tell(f"measuring {candidate.rung.value} {candidate.variant} on {len(rows)} {split.value} items")
     quiet = replace(context, progress=Progress())  # requests that are timed one by one are counted by whoever asks for them
     with loaded(engine, servable):
@@ -557,7 +551,7 @@ def against_incumbent(context: StepContext, evidence: Evidence, look: int) -> Ev
         split = evidence.split
         servable = admit(context.deps, LoadRequest(tenant=context.run.tenant, release=release.digest, purpose="production"))
         rows = context.rows(split)
-        engine = engine_for(context, servable, split.value, len(rows))
+        engine = engine_for(context, servable, {split.value: len(rows)})
         context.progress.tell(f"measuring release {short(release.digest)}, which answers now, on the same {len(rows)} items")
         with loaded(engine, servable):
             predictions = ask(context, engine, servable, rows, timed=0)

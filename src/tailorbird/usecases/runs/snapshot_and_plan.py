@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import platform
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -23,11 +22,9 @@ from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Row, SnapshotManifest, Split
 from tailorbird.domain.errors import Exhausted, InvalidInput, ModelInvalid, TailorbirdError, Unavailable
-from tailorbird.domain.evidence import Comparison, ItemResult, Standing
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import (
-    BaseProbe,
     Calibration,
     Examination,
     Machine,
@@ -36,7 +33,6 @@ from tailorbird.domain.plan import (
     PlannedRanker,
     PreflightFinding,
     PreflightSeverity,
-    ProvenBetter,
     RungPlan,
     ShiftPower,
     TokenProfile,
@@ -44,10 +40,8 @@ from tailorbird.domain.plan import (
 )
 from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.value import Digest, Value
-from tailorbird.evaluation.comparison import ComparisonRule, compare
-from tailorbird.evaluation.metrics import item_results, metrics_of
 from tailorbird.ledger import UnitOfWork
-from tailorbird.objective import chat_template_of, check_labels, check_origins, check_power, check_shift_power, margin_for
+from tailorbird.objective import chat_template_of, check_labels, check_origins, check_power, check_shift_power
 from tailorbird.system.machine import processor_name
 from tailorbird.text.search_index import passages_of
 from tailorbird.usecases.anchored_rows import anchored_splits
@@ -58,15 +52,11 @@ from tailorbird.usecases.runs import transitions
 from tailorbird.usecases.runs.context import StepContext, StepOutcome, context_of
 from tailorbird.usecases.runs.measurement import (
     ItemsOf,
-    as_lines,
-    ask,
     comparison_of,
     foreseen,
     groups_of,
     incumbent_finding,
     items_of,
-    loaded,
-    spec_of,
 )
 from tailorbird.usecases.runs.provability import (
     check_provable,
@@ -324,100 +314,6 @@ def _count_answers(context: StepContext, base: BaseModelRef, texts: Sequence[str
     return context.deps.engine().count_tokens(folder, [(Message(role="assistant", content=text),) for text in texts])
 
 
-#: Dev rows that a base is asked, at most, and the fewest that are worth asking.
-PROBED_ROWS, FEWEST_ROWS = 100, 30
-#: Share of the budget's hours that all probes of a plan may take.
-_SHARE = 0.05
-
-
-def probed_rows(context: StepContext) -> tuple[Row, ...]:
-    """Up to ``PROBED_ROWS`` dev rows, drawn by the hash of seed and row: the same for every base, in any order of rows."""
-    seed = context.objective.seed
-    return tuple(sorted(context.rows(Split.DEV), key=lambda row: hashlib.sha256(f"{seed}:{row.id}".encode()).digest())[:PROBED_ROWS])
-
-
-def why_not_probed(context: StepContext, zero_shots: Sequence[RungPlan]) -> str:
-    """Reason why no base is probed; empty where all can be."""
-    if context.objective.task.kind is TaskKind.RANK:
-        return "encoders are not probed: without documents in an index they answer nothing"
-    rows, dev = (
-        probed_rows(context),
-        len(context.rows(Split.DEV)) + len(context.shifted_rows(Split.DEV)) + len(context.outside_rows(Split.DEV)),
-    )
-    if len(rows) < FEWEST_ROWS:
-        return f"{len(rows)} dev rows are too few to tell bases apart (at least {FEWEST_ROWS})"
-    hours = sum(rung.time.likely for rung in zero_shots) / 3600 * len(rows) / dev
-    if hours > _SHARE * context.objective.budget.hours:
-        return f"probing takes about {hours:.2f} h, more than {_SHARE:.0%} of the budget's {context.objective.budget.hours:g} h"
-    return ""
-
-
-def probe_bases(context: StepContext, bases: Mapping[str, tuple[BaseModelRef, RungPlan]]) -> dict[str, BaseProbe]:
-    """Asks every base, by its label, the same rows with its zero-shot prompt; then compares each two on them.
-
-    The confidence of the risk tier holds for all comparisons together (Bonferroni). Raises what the engine raises.
-    """
-    rows = probed_rows(context)
-    answers = {}
-    for label, (base, rung) in bases.items():
-        context.progress.tell(f"probing {label} on {len(rows)} dev rows, zero-shot")
-        answers[label] = _answers(context, base, rung, rows)
-    metric = _metric_of(context, tuple(answers.values()))
-    found = {label: _probe(context, items, metric) for label, items in answers.items()}
-    pairs = max(1, len(found) * (len(found) - 1) // 2)
-    return {label: probe.model_copy(update={"worse_than": _worse_than(context, label, found, pairs)}) for label, probe in found.items()}
-
-
-def _probe(context: StepContext, items: tuple[ItemResult, ...], metric: str) -> BaseProbe:
-    return BaseProbe(
-        rows=len(items),
-        score=metrics_of(items, spec_of(context, 1))[metric],
-        seconds_per_row=fmean(item.latency_ms for item in items) / 1000,
-        tokens_per_row=fmean(item.prompt_tokens + item.completion_tokens for item in items),
-        items=context.deps.artifacts.put(as_lines(items)),
-    )
-
-
-def _answers(context: StepContext, base: BaseModelRef, rung: RungPlan, rows: tuple[Row, ...]) -> tuple[ItemResult, ...]:
-    """What the candidate of the base's zero-shot rung answers; it is made as the climb makes it."""
-    candidate = rungs.make_candidate(context_of(context, rung, base)).candidate
-    engine, servable = context.deps.engine(), context.servable(candidate)
-    with loaded(engine, servable):
-        predictions = ask(context, engine, servable, rows, timed=0)
-    return item_results(rows, predictions, spec_of(context, 1))
-
-
-def _metric_of(context: StepContext, answers: Sequence[tuple[ItemResult, ...]]) -> str:
-    """The metric in which the objective compares; where so few rows leave it undefined for some base (a rare label, a share of referred
-    answers without a threshold), whether answers are right."""
-    metric = comparison_of(context).metric
-    if all(metric in metrics_of(items, spec_of(context, 1)) for items in answers):
-        return metric
-    return "accuracy" if context.objective.task.kind is TaskKind.CLASSIFY and not context.many else "exact_match"
-
-
-def _worse_than(context: StepContext, label: str, found: Mapping[str, BaseProbe], pairs: int) -> tuple[ProvenBetter, ...]:
-    mine = found[label]
-    compared = [(other, _compared(context, found[other], mine, pairs)) for other in found if other != label]
-    return tuple(
-        ProvenBetter(label=other, difference=one.difference, low=one.low, high=one.high, confidence=one.confidence)
-        for other, one in compared
-        if one.standing is Standing.BETTER
-    )
-
-
-def _compared(context: StepContext, upper: BaseProbe, lower: BaseProbe, pairs: int) -> Comparison:
-    metric, objective = upper.score.name, context.objective
-    rule = ComparisonRule(
-        metric=metric,
-        margin=margin_for(context.file, metric),
-        confidence=1 - (1 - objective.business.risk.confidence) / pairs,
-        seed=objective.seed,
-        many=context.many,
-    )
-    return compare(upper.items, lower.items, context.items(upper.items), context.items(lower.items), rule)
-
-
 #: Timing steps takes some tens of seconds: a rung that takes less than this needs no better estimate.
 WORTH_SECONDS = 120.0
 #: What was timed longer ago than this is timed again: drivers and libraries change.
@@ -564,7 +460,7 @@ def make_plan(context: StepContext) -> StepOutcome:
 
     Raises InvalidInput when nothing of it could be trained, Exhausted when the budget affords no rung.
     """
-    offers = with_probes(context, offers_of(context))
+    offers = offers_of(context)
     refs = refs_of(offers)
     untimed = planning.make_ladder(offers)
     timed = time_steps(context, untimed, refs)
@@ -630,18 +526,6 @@ def _template_finding(context: StepContext, offers: Sequence[planning.BaseOffer]
         else f"conversations are laid out by the template {DEFAULT}; for another one: chat_template: {others}, or a .jinja file"
     )
     return PreflightFinding(code="chat_template_given", severity=PreflightSeverity.NOTE, what=what, remedy=remedy)
-
-
-def with_probes(context: StepContext, offers: tuple[planning.BaseOffer, ...]) -> tuple[planning.BaseOffer, ...]:
-    """The offers with what their bases do untrained, where there are several to choose between and asking them is cheap enough."""
-    able = planning.bases_to_probe(offers)
-    if len(able) < 2:
-        return offers
-    if why_not := why_not_probed(context, [rung for _, rung in able.values()]):
-        context.progress.tell(f"the base models are not probed: {why_not}")
-        return offers
-    found = probe_bases(context, able)
-    return tuple(replace(offer, probe=found.get(offer.label)) for offer in offers)
 
 
 def draft_plan(context: StepContext) -> tuple[Plan, Refs]:
