@@ -21,7 +21,7 @@ from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs import engine, placement
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.context import StepContext
-from tailorbird.usecases.runs.queries import cancel_run, list_jobs
+from tailorbird.usecases.runs.queries import cancel_run, list_runs
 
 NODE = ComputeNode(host="a", cores=1, memory_gb=8.0, here=True)
 
@@ -117,8 +117,7 @@ def test_a_cancelled_run_interrupts_its_step(desk: Desk) -> None:
     def cancelled(_task: str) -> str:
         with opened(desk) as deps:
             author = act_as(deps, "acme", "author")
-            (job,) = list_jobs(deps, author).jobs
-            cancel_run(deps, author, job.run.id)
+            cancel_run(deps, author, list_runs(deps, author).runs[0].id)
         return "{}"
 
     cluster = HereCompute(cancelled)

@@ -166,4 +166,4 @@ def test_an_interruption_says_what_is_kept_and_how_to_go_on(narrator: ProgressDi
     kept = "interrupted at the step make lora r16; kept: 4 finished steps of run run0001"
     assert end(True, False) == f"{kept}; go on with: tailorbird adapt desk.yaml"
     assert end(True, True) == f"{kept}, the training as of its last checkpoint; go on with: tailorbird adapt desk.yaml"
-    assert narrator.kept("x", elsewhere=True).endswith("; end it with: tailorbird jobs cancel run0001")
+    assert narrator.kept("x", elsewhere=True).endswith("; end it with: tailorbird runs cancel run0001")

@@ -91,7 +91,7 @@ def test_a_cancelled_run_ends_in_mid_step_and_adapt_takes_it_up_again(
     run = climbing.submit(deps, author, objective_path, RunState.ACTIVE)
 
     def cancel_once(done: int, _total: int) -> None:
-        if done and queries.show_job(deps, VIEWER, run.id).run.state is RunState.ACTIVE:
+        if done and queries.show_status(deps, VIEWER, run.id).run.state is RunState.ACTIVE:
             queries.cancel_run(deps, operator, run.id)
         time.sleep(0.01)
 
@@ -106,22 +106,22 @@ def test_a_cancelled_run_ends_in_mid_step_and_adapt_takes_it_up_again(
     assert climbing.adapt(deps, author, objective_path, SILENT).conclusion is not None
 
 
-def test_a_job_tells_who_works_on_it_and_how_far(
+def test_a_run_tells_who_works_on_it_and_how_far(
     deps: Dependencies, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "HEARTBEAT_SECONDS", 0.02)
-    working_on: list[queries.Job] = []
+    working_on: list[queries.RunStatus] = []
 
     def look(done: int, _total: int) -> None:
         if done and not working_on:
             time.sleep(0.1)
-            seen = queries.list_jobs(deps, VIEWER).jobs
-            working_on.extend(job for job in seen if job.working and job.step and job.step.progress and job.step.progress.total)
+            seen = queries.show_status(deps, VIEWER, queries.list_runs(deps, VIEWER).runs[0].id)
+            working_on.extend([seen] if seen.working and seen.step and seen.step.progress and seen.step.progress.total else [])
 
-    climbing.adapt(deps, author, objective_path, Progress(count=look))
+    ended = climbing.adapt(deps, author, objective_path, Progress(count=look))
     assert working_on
     assert working_on[0].step.name.startswith("measure")
-    assert queries.list_jobs(deps, VIEWER).jobs == ()
+    assert queries.show_status(deps, VIEWER, ended.run.id).step is None
 
 
 def test_the_budget_ends_a_rung_in_mid_training_and_what_was_measured_is_chosen_from(

@@ -63,7 +63,7 @@ doctor = command()
 def _adapt(
     objective: ObjectivePath,
     tenants: Tenants = "",
-    detach: Annotated[bool, typer.Option("--detach", help="Submit the run for a worker and return; follow it with jobs show.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Submit the run for a worker and return; follow it with runs show.")] = False,
     why: Why = False,
     again: Annotated[bool, typer.Option("--again", help="Repeat a run that ended without a release.")] = False,
 ) -> None:
@@ -82,14 +82,14 @@ def _adapt(
         return
     if detach:
         run = submit_run(session, objective, again=again)
-        submitted = f"is left to workers; follow it: tailorbird jobs show {run.id}"
+        submitted = f"is left to workers; follow it: tailorbird runs show {run.id}"
         ended = f"has ended already ({run.state.word}), and nothing is left to do: tailorbird runs show {run.id}"
         show(run, f"run {run.id} of {run.objective_name} {submitted if run.state is RunState.ACTIVE else ended}")
         return
     with narrated(f"tailorbird adapt {objective}", elsewhere=bool(session.server)) as progress:
         if session.server:
             run = submit_run(session, objective, again=again)
-            say(f"run {run.id} is the server's now; Ctrl-C leaves it going (tailorbird jobs cancel {run.id} ends it)")
+            say(f"run {run.id} is the server's now; Ctrl-C leaves it going (tailorbird runs cancel {run.id} ends it)")
             report = follow(session, run, progress)
         else:
             report, resumed = adapt_here(session, objective, progress, again=again)

@@ -1,4 +1,4 @@
-"""``tailorbird runs``, ``jobs``, ``evidence`` and ``compare``: what was tried, what is being done, and on what grounds."""
+"""``tailorbird runs``, ``evidence`` and ``compare``: what was tried, what is being done, and on what grounds."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ from tailorbird.cli.session import (
 )
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.run import Step
+from tailorbird.domain.run import Step, StepState
 from tailorbird.reporting.documents import evidence_markdown
 from tailorbird.reporting.tables import RUN_COLUMNS, STEP_COLUMNS, contrast_table, document_html, human_seconds
 from tailorbird.usecases.runs import queries
-from tailorbird.usecases.runs.queries import Job, cancel_run, list_jobs, list_runs, show_evidence, show_job, show_run
+from tailorbird.usecases.runs.queries import cancel_run, list_runs, show_evidence, show_run
 
-runs = command_group("List, show and allow runs.")
-jobs = command_group("List, show and cancel queued and running jobs.")
+runs = command_group("List, show, allow and cancel runs.")
 Reason = Annotated[str, typer.Option("--reason", help="Reason, for the audit log.")]
 RunArgument = Annotated[str, typer.Argument(help="Id of the run, or its prefix.", metavar="RUN")]
 
@@ -40,7 +39,7 @@ list_verb(runs, list_runs, RUN_COLUMNS, "List the tenant's runs, newest first.",
 
 @runs.command("show")
 def _show_run(run: RunArgument) -> None:
-    """Show a run's steps."""
+    """Show a run's steps, and how far the one in hand is."""
     report = open_session().ask(show_run, run=run)
     answer(report)
     say(f"run {report.run.id} of {report.run.objective_name}: {report.run.state.word}")
@@ -48,7 +47,12 @@ def _show_run(run: RunArgument) -> None:
     for name, origin in report.reused.items():
         say(f"{name}: reused from run {origin.run}, {human_seconds(origin.seconds)} then ({origin.at:%Y-%m-%d %H:%M} UTC)")
     for step in report.steps:
-        _say_why(step)
+        if step.state is StepState.LEASED:
+            out.print(f"step {step.name} by {step.owner}, attempt {step.attempts}: {_how_far(step)}")
+        if step.error is not None:
+            say(f"step {step.name} failed: error[{step.error}]{f': {step.message}' if step.message else ''}")
+            if step.hint:
+                say(f"hint: {step.hint}")
     if report.conclusion is not None and report.conclusion.release is None:
         say(f"no release: {report.conclusion.reason}")
         show_remedies(report.remedies)
@@ -61,53 +65,15 @@ def _allow(run: RunArgument, reason: Reason = "") -> None:
     show(found, f"run {found.run} may climb {found.rung.value}; its author adapts again")
 
 
-list_verb(
-    jobs,
-    list_jobs,
-    {
-        "run": "run.id",
-        "objective": "run.objective_name",
-        "state": lambda job: _state(job),
-        "step": lambda job: job.step and job.step.name,
-        "how far": lambda job: _how_far(job.step),
-    },
-    "List queued and running jobs.",
-)
-
-
-@jobs.command("show")
-def _show_job(run: RunArgument) -> None:
-    """Show a job's progress and its worker."""
-    found = open_session().ask(show_job, run=run)
-    answer(found)
-    out.print(f"run {found.run.id} of {found.run.objective_name}: {_state(found)}, {found.done} steps done in {found.seconds:.0f} s")
-    if found.step is not None:
-        holder = f" by {found.step.owner}, attempt {found.step.attempts}" if found.working else ""
-        out.print(f"step {found.step.name}{holder}: {_how_far(found.step) or found.step.state.value}")
-        _say_why(found.step)
-
-
-@jobs.command("cancel")
+@runs.command("cancel")
 def _cancel(run: RunArgument) -> None:
     """Cancel a run. The current step stops within seconds; finished steps are kept, and adapt resumes there."""
     cancelled = open_session().ask(cancel_run, run=run)
     show(cancelled, f"run {cancelled.id} of {cancelled.objective_name} is {cancelled.state.word}")
 
 
-def _say_why(step: Step) -> None:
-    """Why a step failed, and what to do next."""
-    if step.error is not None:
-        say(f"step {step.name} failed: error[{step.error}]{f': {step.message}' if step.message else ''}")
-        if step.hint:
-            say(f"hint: {step.hint}")
-
-
-def _state(job: Job) -> str:
-    return "working" if job.working else "waiting" if job.run.state.value in ("active", "planning") else job.run.state.word
-
-
-def _how_far(step: Step | None) -> str:
-    seen = step.progress if step else None
+def _how_far(step: Step) -> str:
+    seen = step.progress
     if seen is None:
         return ""
     counted = f" {seen.done}/{seen.total}" if seen.total else ""
@@ -161,4 +127,4 @@ def _compare(
         out.print(f"  · {remark}")
 
 
-apps = {"runs": runs, "jobs": jobs, "evidence": evidence, "compare": compare}
+apps = {"runs": runs, "evidence": evidence, "compare": compare}

@@ -35,7 +35,7 @@ from tailorbird.usecases.monitoring.traffic import list_signals, show_traffic
 from tailorbird.usecases.registry import AnyUseCase, validated
 from tailorbird.usecases.releases import promotion, release_queries, rollouts
 from tailorbird.usecases.runs import queries
-from tailorbird.usecases.runs.queries import OPEN, Job
+from tailorbird.usecases.runs.queries import OPEN, RunStatus
 from tailorbird.usecases.runs.record import StoredRun
 from tailorbird.usecases.sessions import LoginEntry, end_session
 from tailorbird.usecases.snapshots import list_snapshots, show_snapshot
@@ -246,19 +246,19 @@ def show_run(visit: Visit) -> Response:
         evidence=evidence_markdown(visit.ask(queries.show_evidence, run=report.run.id)),
         plan=plan_markdown(report.plan, report.objective.name) if report.plan else "",
         may_cancel=visit.may(Action.CANCEL_RUN),
-        **_progress(visit.ask(queries.show_job, run=report.run.id)),
+        **_progress(visit.ask(queries.show_status, run=report.run.id)),
     )
 
 
 @page("GET", "/runs/{run}/progress")
 def show_progress(visit: Visit) -> Response:
     """The step in hand alone, for a page that is open."""
-    return visit.page("_progress.html", **_progress(visit.ask(queries.show_job, run=visit.named("run"))))
+    return visit.page("_progress.html", **_progress(visit.ask(queries.show_status, run=visit.named("run"))))
 
 
-def _progress(job: Job) -> dict[str, Any]:
-    """A job for a page; its stamp changes whenever more of the page than its progress has changed."""
-    return {"job": job, "live": job.run.state in OPEN, "stamp": f"{job.run.state.value} {job.done}"}
+def _progress(status: RunStatus) -> dict[str, Any]:
+    """A run for a page; its stamp changes whenever more of the page than its progress has changed."""
+    return {"status": status, "live": status.run.state in OPEN, "stamp": f"{status.run.state.value} {status.done}"}
 
 
 @page("GET", "/runs/{run}/evidence")
@@ -273,7 +273,7 @@ def show_evidence(visit: Visit) -> Response:
 @page("GET", "/runs/{run}/cancel")
 def confirm_cancel(visit: Visit) -> Response:
     """Asks before cancelling."""
-    run = visit.ask(queries.show_job, run=visit.named("run")).run
+    run = visit.ask(queries.show_status, run=visit.named("run")).run
     lines = ("The step in hand ends within a few seconds.", "What is finished stays: adapting again goes on from there.")
     back = f"/console/runs/{run.id}"
     return visit.message(f"Cancel run {run.id} of {run.objective_name}?", lines, button="Cancel the run", back=back)

@@ -94,7 +94,7 @@ class ProgressDisplay:
         """What an interruption leaves, and how to go on. ``elsewhere``: a server works, and goes on with it."""
         begun = self._begun
         if elsewhere:
-            ends = f"; end it with: tailorbird jobs cancel {begun.run}" if begun else ""
+            ends = f"; end it with: tailorbird runs cancel {begun.run}" if begun else ""
             return f"no longer following: the server goes on with what was submitted; follow it with: {command}{ends}"
         if begun is None:
             return f"interrupted before the first step, so nothing is lost; go on with: {command}"

@@ -24,7 +24,7 @@ from tailorbird.system.files import digest_file
 from tailorbird.usecases import Progress, StepBegun
 from tailorbird.usecases.runs import submit as runs
 from tailorbird.usecases.runs.context import failure_of
-from tailorbird.usecases.runs.queries import OPEN, RunReport, show_job, show_run
+from tailorbird.usecases.runs.queries import OPEN, RunReport, show_run, show_status
 from tailorbird.usecases.runs.submit import OBJECTIVE_NAME, Submission, submit_uploaded
 from tailorbird.usecases.tenants import list_tenants
 
@@ -70,31 +70,31 @@ def follow(session: WorkspaceSession, run: Run, progress: Progress, goal: Goal =
     somebody adapts already goes on beyond it. Raises Conflict when it failed or was cancelled."""
     reported: tuple[object, ...] = ()
     begun = ""
-    while (job := session.ask(show_job, run=run.id)).run.state in OPEN:
-        if goal == "plan" and job.run.state is RunState.ACTIVE and session.ask(show_run, run=run.id).plan is not None:
+    while (status := session.ask(show_status, run=run.id)).run.state in OPEN:
+        if goal == "plan" and status.run.state is RunState.ACTIVE and session.ask(show_run, run=run.id).plan is not None:
             break
-        step = job.step
-        if step is not None and job.working and step.name != begun:
+        step = status.step
+        if step is not None and status.working and step.name != begun:
             begun = step.name
-            progress.step(StepBegun(run.id, begun, job.done, job.outlook))
+            progress.step(StepBegun(run.id, begun, status.done, status.outlook))
         seen = step.progress if step else None
         line = f"step {step.name}: {seen.text}" if step and seen else f"step {step.name}" if step else "waiting for a worker"
-        if (line, job.working) != reported:
-            progress.tell(f"{line}: waiting for a worker" if step and not job.working else line)
-            reported = (line, job.working)
+        if (line, status.working) != reported:
+            progress.tell(f"{line}: waiting for a worker" if step and not status.working else line)
+            reported = (line, status.working)
         if seen and seen.training:
             progress.training(seen.training)
         elif seen and seen.total:
             progress.count(seen.done, seen.total)
         time.sleep(POLL_SECONDS)
     progress.step(None)
-    if job.run.state in (RunState.FAILED, RunState.WAITING, RunState.CANCELLED):
-        step = job.step
+    if status.run.state in (RunState.FAILED, RunState.WAITING, RunState.CANCELLED):
+        step = status.step
         error = step.error if step else None
         why = f": {step.message or error}" if step and error else ""
         hint = f"{step.hint}; then " if step and step.hint else f"see tailorbird runs show {run.id}; "
-        code = error or f"run_{job.run.state.value}"
-        raise Conflict(f"run {run.id} is {job.run.state.word}{why}", f"{hint}adapt again to go on where it stopped", code=code)
+        code = error or f"run_{status.run.state.value}"
+        raise Conflict(f"run {run.id} is {status.run.state.word}{why}", f"{hint}adapt again to go on where it stopped", code=code)
     return session.ask(show_run, run=run.id)
 
 

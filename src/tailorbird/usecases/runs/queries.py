@@ -165,49 +165,40 @@ def _remedies(report: RunReport) -> tuple[str, ...]:
     return (*again, *remedies(ended))
 
 
-#: States in which a run is a job.
+#: States in which workers take steps of a run.
 OPEN = (RunState.PLANNING, RunState.ACTIVE)
 
 
-class Job(Value):
-    """A run and its step in hand, with what the plan expects yet. Without ``step``, or with one whose lease has run out, it waits for a
-    worker."""
+class RunStatus(Value):
+    """A run, its step in hand, and what the plan expects yet; how many steps are done, and took how many seconds. Without
+    ``step``, or with one whose lease has run out, it waits for a worker."""
 
     run: Run
     step: Step | None
     done: int
-    working: bool
     seconds: float
+    working: bool
     outlook: Outlook = Outlook()
 
 
-class JobList(Value):
-    """What is being done or waits to be."""
-
-    jobs: tuple[Job, ...]
-
-
-@usecase("job.list", "GET", "/api/jobs", Action.SHOW_RUN)
-def list_jobs(deps: Dependencies, actor: Actor) -> JobList:
-    """List what is being done or waits for a worker.
-
-    The newest first, a thousand at most.
-    """
-    with deps.ledger.work(actor.tenant, write=False) as work:
-        return JobList(jobs=tuple(_job(deps, work, run) for run in work.runs.in_states(OPEN, limit=1000)))
-
-
-@usecase("job.show", "GET", "/api/jobs/{run}", Action.SHOW_RUN)
-def show_job(deps: Dependencies, actor: Actor, run: RunId) -> Job:
+@usecase("run.status", "GET", "/api/runs/{run}/status", Action.SHOW_RUN)
+def show_status(deps: Dependencies, actor: Actor, run: RunId) -> RunStatus:
     """Show how far a run is.
 
     Raises NotFound.
     """
     with deps.ledger.work(actor.tenant, write=False) as work:
-        return _job(deps, work, work.runs.get(run))
+        found = work.runs.get(run)
+        steps = work.steps.of(found.id)
+        step = next((step for step in steps if step.state is not StepState.DONE), None)
+        held = step is not None and step.state is StepState.LEASED and step.lease_until is not None and step.lease_until > deps.clock.now()
+        stored = StoredRun(work, found, tuple(step for step in steps if step.state is StepState.DONE))
+        expected = transitions.outlook(stored.plan, step.name, stored.done) if step is not None else Outlook()
+        spent = sum(step.seconds for step in stored.steps)
+        return RunStatus(run=found, step=step, done=len(stored.steps), seconds=spent, working=held, outlook=expected)
 
 
-@usecase("job.cancel", "POST", "/api/jobs/{run}/cancel", Action.CANCEL_RUN)
+@usecase("run.cancel", "POST", "/api/runs/{run}/cancel", Action.CANCEL_RUN)
 def cancel_run(deps: Dependencies, actor: Actor, run: RunId) -> Run:
     """Cancel a run; what is finished stays.
 
@@ -220,16 +211,6 @@ def cancel_run(deps: Dependencies, actor: Actor, run: RunId) -> Run:
         work.runs.set_state(found.id, RunState.CANCELLED)
         record(work, "run.cancelled", actor.name, found.id, deps.clock.now(), {"objective": found.objective_name})
         return work.runs.get(found.id)
-
-
-def _job(deps: Dependencies, work: UnitOfWork, run: Run) -> Job:
-    steps = work.steps.of(run.id)
-    step = next((step for step in steps if step.state is not StepState.DONE), None)
-    held = step is not None and step.state is StepState.LEASED and step.lease_until is not None and step.lease_until > deps.clock.now()
-    done = [step for step in steps if step.state is StepState.DONE]
-    stored = StoredRun(work, run, tuple(done))
-    expected = transitions.outlook(stored.plan, step.name, stored.done) if step is not None else Outlook()
-    return Job(run=run, step=step, done=len(done), working=held, seconds=sum(step.seconds for step in done), outlook=expected)
 
 
 @usecase("run.evidence", "GET", "/api/runs/{run}/evidence", Action.SHOW_RUN)
