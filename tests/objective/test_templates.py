@@ -15,9 +15,9 @@ from tailorbird.objective import (
     TEMPLATES,
     check_labels,
     check_origins,
-    check_power,
     objective_schema,
     read_objective,
+    split_power,
     template_files,
     write_template,
 )
@@ -40,7 +40,7 @@ def test_a_template_can_prove_its_target(name: str, tmp_path: Path) -> None:
     built = build_snapshot(SnapshotRequest(file.objective, Path(file.folder), Store(), {}, lambda _: None))
     assert (built.quarantined, built.manifest.duplicates) == ((), 0)
     check_labels(file, built.manifest)
-    assert all(power.provable for power in check_power(file, built.manifest)[1])
+    assert all(power.provable for power in split_power(file, built.manifest)[1])
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -10,13 +10,12 @@ from tailorbird.objective.chat_template import chat_template_of
 from tailorbird.objective.objective_file import PLACEHOLDER, SHARED_ROWS, Fault, ObjectiveFile, raise_faults
 from tailorbird.objective.power import (
     GroupSizes,
-    check_power,
     check_shift_power,
     comparable_items,
-    highest_provable,
     margin_for,
     plan_comparison,
     provable_target,
+    split_power,
 )
 from tailorbird.objective.proposal import (
     OBJECTIVE_FILE,
@@ -54,12 +53,10 @@ __all__ = [
     "chat_template_of",
     "check_labels",
     "check_origins",
-    "check_power",
     "check_shift_power",
     "comparable_items",
     "draft_objective",
     "draft_yaml",
-    "highest_provable",
     "margin_for",
     "name_of",
     "objective_schema",
@@ -69,6 +66,7 @@ __all__ = [
     "provable_target",
     "raise_faults",
     "read_objective",
+    "split_power",
     "template_files",
     "write_objective",
     "write_template",

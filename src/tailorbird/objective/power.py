@@ -12,14 +12,12 @@ from tailorbird.domain.objective import Kpi
 from tailorbird.domain.plan import PlannedComparison, Power, Reason, ShiftPower
 from tailorbird.evaluation.metrics import CATALOGUE, SCOPE_METRICS, answers_of, base_of, first_compared, label_of, margin_in, spec_of_metric
 from tailorbird.objective.objective_file import Fault, ObjectiveFile, raise_faults
-from tailorbird.stats.intervals import score_interval, spend, wilson
+from tailorbird.stats.intervals import score_interval, spend
 from tailorbird.stats.paired_tests import never_differing
 from tailorbird.stats.power import HOSTED_RUNGS, RUNGS, ClusterSizes, grouped_low, grouped_rate_for_release, rate_for_release
 
 #: A target that is proposed supposes that so many answers are right, and is a multiple of the step.
 _SUPPOSED, _STEP = 0.90, 0.05
-#: The most rows, all of them right, that are asked for.
-_MOST_NEEDED = 1 << 30
 
 #: The sizes of the groups that rows of a split fall into: of all, or of those that bear a label. Nothing where each stands alone.
 GroupSizes = Callable[[Split, str | None], Sequence[int]]
@@ -55,11 +53,8 @@ def _held(metric: str, manifest: SnapshotManifest, groups: GroupSizes) -> tuple[
     return dev, test
 
 
-def check_power(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes = alone) -> tuple[tuple[Power, ...], tuple[Power, ...]]:
+def split_power(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes = alone) -> tuple[tuple[Power, ...], tuple[Power, ...]]:
     """What dev and test can prove about each share.
-
-    Raises ObjectiveInvalid at the line of a KPI that the test split cannot prove even with every item right. Dev is only reported: it
-    chooses, it does not prove.
 
     A target is proven when the lower end of the Wilson score interval reaches it, at the confidence that a first look at the gate must
     meet. ``recall[label]`` rests on the label's rows; so, roughly, does ``precision[label]``, as if the label were given as often as it
@@ -69,9 +64,9 @@ def check_power(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSi
     looked at (recall, precision, exact_match): one item counts several times in an F1, whose interval a bootstrap gives at the gate.
     """
     tier, rungs = file.objective.business.risk.confidence, HOSTED_RUNGS if file.objective.hosted else RUNGS
-    confidence, faults = spend(tier, 1), list[Fault]()
+    confidence = spend(tier, 1)
     found: tuple[list[Power], list[Power]] = ([], [])
-    for index, kpi in enumerate(file.objective.kpis):
+    for kpi in file.objective.kpis:
         spec = spec_of_metric(kpi.metric)
         if not spec.is_provable_by_size(answers_of(file.objective.task)):
             continue
@@ -83,14 +78,6 @@ def check_power(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSi
             rate = grouped_rate_for_release(clusters, kpi.target, tier, rungs)
         for powers, each in zip(found, held, strict=True):
             powers.append(_power(kpi, each, confidence).model_copy(update={"must_be": rate}))
-        power = found[1][-1]
-        if not power.provable:
-            rows = f"{power.n} test rows" if power.n else "no test rows"
-            shared = f" in {power.groups} groups" if power.groups else ""
-            what = f"{rows}{shared} cannot prove {power.kpi} >= {power.target:g} at {confidence:.1%} confidence"
-            message = f"{what}: all right would prove {test.low(1.0, confidence):.3f}"
-            faults.append(Fault(file.line_of(f"kpis.{index}.target"), message, _hint(kpi, held, confidence)))
-    raise_faults(file.source, faults)
     return tuple(found[0]), tuple(found[1])
 
 
@@ -101,33 +88,6 @@ def _power(kpi: Kpi, held: _Held, confidence: float) -> Power:
     if provable:
         must = bisect_left(range(held.n), True, key=lambda hits: held.low(hits / held.n, confidence) >= kpi.target) / held.n
     return Power(kpi=kpi.metric, target=kpi.target, n=held.n, must_observe=must, provable=provable, groups=groups)
-
-
-def _hint(kpi: Kpi, splits: tuple[_Held, _Held], confidence: float) -> str:
-    """Rows that share groups are reckoned by what rows of such groups are worth when all of them are right. The target that is named is one
-    that dev can prove, too: another would be refused next."""
-    held, label = splits[1], label_of(kpi.metric)
-    best = min(each.low(1.0, confidence) for each in splits)
-    least = bisect_left(range(1, _MOST_NEEDED), True, key=lambda n: wilson(n, n, confidence)[0] >= kpi.target) + 1
-    needed = math.ceil(least * (held.groups.typical if held.groups else 1)) if least < _MOST_NEEDED else None
-    rows = "test rows" if label is None else f"test rows labelled {label!r}"
-    highest = math.floor(1000 * best) / 1000
-    lower = f"lower the target to {highest:g}" if highest else ""
-    more = f"bring at least {needed:,} {rows} (all of them right)" if needed else ""
-    if needed and held.groups and needed <= held.n:
-        groups = max(least, held.groups.number + 1)
-        more = f"bring {rows} that are less alike, or of more subjects: at least {groups:,} groups (all of them right)"
-    return " or ".join(part for part in (more, lower) if part)
-
-
-def highest_provable(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes) -> dict[str, float]:
-    """By metric, the highest target that dev and test can prove of it by their sizes, as ``check_power`` reckons."""
-    confidence, answers = spend(file.objective.business.risk.confidence, 1), answers_of(file.objective.task)
-    return {
-        kpi.metric: min(held.low(1.0, confidence) for held in _held(kpi.metric, manifest, groups))
-        for kpi in file.objective.kpis
-        if spec_of_metric(kpi.metric).is_provable_by_size(answers)
-    }
 
 
 def provable_target(metric: str, file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes, highest: float) -> float:

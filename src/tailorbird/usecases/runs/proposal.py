@@ -31,11 +31,11 @@ from tailorbird.objective import (
     ObjectiveFile,
     ProposedKpi,
     ProvidedFacts,
-    check_power,
     draft_objective,
     draft_yaml,
     parse_objective,
     provable_target,
+    split_power,
 )
 from tailorbird.stats.design_effect import are_worth_less
 from tailorbird.stats.intervals import score_interval, spend
@@ -201,7 +201,7 @@ def _items(manifest: SnapshotManifest, rows: Iterable[Row]) -> tuple[Row, ...]:
 
 def _check(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes, rows: Sequence[Row]) -> Power | None:
     """What test can prove of the KPI, where it is a share. Raises ObjectiveInvalid where the data cannot prove it."""
-    power = next(iter(check_power(file, manifest, groups)[1]), None)
+    power = next(iter(split_power(file, manifest, groups)[1]), None)
     for split in (Split.DEV, Split.TEST):
         for finding in unprovable(file.objective, manifest, [row for row in rows if row.split is split], 1):
             raise ObjectiveInvalid(f"{split.value} cannot prove {finding.name} >= {finding.bound:g}", "bring more rows")

@@ -29,7 +29,7 @@ from tailorbird.evaluation.metrics import SCOPE_METRICS, item_results, lower_is_
 from tailorbird.evaluation.retention import probe_names
 from tailorbird.evaluation.scope import scope_metrics
 from tailorbird.evaluation.serving_limits import fewest_requests
-from tailorbird.objective import Fault, highest_provable, raise_faults
+from tailorbird.objective import Fault, raise_faults
 from tailorbird.stats.design_effect import are_worth_less
 from tailorbird.stats.intervals import spend
 from tailorbird.stats.paired_tests import paired_interval
@@ -39,7 +39,7 @@ from tailorbird.text.words import normalise
 from tailorbird.usecases.anchored_rows import looks_taken
 from tailorbird.usecases.runs import transitions
 from tailorbird.usecases.runs.context import StepContext
-from tailorbird.usecases.runs.measurement import ItemsOf, groups_of, incumbent_of
+from tailorbird.usecases.runs.measurement import ItemsOf, incumbent_of
 
 #: Nats of an answer that a perfect candidate does not give.
 _NEVER = -60.0
@@ -54,9 +54,8 @@ def check_provable(context: StepContext, manifest: SnapshotManifest, items: Item
     sealed test could prove nothing."""
     rows = {split: _usual_rows(items(split), manifest) for split in (Split.DEV, Split.TEST)}
     objective, file = context.objective, context.file
-    highest = highest_provable(file, manifest, groups_of(context, manifest, items))
     found: dict[int, Fault] = {}
-    for place, message, hint in _targets(objective, manifest, rows, highest):
+    for place, message, hint in _targets(objective, manifest, rows):
         found.setdefault(line := file.line_of(place), Fault(line, message, hint))
     for place, message, hint in (
         *_latency(context, manifest, len(rows[Split.DEV])),
@@ -70,11 +69,8 @@ def check_provable(context: StepContext, manifest: SnapshotManifest, items: Item
     _tell_of_next_look(context, manifest, rows[Split.TEST])
 
 
-def _targets(
-    objective: Objective, manifest: SnapshotManifest, rows: Mapping[Split, Sequence[Row]], highest: Mapping[str, float]
-) -> Iterator[tuple[str, str, str]]:
-    """Each target once, by the split that can prove the least of it: what that can, the other can too. ``highest`` are the targets that are
-    not refused for the sizes of the splits."""
+def _targets(objective: Objective, manifest: SnapshotManifest, rows: Mapping[Split, Sequence[Row]]) -> Iterator[tuple[str, str, str]]:
+    """Each target once, by the split that can prove the least of it: what that can, the other can too."""
     worst: dict[str, tuple[float, Finding, Split]] = {}
     for split, some in rows.items():
         if not some:
@@ -87,8 +83,7 @@ def _targets(
                 worst[finding.name] = reached, finding, split
     for _, finding, split in worst.values():
         groups = data.group_sizes(rows[split], many=False)(None)
-        hint = _hint(finding, split, objective, groups, highest.get(finding.name, 1.0))
-        yield _place(objective, finding), _message(finding, split, objective, groups), hint
+        yield _place(objective, finding), _message(finding, split, objective, groups), _hint(finding, split, objective, groups)
 
 
 def _usual_rows(items: Sequence[Row], manifest: SnapshotManifest) -> tuple[Row, ...]:
@@ -240,8 +235,7 @@ def _message(finding: Finding, split: Split, objective: Objective, groups: Seque
     return f"{what}: a perfect candidate on its {finding.n} rows{among} would be proven to have {end}"
 
 
-def _hint(finding: Finding, split: Split, objective: Objective, groups: Sequence[int], highest: float = 1.0) -> str:
-    """``highest``: a higher target would be refused for the sizes of the splits."""
+def _hint(finding: Finding, split: Split, objective: Objective, groups: Sequence[int]) -> str:
     needed = _needed(finding, spend(objective.business.risk.confidence, 1))
     more = f"bring more rows, so that {split.value} holds at least {needed:,} that bear on it" if needed else ""
     if needed and are_worth_less(groups):
@@ -251,7 +245,7 @@ def _hint(finding: Finding, split: Split, objective: Objective, groups: Sequence
     if lower_is_better(finding.name):
         nearest = f"raise the target to {math.ceil(1000 * finding.high) / 1000:g}"
     else:
-        lowered = math.floor(1000 * min(finding.low, highest)) / 1000
+        lowered = math.floor(1000 * finding.low) / 1000
         nearest = f"lower the target to {lowered:g}" if lowered > 0 else ""
     by_hand = f" (a source with `split: {split.value}` puts its rows there)" if more else ""
     return " or ".join(part for part in (more + by_hand, nearest) if part) or "remove the target"

@@ -41,7 +41,7 @@ from tailorbird.domain.plan import (
 from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ledger import UnitOfWork
-from tailorbird.objective import chat_template_of, check_labels, check_origins, check_power, check_shift_power
+from tailorbird.objective import chat_template_of, check_labels, check_origins, check_shift_power, split_power
 from tailorbird.system.machine import processor_name
 from tailorbird.text.search_index import passages_of
 from tailorbird.usecases.anchored_rows import anchored_splits
@@ -436,7 +436,6 @@ def take_snapshot(context: StepContext) -> StepOutcome:
     check_labels(context.file, built.manifest)
     items = items_of(context, built.manifest)
     check_provable(context, built.manifest, items)
-    check_power(context.file, built.manifest, groups_of(context, built.manifest, items))
     _power_on_shifted(context, built.manifest, items)
 
     def remember(work: UnitOfWork) -> None:
@@ -541,7 +540,7 @@ def offers_of(context: StepContext) -> tuple[planning.BaseOffer, ...]:
     """
     context.progress.tell("measuring this machine")
     items = items_of(context, context.manifest)
-    dev_power, test_power = check_power(context.file, context.manifest, groups_of(context, context.manifest, items))
+    dev_power, test_power = split_power(context.file, context.manifest, groups_of(context, context.manifest, items))
     shift = _power_on_shifted(context, context.manifest, items)
     try:
         machine = context.deps.trainer().measure_machine()
