@@ -198,10 +198,6 @@ class Dependencies:
         """Where running work keeps its checkpoints."""
         return self.workspace / "runs"
 
-    def vectors(self, run: str) -> Path:
-        """Where a run keeps the vectors of its texts until what reads them is made."""
-        return (self.scratch(run) or self.runs / run) / "vectors"
-
     def scratch(self, run: str) -> Path | None:
         """Where a run keeps what must not come on a disk in the clear; None where the workspace does not encrypt."""
         return self.in_the_clear and self.in_the_clear / "runs" / run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,13 @@ from support.doubles.engine import MemoryEncoder
 from support.usecases import LABELS, VIEWER, write_objective
 from tailorbird import base_models
 from tailorbird.chat.prompts import messages_for
-from tailorbird.domain.base_model import Purpose
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.ladder import Choice, RungKind
-from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.export import export_release
 from tailorbird.usecases.releases.release_queries import show_release
-from tailorbird.usecases.runs import climb
 from tailorbird.usecases.runs.queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt
 
@@ -119,44 +115,6 @@ def test_where_it_cannot_be_fetched_words_alone_are_read_with_the_reason(
     assert told.plan.floor.encoder is None
     assert "words alone: the encoder minilm-l6-v2 could not be fetched (" in told.plan.floor.reason.text
     assert told.ladder.chosen is not None
-
-
-class Killed(BaseException):
-    """The end of a process."""
-
-
-class CountingEncoder(MemoryEncoder):
-    """Notes what it embeds, and ends the process at a text."""
-
-    def __init__(self) -> None:
-        self.texts, self.ends_after = list[str](), 10**9
-
-    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None, purpose: Purpose = "text") -> Vectors:
-        self.texts += texts
-        if len(self.texts) > self.ends_after:
-            raise Killed
-        return super().embed(folder, texts, tuned)
-
-
-@pytest.mark.usefixtures("installed")
-def test_after_a_kill_vectors_are_not_made_again_and_nothing_of_them_is_left(
-    deps: Dependencies, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(climb, "_LOT", 50)
-    encoder = CountingEncoder()
-    able = replace(deps, encoder=lambda: encoder)
-    path = write_objective(tmp_path / "job", ladder=["floor"])
-    encoder.ends_after = 160
-    with pytest.raises(Killed):
-        adapt(able, author, path, SILENT)
-    kept = list(deps.runs.glob("*/vectors/*.npy"))
-    assert len(kept) == 3
-    kept[0].write_bytes(b"damaged")
-    before, encoder.texts, encoder.ends_after = set(encoder.texts[:150]), [], 10**9
-    told = climbed(able, author, path)
-    assert len(before & set(encoder.texts)) == 50, "the damaged lot alone is made again"
-    assert told.ladder.chosen is not None
-    assert list(deps.runs.glob("*/vectors")) == []
 
 
 def test_without_being_listed_it_is_a_reference(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

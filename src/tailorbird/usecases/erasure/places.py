@@ -313,7 +313,7 @@ PLACES = (
     DataPlace(
         "working folders",
         _CLEARED,
-        "training checkpoints, trained weights and logs of the runs that were reached, vectors of all runs: removed, as the caches are",
+        "training checkpoints, trained weights and logs of the runs that were reached: removed, as the caches are",
         folders=("runs",),
     ),
     DataPlace(
@@ -391,10 +391,8 @@ def clear_copies(deps: Dependencies, tenant: str, certificate: Certificate) -> N
         with deps.ledger.work(tenant, write=False) as work:
             runs, releases = work.runs.all(), [release.digest for release in work.releases.all()]
         for run in runs:
-            ended = run.id in certificate.reach.runs and run.state in (*FINISHED, RunState.CANCELLED, RunState.FAILED)
-            places = [deps.runs / run.id, deps.scratch(run.id)] if ended else [deps.vectors(run.id)]
-            for folder in filter(None, places):
-                remove_folder(folder)
+            if run.id in certificate.reach.runs and run.state in (*FINISHED, RunState.CANCELLED, RunState.FAILED):
+                clear_run(deps, run.id)
         for release in releases:
             deps.reference(release).unlink(missing_ok=True)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,16 +25,14 @@ from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.run import StoredTraining, TrainingOrigin, TrainingPlateau, TrainingProgress, TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.ledger import UnitOfWork
-from tailorbird.ports.encoder import Encoder, Vectors
+from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.tracker import TrackedTraining, Tracker
-from tailorbird.ports.trainer import Job, ReportProgress
+from tailorbird.ports.trainer import Job
 from tailorbird.reporting.comparison_sentences import measured_words, standing_word
-from tailorbird.rungs import ReusableTraining
 from tailorbird.system.machine import PeakMemory
 from tailorbird.text.linear_classifier import ENCODER, write_linear
 from tailorbird.usecases.anchored_rows import anchored_erasures, anchored_records
 from tailorbird.usecases.audit_events import Facts
-from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.runs import transitions
 from tailorbird.usecases.runs.context import StepContext, StepOutcome, context_of, ended_by, require_memory, within_memory
 from tailorbird.usecases.runs.hosted_engine import HostedEngine, asked_for_rung, paid
@@ -62,12 +59,23 @@ from tailorbird.usecases.snapshots import certificates_of
 
 
 def reusable_training(context: StepContext, fingerprint: Digest, job: Job) -> rungs.ReusableTraining | None:
-    """The newest finished training with this fingerprint whose files are there. Raises Corrupt where one was changed."""
-    for stored, report in _fitting(context, fingerprint, job):
+    """The newest finished training that gives the bytes of ``job`` and whose files are there; none that an erasure reached, nor any while
+    one is asked for whose reach is not known yet. Raises Corrupt where one was changed."""
+    wanted, waiting = (fingerprint, context.manifest.rows), job.settings.waiting_epochs
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        reached = [[each.reach for each in certificates_of(work, erasure)] for erasure in anchored_erasures(work)]
+        if not all(reached):
+            return None
+        gone = {digest for reaches in reached for reach in reaches for digest in (*reach.snapshots, *reach.adapters)}
+        stored = [work.records.get(StoredTraining, digest) for digest in reversed(anchored_records(work, StoredTraining))]
+        alike = [each for each in stored if (each.fingerprint, each.rows) == wanted and not gone & {each.snapshot, each.tree}]
+        known = [(each, work.records.get(TrainingReport, each.report)) for each in alike]
+    for each, report in known:
         with suppress(NotFound):
-            folder = context.deps.artifacts.get_tree(stored.tree)
-            context.progress.tell(f"the weights of run {stored.origin.run} are reused: it trained the same job to its end")
-            return rungs.ReusableTraining(stored, report, folder)
+            if waits_alike(each, report.plateau, waiting):
+                folder = context.deps.artifacts.get_tree(each.tree)
+                context.progress.tell(f"the weights of run {each.origin.run} are reused: it trained the same job to its end")
+                return rungs.ReusableTraining(each, report, folder)
     return None
 
 
@@ -89,86 +97,14 @@ def stored_training(context: StepContext, rung: RungPlan, made: rungs.RungResult
     )
 
 
-def _fitting(context: StepContext, fingerprint: Digest, job: Job) -> list[tuple[StoredTraining, TrainingReport]]:
-    """Trainings that give the bytes of ``job``, newest first, without those that an erasure reaches."""
-    made_of = (fingerprint, context.manifest.rows)
-    with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        stored = [work.records.get(StoredTraining, digest) for digest in reversed(anchored_records(work, StoredTraining))]
-        alike = [(each, work.records.get(TrainingReport, each.report)) for each in stored if (each.fingerprint, each.rows) == made_of]
-        return [
-            (each, report)
-            for each, report in alike
-            if waits_alike(each, report.plateau, job.settings.waiting_epochs) and not _is_erased(work, each)
-        ]
-
-
 def waits_alike(stored: StoredTraining, plateau: TrainingPlateau | None, waiting_epochs: int) -> bool:
     """True when the training, which stood on ``plateau``, would be the same with ``waiting_epochs``. One that might have waited and never
     had to is the same with any."""
     return stored.waiting_epochs == waiting_epochs or (stored.waiting_epochs > 0 and plateau is None)
 
 
-def _is_erased(work: UnitOfWork, stored: StoredTraining) -> bool:
-    """True where an erasure reached the rows that were learned, or one is asked for whose reach is not known yet."""
-    for erasure in anchored_erasures(work):
-        reached = [certificate.reach for certificate in certificates_of(work, erasure)]
-        if not reached or any(stored.snapshot in reach.snapshots or stored.tree in reach.adapters for reach in reached):
-            return True
-    return False
-
-
-#: Texts per lot: some seconds on a core.
+#: Texts that are read between two words on progress: some seconds on a core.
 _LOT = 256
-
-
-@dataclass(frozen=True)
-class VectorCache:
-    """Embeddings by the encoder ``digest`` in ``model``, made in lots that ``folder`` keeps until the step is done: a kill costs one.
-
-    A lot is a file named after the encoder's content and the texts; no word of a text lies in it. ``forget`` removes them all.
-    """
-
-    encoder: Encoder
-    digest: Digest
-    model: Path
-    folder: Path
-    progress: Progress
-
-    def of(self, texts: Sequence[str]) -> Vectors:
-        """(texts, width). Where there are several lots each is kept, and it is told how far it is."""
-        lots = [tuple(texts[start : start + _LOT]) for start in range(0, len(texts), _LOT)]
-        found: list[Vectors] = []
-        for place, lot in enumerate(lots):
-            found.append(self._lot(lot) if len(lots) > 1 else self.encoder.embed(self.model, lot))
-            if len(lots) > 1:
-                self.progress.count(min((place + 1) * _LOT, len(texts)), len(texts))
-        return np.concatenate(found) if found else self.encoder.embed(self.model, ())
-
-    def forget(self) -> None:
-        """Removes what was kept, and gives back the encoder's memory."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.encoder.forget(self.model)
-
-    def _lot(self, texts: tuple[str, ...]) -> Vectors:
-        path = self.folder / f"{digest_of({'encoder': self.digest, 'texts': texts}).removeprefix('sha256:')}.npy"
-        if (kept := _read(path, len(texts))) is not None:
-            return kept
-        made = self.encoder.embed(self.model, texts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-        with unfinished.open("wb") as file:
-            np.save(file, made, allow_pickle=False)
-        unfinished.replace(path)
-        return made
-
-
-def _read(path: Path, count: int) -> Vectors | None:
-    """What was kept of a lot; None where there is nothing, or where it is damaged: it is made again."""
-    try:
-        kept: Vectors = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return kept if kept.ndim == 2 and len(kept) == count and kept.dtype == np.float32 and bool(np.isfinite(kept).all()) else None
 
 
 def measure_floor(context: StepContext) -> StepOutcome:
@@ -176,23 +112,53 @@ def measure_floor(context: StepContext) -> StepOutcome:
 
     As a rung it is measured by the engine that would serve it.
     """
-    memory, train, is_rung = PeakMemory(), context.rows(Split.TRAIN), transitions.floor_is_rung(context.objective, context.planned)
-    vectors = _vectors(context)
-    context.progress.tell(f"fitting the floor on words{' and vectors' if vectors else ''}")
-    model, trial = _fitted(context, train, vectors)
+    memory, planned, deps = PeakMemory(), context.planned.floor, context.deps
+    is_rung = transitions.floor_is_rung(context.objective, context.planned)
+    # The encoder whose vectors it reads beside words, where the plan says so.
+    folder = deps.artifacts.get_tree(planned.encoder) if planned and planned.encoder else None
+
+    def embed(texts: Sequence[str]) -> Vectors:
+        assert folder is not None
+        found = list[Vectors]()
+        for start in range(0, max(1, len(texts)), _LOT):
+            found.append(deps.encoder().embed(folder, texts[start : start + _LOT]))
+            if len(texts) > _LOT:
+                context.progress.count(min(start + _LOT, len(texts)), len(texts))
+        return np.concatenate(found)
+
+    context.progress.tell(f"fitting the floor on words{' and vectors' if folder else ''}")
+    model, trial = _fitted(context, context.rows(Split.TRAIN), embed if folder else None)
+    stored = None
+    if is_rung:  # with the encoder that it asks
+        with tempfile.TemporaryDirectory() as place:
+            if folder is not None:
+                shutil.copytree(folder, Path(place) / ENCODER)
+            write_linear(model.linear, Path(place))
+            stored = deps.artifacts.put_tree(Path(place))
     candidate = Candidate(
         rung=RungKind.FLOOR,
         variant=model.variant,
         base_model=context.base.digest,
-        prompt=_prompt(context, model.thresholds),
-        floor=_stored(context, model, vectors.model if vectors else None) if is_rung else None,
+        prompt=PromptSpec(
+            instruction=context.objective.task.instruction,
+            labels=context.manifest.labels,
+            label_sets=context.manifest.label_sets,
+            alone=context.many,
+            thresholds=model.thresholds,
+        ),
+        floor=stored,
         trained_parameters=model.parameters,
         seed=context.objective.seed,
     )
     evidence = with_safety(context, candidate, None, _evidence(context, candidate, model, trial))
-    if vectors:
-        vectors.forget()
-    choice, reason = _after_floor(context, evidence) if is_rung else (None, "")
+    if folder:
+        deps.encoder().forget(folder)
+    choice: Choice | None = None
+    reason = ""
+    if is_rung:
+        gate, following = dev_gate(context.objective, evidence), transitions.above(context.planned, (), ())
+        found = transitions.RungVerdict(gate.verdict, "; ".join((gate.reason, *evidence.remarks)), context.spent)
+        choice, reason = transitions.decide(context.objective, following, found)
     making = Making(
         candidate=digest_of(candidate),
         seconds=model.seconds,
@@ -210,11 +176,10 @@ def measure_floor(context: StepContext) -> StepOutcome:
     return StepOutcome(Measured(**digests, choice=choice, reason=reason), facts, keep)
 
 
-def _fitted(context: StepContext, train: Sequence[Row], vectors: VectorCache | None) -> tuple[rungs.FloorModel, ScopeTrial | None]:
+def _fitted(context: StepContext, train: Sequence[Row], embed: Callable[[Sequence[str]], Vectors] | None) -> tuple[rungs.FloorModel, ScopeTrial | None]:
     """The floor; where requests out of scope are refused, with what tells them, and how scorers did on labels left out where there are no
     examples, or too few."""
-    objective, labels, embed = context.objective, context.manifest.labels, vectors.of if vectors else None
-    scoped = objective.task.out_of_scope is not None
+    objective, labels, scoped = context.objective, context.manifest.labels, context.objective.task.out_of_scope is not None
     reading = rungs.remembered(embed) if scoped and embed else embed
     model = rungs.fit_floor(train, labels, objective.seed, many=context.many, embed=reading, goal=rungs.goal_of(objective))
     if not scoped:
@@ -228,22 +193,6 @@ def _fitted(context: StepContext, train: Sequence[Row], vectors: VectorCache | N
     return replace(model, seconds=model.seconds + time.perf_counter() - started), trial
 
 
-def _vectors(context: StepContext) -> VectorCache | None:
-    """What gives the vectors that the plan has the floor read; None where it reads words alone."""
-    floor, deps = context.planned.floor, context.deps
-    if floor is None or floor.encoder is None:
-        return None
-    model = deps.artifacts.get_tree(floor.encoder)
-    return VectorCache(deps.encoder(), floor.encoder, model, deps.vectors(context.run.id), context.progress)
-
-
-def _prompt(context: StepContext, thresholds: tuple[float, ...]) -> PromptSpec:
-    """What answers are made of; where an item may bear several labels, each is scored by itself."""
-    manifest, instruction = context.manifest, context.objective.task.instruction
-    sets = manifest.label_sets
-    return PromptSpec(instruction=instruction, labels=manifest.labels, label_sets=sets, alone=context.many, thresholds=thresholds)
-
-
 def _evidence(context: StepContext, candidate: Candidate, model: rungs.FloorModel, trial: ScopeTrial | None) -> Evidence:
     """By the engine where it is stored; otherwise by what was fitted."""
     if candidate.floor is not None:
@@ -255,22 +204,6 @@ def _evidence(context: StepContext, candidate: Candidate, model: rungs.FloorMode
     evidence = with_served(weigh(context, candidate, dev, predictions, computed_by), served)
     evidence = with_scope(context, candidate, evidence, (predictions, model.predict(context.outside_rows(Split.DEV))), trial)
     return with_shift(context, evidence, shifted, model.predict(shifted, limited_concurrency(context)) if shifted else [])
-
-
-def _after_floor(context: StepContext, evidence: Evidence) -> tuple[Choice, str]:
-    """Whether to climb above a floor that is a rung, and why."""
-    gate, following = dev_gate(context.objective, evidence), transitions.above(context.planned, (), ())
-    told = "; ".join((gate.reason, *evidence.remarks))
-    return transitions.decide(context.objective, following, transitions.RungVerdict(gate.verdict, told, context.spent))
-
-
-def _stored(context: StepContext, model: rungs.FloorModel, encoder: Path | None) -> Digest:
-    """The floor as an artifact, with the encoder that it asks."""
-    with tempfile.TemporaryDirectory() as folder:
-        if encoder is not None:
-            shutil.copytree(encoder, Path(folder) / ENCODER)
-        write_linear(model.linear, Path(folder))
-        return context.deps.artifacts.put_tree(Path(folder))
 
 
 def floor_remark(context: StepContext, chosen: Climb | None) -> str:
@@ -290,76 +223,41 @@ def _releasing_it(context: StepContext) -> str:
     return "remove `floor: reference`" if context.objective.floor.role == "reference" else "list floor in the ladder"
 
 
-#: Finds a finished training by the fingerprint of a job.
-FindTraining = Callable[[Digest, Job], ReusableTraining | None]
-
-
 class ExperimentTracking:
-    """Trackers that have not failed, told of a training that is not reused; ``tell`` hears of each that fails."""
+    """Trackers of this workspace that have not failed, told of the training of ``rung`` from its first step on: one that is reused has
+    none."""
 
-    def __init__(self, trackers: tuple[Tracker, ...], tell: Callable[[str], None], training: TrackedTraining | None) -> None:
-        self._trackers = list(trackers)
-        self._tell = tell
-        self._training = training
+    def __init__(self, context: StepContext, rung: RungPlan) -> None:
+        self._context, self._rung = context, rung
+        self._trackers = list(context.deps.trackers()) if rung.training else []
         self._begun = False
-        self.report: TrainingReport | None = None
 
-    def unless(self, find: FindTraining) -> FindTraining:
-        """``find``, after which the training begins where none was found."""
+    def note(self, line: TrainingProgress) -> None:
+        """Shows a step."""
+        if not self._begun:
+            self._begun, context, rung = True, self._context, self._rung
+            facts = {"base_model": context.base_for(rung).name, "snapshot": digest_of(context.manifest)}
+            training = TrackedTraining(
+                experiment=f"{context.run.tenant}/{context.run.objective_name}",
+                run=context.run.id,
+                name=transitions.make_step(rung),
+                settings=facts | _flat(plain_json(rung.training)),
+            )
+            self._each(lambda tracker: tracker.begin(training))
+        self._each(lambda tracker: tracker.note(line))
 
-        def found(fingerprint: Digest, job: Job) -> ReusableTraining | None:
-            reused = find(fingerprint, job)
-            if reused is None and (training := self._training) is not None:
-                self._begun = True
-                self.each(lambda tracker: tracker.begin(training))
-            return reused
-
-        return found
-
-    def end(self) -> None:
-        """Tells that a training which had begun is over."""
+    def end(self, report: TrainingReport | None) -> None:
+        """Tells that a training which had begun is over; without ``report``: early."""
         if self._begun:
-            self.each(lambda tracker: tracker.end(self.report))
+            self._each(lambda tracker: tracker.end(report))
 
-    def ahead_of(self, report: ReportProgress) -> ReportProgress:
-        """Shows a step, then reports it: the report may end the training."""
-
-        def both(line: TrainingProgress) -> None:
-            self.each(lambda tracker: tracker.note(line))
-            report(line)
-
-        return both
-
-    def each(self, do: Callable[[Tracker], None]) -> None:
-        """Does ``do`` with every tracker that is left."""
+    def _each(self, do: Callable[[Tracker], None]) -> None:
         for tracker in list(self._trackers):
             try:
                 do(tracker)
             except TailorbirdError as error:
                 self._trackers.remove(tracker)
-                self._tell(f"metrics are shown no longer, the training goes on: {error.message}")
-
-
-@contextmanager
-def tracked(context: StepContext, rung: RungPlan) -> Iterator[ExperimentTracking]:
-    """The trackers of this workspace, told of the training of ``rung``; none where it trains nothing."""
-    trackers = context.deps.trackers() if rung.training else ()
-    tracking = ExperimentTracking(trackers, context.progress.tell, _training(context, rung) if trackers else None)
-    try:
-        yield tracking
-    finally:
-        tracking.end()
-
-
-def _training(context: StepContext, rung: RungPlan) -> TrackedTraining:
-    assert rung.training is not None
-    facts = {"base_model": context.base_for(rung).name, "snapshot": digest_of(context.manifest)}
-    return TrackedTraining(
-        experiment=f"{context.run.tenant}/{context.run.objective_name}",
-        run=context.run.id,
-        name=transitions.make_step(rung),
-        settings=facts | _flat(plain_json(rung.training)),
-    )
+                self._context.progress.tell(f"metrics are shown no longer, the training goes on: {error.message}")
 
 
 def _flat(settings: object, name: str = "") -> dict[str, str]:
@@ -400,19 +298,26 @@ def make_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
     memory = PeakMemory()
     context = _within_memory(context, memory)
     asked: HostedEngine | None = None
+    tracking = ExperimentTracking(context, rung)
+    trained: TrainingReport | None = None
     try:
-        with tracked(context, rung) as tracking, asked_for_rung(context, rung) as asked:
+        with asked_for_rung(context, rung) as asked:
             rung_context = context_of(context, rung, context.base_for(rung))
-            reusable = tracking.unless(partial(reusable_training, context))
-            ask, report = asked.ask if asked else None, tracking.ahead_of(rung_context.report)
-            rung_context = replace(rung_context, report=report, reusable=reusable, ask_hosted=ask)
-            made = rungs.make_candidate(rung_context)
-            tracking.report = made.training
+
+            def report(line: TrainingProgress) -> None:
+                tracking.note(line)
+                rung_context.report(line)  # which may end the training
+
+            reusable, ask = partial(reusable_training, context), asked.ask if asked else None
+            made = rungs.make_candidate(replace(rung_context, report=report, reusable=reusable, ask_hosted=ask))
+            trained = made.training
         require_memory(context.objective.budget, memory)
     except Exception as error:
         if (ended := ended_by(error)) is None:
             raise
         return _ended(rung, paid(ended, asked))
+    finally:
+        tracking.end(trained)
     origin = made.trained.reused.origin if made.trained and made.trained.reused else None
     making = Making(
         candidate=digest_of(made.candidate),
