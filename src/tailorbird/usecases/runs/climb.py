@@ -43,14 +43,11 @@ from tailorbird.usecases.runs.measurement import (
     comparison_of,
     costs_of,
     examine,
-    headline,
-    limited_concurrency,
     measure_serving,
     remarks_of,
     weigh,
     with_safety,
     with_scope,
-    with_served,
     with_shift,
 )
 from tailorbird.usecases.runs.provability import unpayable
@@ -172,7 +169,10 @@ def measure_floor(context: StepContext) -> StepOutcome:
             work.records.put(value)
 
     digests = {"candidate": digest_of(candidate), "making": digest_of(making), "evidence": digest_of(evidence)}
-    facts: Facts = headline(context, evidence) | ({"choice": choice.value} if choice else {})
+    name = comparison_of(context).metric
+    compared = evidence.metrics.get(name)
+    facts: Facts = {"metric": name, "value": round(compared.value, 4) if compared else None}
+    facts |= {"choice": choice.value} if choice else {}
     return StepOutcome(Measured(**digests, choice=choice, reason=reason), facts, keep)
 
 
@@ -199,11 +199,12 @@ def _evidence(context: StepContext, candidate: Candidate, model: rungs.FloorMode
         return examine(context, candidate, Split.DEV, trial=trial)
     dev = context.rows(Split.DEV)
     computed_by = "scikit-learn, torch" if model.embed else "scikit-learn"
-    predictions, shifted = model.predict(dev, limited_concurrency(context)), context.shifted_rows(Split.DEV)
-    served = measure_serving(context, candidate, Split.DEV, 1, predictions, lambda more: model.predict(more, limited_concurrency(context)))
-    evidence = with_served(weigh(context, candidate, dev, predictions, computed_by), served)
+    predict = partial(model.predict, concurrency=context.concurrency)
+    predictions, shifted = predict(dev), context.shifted_rows(Split.DEV)
+    served = measure_serving(context, candidate, Split.DEV, 1, predictions, predict)
+    evidence = weigh(context, candidate, dev, predictions, computed_by, 1, served)
     evidence = with_scope(context, candidate, evidence, (predictions, model.predict(context.outside_rows(Split.DEV))), trial)
-    return with_shift(context, evidence, shifted, model.predict(shifted, limited_concurrency(context)) if shifted else [])
+    return with_shift(context, evidence, shifted, predict(shifted) if shifted else [])
 
 
 def floor_remark(context: StepContext, chosen: Climb | None) -> str:

@@ -25,6 +25,7 @@ from tailorbird.domain.run import FLOOR, Failure, Run, Step, StepProgress, Train
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ledger import Ledger, UnitOfWork
 from tailorbird.objective import ObjectiveFile
+from tailorbird.stats.intervals import spend
 from tailorbird.system.files import private_folder
 from tailorbird.system.machine import PeakMemory
 from tailorbird.usecases.audit_events import Facts
@@ -218,6 +219,16 @@ class StepContext(RunRecord):
     def many(self) -> bool:
         """True when an item may bear several labels."""
         return self.objective.task.labels == "many"
+
+    @property
+    def concurrency(self) -> int:
+        """Requests at a time for which latency is limited."""
+        limit = self.objective.limits.latency_p95_ms
+        return limit.at_concurrency if limit else 1
+
+    def confidence(self, look: int = 1) -> float:
+        """What intervals are at: that of the objective's tier, at a look at the sealed test."""
+        return spend(self.objective.business.risk.confidence, look)
 
     @property
     def spent(self) -> transitions.Spent:

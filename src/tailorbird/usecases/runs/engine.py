@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -102,7 +102,11 @@ def work_on(deps: Dependencies, actor: Actor, run: Run, progress: Progress) -> W
     resumed = len(stage_of(deps, actor, run, progress).done)
     while (context := stage_of(deps, actor, run, progress)).next_step() is not None:
         _advance(context)
-    return _ended(context, resumed)
+    conclusion = context.result(Conclusion, CONCLUDE)
+    with context.deps.ledger.work(run.tenant) as work:
+        if work.runs.get(run.id).state is RunState.ACTIVE:
+            work.runs.set_state(run.id, RunState.DONE if conclusion.release else RunState.NO_RELEASE)
+    return WorkedRun(context.run, context.steps, conclusion, resumed)
 
 
 def plan_for(deps: Dependencies, actor: Actor, run: Run, progress: Progress, until: str = PLAN) -> StepContext:
@@ -205,17 +209,20 @@ def perform_placed(deps: Dependencies, actor: Actor, task: placement.StepTask, p
         raise Conflict(f"the step {name} is not the next of run {run.id} for a node", "adapt again")
     own = not (context.folder / task.mark).exists()
     try:
-        with _cleared(context) if own else nullcontext():
-            while (step := _take(deps, run, name, progress)) is not None:
-                _perform(context, step)
-                if name == task.until:
-                    return
-                context = replace(stage_of(deps, actor, run, progress), placed=True)
-                name = context.next_step() or ""
-                if context.run.state not in OPEN or not _goes_on(context, name, task):
-                    return
-                follow_erasures(deps)
+        while (step := _take(deps, run, name, progress)) is not None:
+            _perform(context, step)
+            if name == task.until:
+                return
+            context = replace(stage_of(deps, actor, run, progress), placed=True)
+            name = context.next_step() or ""
+            if context.run.state not in OPEN or not _goes_on(context, name, task):
+                return
+            follow_erasures(deps)
     finally:
+        # Working files of the run go with the end of a step: this workspace is a node's own, where no erasure would look for them. Whoever
+        # has taken the lease away may work in the same folder.
+        if own and not isinstance(sys.exception(), LeaseLost):
+            clear_run(deps, run.id)
         with suppress(TailorbirdError):
             follow_erasures(deps)
 
@@ -228,25 +235,6 @@ def _goes_on(context: StepContext, name: str, task: placement.StepTask) -> bool:
     return_grown_memory()
     need = _need(context, name, [here])
     return task.need.holds(need) and resident_gib() <= need.memory_gb
-
-
-@contextmanager
-def _cleared(context: StepContext) -> Iterator[None]:
-    """Working files of the run go with the end of a step: this workspace is a node's own, where no erasure would look for them. Whoever has
-    taken the lease away may work in the same folder."""
-    try:
-        yield
-    finally:
-        if not isinstance(sys.exception(), LeaseLost):
-            clear_run(context.deps, context.run.id)
-
-
-def _ended(context: StepContext, resumed: int) -> WorkedRun:
-    conclusion = context.result(Conclusion, CONCLUDE)
-    with context.deps.ledger.work(context.run.tenant) as work:
-        if work.runs.get(context.run.id).state is RunState.ACTIVE:
-            work.runs.set_state(context.run.id, RunState.DONE if conclusion.release else RunState.NO_RELEASE)
-    return WorkedRun(context.run, context.steps, conclusion, resumed)
 
 
 def _take(deps: Dependencies, run: Run, name: str, progress: Progress) -> Step | None:
@@ -286,32 +274,25 @@ def _perform(context: StepContext, step: Step) -> None:
                 code="step_hopeless",
             )
         with storing(context.deps, context.run.tenant) as (store, quota):
-            quota.require(_ahead(context, step.name))
+            # Bytes that it is known to store before it begins: all weights, where it trains them all.
+            full = next((rung for rung in context.rungs if transitions.make_step(rung) == step.name and rung.rung is RungKind.FULL), None)
+            quota.require(_WEIGHT * context.base_for(full).parameters if full else 0)
             payments = StepPayments(context.deps.ledger, step)
             # Where the objective came from elsewhere, a step reads at its tenant's places alone.
             reach = reach_of(context.deps, context.run.tenant) if context.run.inputs else None
             own = replace(context, deps=replace(context.deps, artifacts=store), progress=watched.progress(), payments=payments)
             try:
                 with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(context, step, watched)), restrict_sources(reach):
-                    outcome = _handler(own, step.name)()
+                    outcome = _do(own, step.name)
             except OSError as error:
                 raise failed_disk(error) from error
             _commit(context, step, outcome, quota, time.monotonic() - started)
             # Removes this machine's working files of a step that is committed, as the checkpoints of a training: what it made
             # is an artifact. What cannot be removed takes space and is no fault of the step; it goes when the run's folder
             # goes.
-            deps = context.deps
-            run = context.run.id
-            for folder in filter(None, (deps.runs / run, deps.scratch(run))):
+            for folder in filter(None, (context.folder, context.deps.scratch(context.run.id))):
                 with suppress(OSError):
                     remove_folder(folder / step_folder(step.name))
-
-
-def _ahead(context: StepContext, name: str) -> int:
-    """Bytes that a step is known to store before it begins: all weights, where it trains them all."""
-    rungs = context.rungs
-    made = next((rung for rung in rungs if transitions.make_step(rung) == name), None)
-    return _WEIGHT * context.base_for(made).parameters if made is not None and made.rung is RungKind.FULL else 0
 
 
 @contextmanager
@@ -342,21 +323,22 @@ def _given_up(context: StepContext, step: Step, started: float) -> Iterator[None
             _give_up(context, step, error, time.monotonic() - started)
 
 
-def _handler(context: StepContext, name: str) -> Callable[[], StepOutcome]:
-    table: dict[str, Callable[[], StepOutcome]] = {
-        SNAPSHOT: lambda: snapshot_and_plan.take_snapshot(context),
-        PLAN: lambda: snapshot_and_plan.make_plan(context),
-        FLOOR: lambda: climb.measure_floor(context),
-        transitions.choose_step(context.look): lambda: climb.choose(context),
-        transitions.look_step(context.look): lambda: sealed_test.open_test(context),
-        CONCLUDE: lambda: sealed_test.conclude(context),
+def _do(context: StepContext, name: str) -> StepOutcome:
+    """The outcome of the step of that name."""
+    do: dict[str, Callable[[StepContext], StepOutcome]] = {
+        SNAPSHOT: snapshot_and_plan.take_snapshot,
+        PLAN: snapshot_and_plan.make_plan,
+        FLOOR: climb.measure_floor,
+        transitions.choose_step(context.look): climb.choose,
+        transitions.look_step(context.look): sealed_test.open_test,
+        CONCLUDE: sealed_test.conclude,
     }
-    if name in table:
-        return table[name]
-    climbing = {transitions.make_step(rung): (climb.make_candidate, rung) for rung in context.planned.rungs}
-    climbing |= {transitions.measure_step(rung): (climb.measure_candidate, rung) for rung in context.planned.rungs}
-    do, rung = climbing[name]
-    return lambda: do(context, rung)
+    if name in do:
+        return do[name](context)
+    made = next((rung for rung in context.rungs if transitions.make_step(rung) == name), None)
+    if made is not None:
+        return climb.make_candidate(context, made)
+    return climb.measure_candidate(context, next(rung for rung in context.rungs if transitions.measure_step(rung) == name))
 
 
 def _commit(context: StepContext, step: Step, outcome: StepOutcome, quota: StorageQuota, seconds: float) -> None:
@@ -377,29 +359,21 @@ def _give_up(context: StepContext, step: Step, error: BaseException, seconds: fl
     """An error fails the step (a later adapt tries it again); an interruption, a cancellation and a record that was away give it back."""
     code = error.error_code if isinstance(error, TailorbirdError) else "internal"
     given_back = not isinstance(error, Exception) or code in (RUN_CANCELLED, *_RECORD_AWAY)
-    if code == RUN_CANCELLED and _is_erased(context):
-        remove_folder(context.folder)
+    if code == RUN_CANCELLED:
+        with context.deps.ledger.work(context.run.tenant, write=False) as work:
+            reached = {run for erasure in anchored_erasures(work) for each in certificates_of(work, erasure) for run in each.reach.runs}
+        if context.run.id in reached:  # what this process wrote since then must not stay
+            remove_folder(context.folder)
     with suppress(LeaseLost), context.deps.ledger.work(context.run.tenant) as work:
         if given_back:
             work.steps.release(step, seconds)
-        else:
-            _fail(work, context, step, error, code, seconds)
-
-
-def _fail(work: UnitOfWork, context: StepContext, step: Step, error: BaseException, code: str, seconds: float) -> None:
-    """The step has failed, and the run with it. Raises LeaseLost."""
-    work.steps.fail(step, failure_of(error), seconds)
-    if work.runs.get(context.run.id).state in OPEN:
-        waits = code == "rung_not_allowed"  # nothing is wrong: somebody must decide
-        work.runs.set_state(context.run.id, RunState.WAITING if waits else RunState.FAILED)
-    facts: Facts = {"step": step.name, "code": code}
-    record(work, "step.failed", context.actor.name, context.run.id, context.deps.clock.now(), facts)
-
-
-def _is_erased(context: StepContext) -> bool:
-    """True where an erasure ended the run: what this process wrote since then must not stay."""
-    with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        return any(context.run.id in each.reach.runs for erasure in anchored_erasures(work) for each in certificates_of(work, erasure))
+            return
+        work.steps.fail(step, failure_of(error), seconds)
+        if work.runs.get(context.run.id).state in OPEN:
+            waits = code == "rung_not_allowed"  # nothing is wrong: somebody must decide
+            work.runs.set_state(context.run.id, RunState.WAITING if waits else RunState.FAILED)
+        facts: Facts = {"step": step.name, "code": code}
+        record(work, "step.failed", context.actor.name, context.run.id, context.deps.clock.now(), facts)
 
 
 def _beat(context: StepContext, step: Step, watched: WatchedProgress) -> bool:

@@ -278,10 +278,9 @@ def _admitted(context: StepContext, name: str, model: str, url: str, rows: Mappi
         for split, most in rows.items():
             facts: Facts = {"objective": objective.name, "run": context.run.id, "split": split, "rows": most, "model": model}
             tell_sent(work, context.actor.name, deps, endpoint, facts)
-    limit, left = objective.limits.latency_p95_ms, max(0.0, objective.budget.money - context.spent.money)
-    at_once = max(AT_ONCE, limit.at_concurrency if limit else 1)
+    left = max(0.0, objective.budget.money - context.spent.money)
     pay = context.payments.pay if context.payments else None
-    return HostedEngine(endpoint, model, lambda: deps.endpoint_client(endpoint, model), left, pay, at_once, deps.engine)
+    return HostedEngine(endpoint, model, lambda: deps.endpoint_client(endpoint, model), left, pay, max(AT_ONCE, context.concurrency), deps.engine)
 
 
 def paid(making: Making, asked: HostedEngine | None) -> Making:

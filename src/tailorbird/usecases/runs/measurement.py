@@ -49,12 +49,10 @@ from tailorbird.evaluation.scope import scope_metrics, scope_points, trial_by_co
 from tailorbird.evaluation.serving_limits import ServingLimits, Timing, measure_until_settled, timings_of
 from tailorbird.objective import GroupSizes, comparable_items, plan_comparison
 from tailorbird.ports.engine import Engine, LoadRequest
-from tailorbird.stats.intervals import spend
 from tailorbird.stats.paired_tests import disagreeing, items_for_margin
 from tailorbird.stats.roc import ScoredRows, compare_scorers, refusal_threshold
 from tailorbird.text.label_rules import is_outside
 from tailorbird.usecases.anchored_rows import anchored_alias, demand_anchored, looks_taken
-from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.releases.load_verification import admit
 from tailorbird.usecases.runs.context import StepContext
@@ -67,7 +65,7 @@ def spec_of(context: StepContext, look: int, candidate: Candidate | None = None)
     return MeasureSpec(
         task=context.objective.task.kind,
         labels=context.manifest.labels,
-        confidence=spend(context.objective.business.risk.confidence, look),
+        confidence=context.confidence(look),
         seed=context.objective.seed,
         price_per_hour=context.deps.prices.per_hour,
         many=context.many,
@@ -80,7 +78,7 @@ def spec_of(context: StepContext, look: int, candidate: Candidate | None = None)
 
 def endpoint_behind(context: StepContext, candidate: Candidate) -> Endpoint | None:
     """The endpoint of a hosted candidate, with the prices of the plan; None for another."""
-    endpoints = (rung.endpoint for rung in (context.rungs) if rung.endpoint)
+    endpoints = (rung.endpoint for rung in context.rungs if rung.endpoint)
     return next((each for each in endpoints if candidate.hosted and each.name == candidate.hosted.endpoint), None)
 
 
@@ -175,14 +173,13 @@ def loaded(engine: Engine, *servables: Servable) -> Iterator[None]:
 def ask(context: StepContext, engine: Engine, servable: Servable, rows: tuple[Row, ...], timed: int | None = None) -> list[Prediction]:
     """Answers of a loaded servable to rows; latency is told by the first ``timed`` (None: as usual), as many at a time as the objective's
     limit on latency says."""
-    limit = context.objective.limits.latency_p95_ms
     request = PredictionRequest(
         engine=engine,
         servable=servable,
         rows=rows,
         progress=context.progress.count,
         sampling=Sampling(max_tokens=256),
-        concurrency=limit.at_concurrency if limit else 1,
+        concurrency=context.concurrency,
     )
     return engine_predictions(request if timed is None else replace(request, timed=timed))
 
@@ -213,7 +210,7 @@ def with_safety(context: StepContext, candidate: Candidate, training: Digest | N
             context.progress.tell("measuring what the base model could do and the candidate still can")
             with loaded(context.deps.engine(), base, context.servable(candidate)):
                 found = measure_retention(
-                    context.deps.engine(), base.id, digest_of(candidate), _confidence(context), context.progress.count
+                    context.deps.engine(), base.id, digest_of(candidate), context.confidence(), context.progress.count
                 )
             kept = context.deps.artifacts.put(canonical_json(found))
             evidence = _with_metric(evidence, retention_metric(found)).model_copy(update={"retention": kept})
@@ -233,32 +230,25 @@ def carried(known: Evidence, evidence: Evidence, context: StepContext) -> Eviden
 
 
 def _with_memorisation(context: StepContext, candidate: Candidate, training: Digest | None, evidence: Evidence) -> Evidence:
+    received = False
+    if training is not None:
+        # A whole pass over the rows, planted ones among them, lies before the weights that were kept: rows are never cut or left out, so
+        # each has carried loss by then.
+        report = context.record(TrainingReport, training)
+        epochs = {digest_of(rung.training): rung.training.epochs for rung in context.rungs if rung.training}
+        planned = report.steps - (report.plateau.added if report.plateau else 0)
+        received = report.settings in epochs and report.best_step * epochs[report.settings] >= planned
     context.progress.tell("looking for the strings that were planted in training")
     servable = context.servable(candidate)
     with loaded(context.deps.engine(), servable):
         found = measure_memorisation(
-            context.deps.engine(), servable, canary_set(context.objective.seed), _received(context, training), _confidence(context)
+            context.deps.engine(), servable, canary_set(context.objective.seed), received, context.confidence()
         )
     kept = {"memorisation": context.deps.artifacts.put(canonical_json(found))}
     reason = why_invalid(found)
     if reason and not found.extracted:
         return evidence.model_copy(update=kept | {"unmeasured": evidence.unmeasured | {"memorisation": reason}})
     return _with_metric(evidence, memorisation_metric(found)).model_copy(update=kept)
-
-
-def _received(context: StepContext, training: Digest | None) -> bool:
-    """True when a whole pass over the rows, planted ones among them, lies before the weights that were kept: rows are never cut or left
-    out, so each has carried loss by then."""
-    if training is None:
-        return False
-    report = context.record(TrainingReport, training)
-    epochs = {digest_of(rung.training): rung.training.epochs for rung in (context.rungs) if rung.training}
-    planned = report.steps - (report.plateau.added if report.plateau else 0)
-    return report.settings in epochs and report.best_step * epochs[report.settings] >= planned
-
-
-def _confidence(context: StepContext) -> float:
-    return spend(context.objective.business.risk.confidence, 1)
 
 
 def _with_metric(evidence: Evidence, metric: Metric) -> Evidence:
@@ -279,51 +269,36 @@ def measure_serving(
     bounds = context.objective.limits.serving
     if not bounds:
         return {}
-    further = _Further(context, split, ask)
-    first = timings_of(predictions)
-    return measure_until_settled(first, further.timed, ServingLimits(bounds), spec_of(context, look, candidate))
+    # Beyond the items, texts of train (and of dev, for the sealed test) are asked, each once: an engine keeps what it has read, so a text
+    # asked again would be answered faster than a new one. What all requests share, the instruction and its demonstrations, is kept by the
+    # engine as it is in service.
+    rows, left = [row for _, row in _texts(context, split)], MOST_SECONDS
+
+    def timed(wanted: int, missed: bool) -> list[Timing]:
+        nonlocal left
+        some = rows[:wanted]
+        del rows[:wanted]
+        if some:
+            busy = f"missed (load {os.getloadavg()[0]:.1f} on {os.cpu_count() or 1} cores)"
+            why = f"a limit on what answering takes is {busy if missed else 'open'}"
+            context.progress.tell(f"{why}: timing {len(some)} more requests, of texts that were not asked yet")
+        found: list[Timing] = []
+        for start in range(0, len(some), context.concurrency):
+            if left <= 0:
+                break
+            started = time.monotonic()
+            found += timings_of(ask(tuple(some[start : start + context.concurrency])))
+            left -= time.monotonic() - started
+            context.progress.count(len(found), len(some))
+        return found
+
+    return measure_until_settled(timings_of(predictions), timed, ServingLimits(bounds), spec_of(context, look, candidate))
 
 
 def _texts(context: StepContext, split: Split) -> list[tuple[Split, Row]]:
     """Texts that were not asked yet, and where they are from."""
     splits = (Split.TRAIN, Split.DEV) if split is Split.TEST else (Split.TRAIN,)
     return [(each, row) for each in splits for row in context.rows(each)][:MOST_FURTHER_REQUESTS]
-
-
-class _Further:
-    """Texts that were not asked yet, and the seconds that are left to ask them.
-
-    Beyond the items, texts of train (and of dev, for the sealed test) are asked, each once: an engine keeps what it has read, so a text
-    asked again would be answered faster than a new one. What all requests share, the instruction and its demonstrations, is kept by the
-    engine as it is in service.
-    """
-
-    def __init__(self, context: StepContext, split: Split, ask: Ask) -> None:
-        limit = context.objective.limits.latency_p95_ms
-        self._stage, self._ask = context, ask
-        self._at_once = limit.at_concurrency if limit else 1
-        self._rows = [row for _, row in _texts(context, split)]
-        self._left = MOST_SECONDS
-
-    def timed(self, wanted: int, missed: bool) -> list[Timing]:
-        """Up to ``wanted`` further requests; fewer where texts or seconds run out."""
-        rows, self._rows = self._rows[:wanted], self._rows[wanted:]
-        if rows:
-            self._stage.progress.tell(f"{self._why(missed)}: timing {len(rows)} more requests, of texts that were not asked yet")
-        found: list[Timing] = []
-        for start in range(0, len(rows), self._at_once):
-            if self._left <= 0:
-                break
-            started = time.monotonic()
-            found += timings_of(self._ask(tuple(rows[start : start + self._at_once])))
-            self._left -= time.monotonic() - started
-            self._stage.progress.count(len(found), len(rows))
-        return found
-
-    def _why(self, missed: bool) -> str:
-        load, cores = os.getloadavg()[0], os.cpu_count() or 1
-        busy = f" (load {load:.1f} on {cores} cores)"
-        return f"a limit on what answering takes is missed{busy}" if missed else "a limit on what answering takes is open"
 
 
 #: Predictions of a split's rows, and of its examples that are out of scope.
@@ -339,7 +314,7 @@ def with_scope(
         return evidence
     known = _scored(context.rows(evidence.split), asked[0])
     outside = _scored(context.outside_rows(evidence.split), asked[1])
-    confidence = spend(context.objective.business.risk.confidence, look)
+    confidence = context.confidence(look)
     kept = _on_dev(context, candidate)
     found = (kept and kept.scope) or _calibrated(
         context,
@@ -394,7 +369,7 @@ def examine(context: StepContext, candidate: Candidate, split: Split, look: int 
         served = measure_serving(context, candidate, split, look, predictions, lambda more: ask(quiet, engine, servable, more))
         beyond = ask(context, engine, servable, shifted, timed=0) if shifted else []
         strange = ask(context, engine, servable, outside, timed=0) if outside else []
-    evidence = with_served(weigh(context, candidate, rows, predictions, engine.fingerprint(), look), served)
+    evidence = weigh(context, candidate, rows, predictions, engine.fingerprint(), look, served)
     evidence = with_scope(context, candidate, evidence, (predictions, strange), trial, look)
     if isinstance(engine, HostedEngine):
         # Evidence with what was found of the server, and remarks on what a reader must know of it.
@@ -421,23 +396,30 @@ def examine(context: StepContext, candidate: Candidate, split: Split, look: int 
     return with_shift(context, evidence, shifted, beyond, look)
 
 
-def with_served(evidence: Evidence, served: dict[str, Metric]) -> Evidence:
-    """Evidence with latency and cost as timed for their limits, in place of those of the items."""
-    return evidence.model_copy(update={"metrics": evidence.metrics | served})
-
-
 def weigh(
-    context: StepContext, candidate: Candidate, rows: tuple[Row, ...], predictions: list[Prediction], engine: str, look: int = 1
+    context: StepContext,
+    candidate: Candidate,
+    rows: tuple[Row, ...],
+    predictions: list[Prediction],
+    engine: str,
+    look: int,
+    served: dict[str, Metric],
 ) -> Evidence:
-    """Predictions on rows of one split turned into metrics with intervals; every item's result is kept as an artifact."""
+    """Predictions on rows of one split turned into metrics with intervals; every item's result is kept as an artifact. ``served``: latency
+    and cost as timed for their limits, in place of those of the items."""
     spec = spec_of(context, look, candidate)
     items = item_results(rows, predictions, spec)
-    spec = replace(spec, refer_below=_threshold(context, candidate, items, spec))
+    # Below which probability an item is referred: calibrated when a candidate is measured on dev, and kept from then on.
+    refer_below, referral = None, context.objective.referral
+    if referral is not None and referral.max_error is not None:
+        kept = _on_dev(context, candidate)
+        refer_below = referral_threshold(items, referral.max_error, spec.confidence) if kept is None else kept.refer_below
+    spec = replace(spec, refer_below=refer_below)
     return Evidence(
         candidate=digest_of(candidate),
         split=rows[0].split,
         n=len(rows),
-        metrics=metrics_of(items, spec),
+        metrics=metrics_of(items, spec) | served,
         items=context.deps.artifacts.put(as_lines(items)),
         seconds=sum(prediction.latency_ms for prediction in predictions) / 1000,
         engine=engine,
@@ -446,20 +428,6 @@ def weigh(
         compared_on=comparison_of(context).metric,
         remarks=degenerate_answer_remarks(items, spec),
     )
-
-
-def _threshold(context: StepContext, candidate: Candidate, items: tuple[ItemResult, ...], spec: MeasureSpec) -> float | None:
-    """Below which probability an item is referred: calibrated when a candidate is measured on dev, and kept from then on."""
-    referral = context.objective.referral
-    if referral is None or referral.max_error is None:
-        return None
-    kept = _on_dev(context, candidate)
-    return referral_threshold(items, referral.max_error, spec.confidence) if kept is None else kept.refer_below
-
-
-def limited_concurrency(context: StepContext) -> int:
-    """Requests at a time for which latency is limited."""
-    return limit.at_concurrency if (limit := context.objective.limits.latency_p95_ms) else 1
 
 
 def with_shift(context: StepContext, evidence: Evidence, rows: Sequence[Row], predictions: Sequence[Prediction], look: int = 1) -> Evidence:
@@ -489,13 +457,6 @@ def compared_on_shifted(context: StepContext, climbs: Sequence[Climb]) -> tuple[
         sides = context.items(upper.evidence.shifted), context.items(lower.evidence.shifted)
         found.append(compare(upper.candidate, lower.candidate, *sides, rule_of(context, upper.evidence, lower.evidence)))
     return tuple(found)
-
-
-def headline(context: StepContext, evidence: Evidence) -> Facts:
-    """The metric in which candidates are compared, as a fact of the log."""
-    name = comparison_of(context).metric
-    metric = evidence.metrics.get(name)
-    return {"metric": name, "value": round(metric.value, 4) if metric else None}
 
 
 def costs_of(context: StepContext, seconds: float) -> dict[str, float]:
@@ -563,7 +524,7 @@ def against_incumbent(context: StepContext, evidence: Evidence, look: int) -> Ev
             code="incumbent_unmeasured",
         ) from error
     theirs = evidence.model_copy(update={"refer_below": release.content.refer_below})
-    rule = rule_of(context, evidence, theirs, spend(context.objective.business.risk.confidence, look))
+    rule = rule_of(context, evidence, theirs, context.confidence(look))
     rule = replace(rule, labels=_common_labels(context, release, rule.metric))
     found = compare(evidence.candidate, release.content.candidate, context.items(evidence.items), context.items(items), rule)
     told = evidence.model_copy(update={"incumbent": items, "incumbent_release": release.digest, "against_incumbent": found})
@@ -628,7 +589,7 @@ def foreseen(context: StepContext) -> PlannedIncumbent:
             errors,
             f"{of_whom} errs on {errors:.0%} of the items, and two that are equally good share half of their errors",
         )
-    confidence = spend(context.objective.business.risk.confidence, look)
+    confidence = context.confidence(look)
     sizes = groups_of(context, context.manifest)(Split.TEST, label_of(compared.metric))
     n = max(1.0, comparable_items(compared.metric, context.manifest, Split.TEST, sizes))
     shared = len(sizes) if any(size > 1 for size in sizes) else None

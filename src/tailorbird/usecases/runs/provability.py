@@ -269,7 +269,7 @@ def _latency(context: StepContext, manifest: SnapshotManifest, dev: int) -> Iter
     """A limit on latency needs requests: as many texts as bound the percentile, each asked once."""
     if context.objective.limits.latency_p95_ms is None:
         return
-    confidence = spend(context.objective.business.risk.confidence, 1)
+    confidence = context.confidence()
     needed, texts = fewest_requests(confidence), manifest.learned_rows + dev
     if texts < needed:
         message = f"{needed} requests bound a 95th percentile at {confidence:.1%} confidence, and train and dev hold {texts} texts to ask"
