@@ -129,56 +129,33 @@ def test_adapters_of_parts_and_other_scalings(tiny: Path, tmp_path: Path) -> Non
         assert score.log_probabilities == pytest.approx(reference.score(conversation("hello"), LABELS), abs=1e-4)
 
 
-CONFIG_DAMAGE: dict[str, dict[str, object]] = {
-    "unknown type": {"model_type": "no_such_type"},
-    "code of its own": {"model_type": "no_such_type", "auto_map": {"AutoModelForCausalLM": "evil.Model"}},
-    "an encoder": {"model_type": "bert", "architectures": ["BertForMaskedLM"]},
-    "quantised": {"quantization_config": {"quant_method": "no_such_method"}},
-    "another width": {"intermediate_size": 64},
-    "fewer layers": {"num_hidden_layers": 1},
+def without_a_norm(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("model.norm.weight")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def config(**changes: object) -> Callable[[Path], None]:
+    return lambda folder: edit_json(folder / "config.json", **changes)
+
+
+BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no template": (lambda folder: (folder / "chat_template.jinja").unlink(), "chat_template"),
+    "turns never end": (lambda folder: (folder / "chat_template.jinja").write_text("{{ messages[0].content }}"), "chat_template"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{"), "model_unreadable"),
+    "half the weights": (without_a_norm, "model_unreadable"),
+    "another width": (config(intermediate_size=64), "model_unreadable"),
+    "code of its own": (config(model_type="no_such_type", auto_map={"AutoModelForCausalLM": "evil.Model"}), "model_unsafe"),
+    "an encoder": (config(model_type="bert", architectures=["BertForMaskedLM"]), "model_unsupported"),
+    "quantised": (config(quantization_config={"quant_method": "no_such_method"}), "model_unsupported"),
 }
 
 
-@pytest.mark.parametrize(
-    ("damage", "code"),
-    [
-        ("no template", "chat_template"),
-        ("no tokenizer", "model_unreadable"),
-        ("no weights", "model_unreadable"),
-        ("half the weights", "model_unreadable"),
-        ("unknown type", "model_unsupported"),
-        ("code of its own", "model_unsafe"),
-        ("an encoder", "model_unsupported"),
-        ("quantised", "model_unsupported"),
-        ("another width", "model_unreadable"),
-        ("fewer layers", "model_unreadable"),
-        ("fewer tokens", "model_unreadable"),
-        ("turns never end", "chat_template"),
-    ],
-)
-def test_bad_folders_are_refused(damage: str, code: str, tiny: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "base"
-    shutil.copytree(tiny, folder)
-    if damage == "no template":
-        (folder / "chat_template.jinja").unlink()
-    elif damage == "no tokenizer":
-        (folder / "tokenizer.json").write_text("{")
-    elif damage == "no weights":
-        (folder / "model.safetensors").unlink()
-    elif damage == "half the weights":
-        tensors = load_file(folder / "model.safetensors")
-        tensors.pop("model.norm.weight")
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    elif damage in CONFIG_DAMAGE:
-        edit_json(folder / "config.json", **CONFIG_DAMAGE[damage])
-    elif damage == "fewer tokens":
-        tensors = load_file(folder / "model.safetensors")
-        rows = {name: tensor[:40_000].clone() if tensor.shape[0] == 49152 else tensor for name, tensor in tensors.items()}
-        save_file(rows, folder / "model.safetensors", metadata={"format": "pt"})
-        edit_json(folder / "config.json", vocab_size=40_000)
-    else:
-        (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+@pytest.mark.parametrize("name", BAD_FOLDERS)
+def test_bad_folders_are_refused(name: str, tiny: Path, tmp_path: Path) -> None:
+    damage, code = BAD_FOLDERS[name]
+    damage(shutil.copytree(tiny, tmp_path / "base"))
     with pytest.raises(ModelInvalid) as caught:
-        open_engine("fp32").load(servable(folder))
+        open_engine("fp32").load(servable(tmp_path / "base"))
     assert caught.value.error_code == code
     assert caught.value.hint

@@ -103,10 +103,8 @@ def test_two_failures_and_then_a_receipt(passing: int):
 
 
 def test_a_server_that_hangs_is_given_up():
-    started = time.monotonic()
     with receiver(0) as server, pytest.raises(Unavailable, match="no answer came in time"):
         notifier(server.url, timeout=0.2).send(MESSAGE)
-    assert time.monotonic() - started < 5
     assert len(server.got) == 3
 
 

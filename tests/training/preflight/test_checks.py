@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 
 import pytest
 
@@ -13,11 +12,9 @@ from tailorbird.training.methods import METHODS
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_a_sound_job_has_no_findings_and_is_examined_in_seconds(method: str, make_job: MakeJob) -> None:
+def test_a_sound_job_has_no_findings(method: str, make_job: MakeJob) -> None:
     job = make_job(method)
-    started = time.process_time()
     found = examined(job)
-    assert time.process_time() - started < 15
     assert found.findings == ()
     assert found.measured["rows"] == 30
     assert found.measured["longest_row"] >= max(len(row) for row in found.first_batch)
