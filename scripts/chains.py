@@ -99,17 +99,14 @@ def decisions(watch: Watch, folder: Path) -> dict[str, list[str]]:
 
 def csv_row(watch: Watch, folder: Path) -> list[str]:
     """A row of a CSV file, from the use case that makes a snapshot to where it is read, in the confined process too."""
-    from support.console import open_workspace, write_objective
+    from support.console import job, open_workspace
     from support.control import act
     from tailorbird.data.readers import data_file, formats
     from tailorbird.usecases import Progress
-    from tailorbird.usecases.identities import FIRST_PEOPLE, initialise
     from tailorbird.usecases.runs.submit import adapt
 
-    (folder / "workspace").mkdir()
     deps = open_workspace(folder / "workspace")
-    initialise(deps, "acme", FIRST_PEOPLE)
-    objective = write_objective(folder / "job", "desk", "as good as people")
+    objective = job(folder / "job", "desk", "as good as people")
     with watch.on(formats.read_records) as files:
         adapt(deps, act(deps, "author"), objective, Progress())
     rows = next((folder / "job").rglob("*.csv"))

@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from console.test_pages import check
-from support.console import NOW, Reader, approve, release_of, rollout, run_named
+from support.console import NOW, Reader, approve, release_of, run_named
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.release import Release, ReleaseState
@@ -15,7 +14,6 @@ from tailorbird.domain.run import RunState
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance.audit import verify_log
-from tailorbird.usecases.releases.rollouts import Drill
 from tailorbird.usecases.snapshots import find_snapshot
 
 
@@ -99,18 +97,6 @@ def test_refused_logins_are_slowed_down(house: Dependencies) -> None:
     assert reader.log_in("viewer").status_code != 429
 
 
-def test_a_login_proves_one_identity_once(house: Dependencies) -> None:
-    reader = Reader(house)
-    prepared = reader.post("/console/login/prepare", {"tenant": "acme", "identity": "operator"}).json()
-    forged = signed(house, "viewer", "login", prepared["text"], prepared["digest"])
-    refused = reader.post("/console/login", forged)
-    assert refused.status_code == 401
-    assert "does not prove an identity" in refused.text
-    own = signed(house, "operator", "login", prepared["text"], prepared["digest"])
-    assert reader.post("/console/login", own).status_code == 303
-    assert reader.post("/console/login", own).status_code == 401
-
-
 def test_nonsense_logs_nobody_in(house: Dependencies) -> None:
     reader = Reader(house)
     assert reader.post("/console/login/prepare", {"tenant": "NO SUCH", "identity": ""}).status_code == 400
@@ -192,42 +178,6 @@ def another(release: Release) -> Release:
     return release.model_copy(update={"content": content, "dossier": dossier, "digest": dossier.release, "approvals": ()})
 
 
-def test_a_release_is_let_in_by_degrees_from_the_page(deps: Dependencies) -> None:
-    operator, release, page = staged(deps), release_of(deps), page_of(deps)
-    offered = operator.get(page).text
-    assert "Roll out…" in offered
-    assert "Drill…" in offered
-    told = operator.get(f"{page}/rollout").text
-    assert "requests mirrored" in told
-    assert "5 % of the users" in told
-    refused = operator.post(f"{page}/rollout")
-    assert refused.status_code == 409, "nothing answers yet that it could be let in beside"
-    with deps.ledger.work("acme") as work:
-        former = another(work.releases.get(release))
-        work.releases.add(former)
-        work.aliases.put(
-            Alias(tenant="acme", name="desk", targets=(AliasTarget(release=former.digest),), moved_at=NOW, moved_by="operator")
-        )
-    begun = operator.post(f"{page}/rollout")
-    assert begun.status_code == 303
-    assert "acme/desk" in operator.get(begun.headers["location"]).text
-    with deps.ledger.work("acme", write=False) as work:
-        assert work.releases.get(release).state is ReleaseState.ROLLING_OUT
-    assert operator.get(f"{page}/drill").status_code == 409, "it is staged no longer"
-
-
-def test_a_rollout_whose_live_kpi_is_open_says_so_and_is_promoted_by_another_button(deps: Dependencies) -> None:
-    operator, page = reader_as(deps, "operator"), f"/console/rollouts/{rollout(deps).id}"
-    html = operator.get(page).text
-    assert "thumbs of 0.8: nobody has said anything yet; at least" in html
-    assert f'href="{page}/promote_unproven">Promote without proof<' in html
-    assert f'href="{page}/promote"' not in html
-    assert "Promote without proof: rollout" in operator.get(f"{page}/promote_unproven").text
-    refused = operator.post(f"{page}/promote", {"reason": "now"})
-    assert refused.status_code == 409
-    assert "a live KPI is not proven" in refused.text
-
-
 def test_a_rollout_is_held_and_taken_back_from_the_page(deps: Dependencies) -> None:
     operator, release, page = staged(deps), release_of(deps), page_of(deps)
     with deps.ledger.work("acme") as work:
@@ -256,39 +206,13 @@ def test_a_rollout_is_held_and_taken_back_from_the_page(deps: Dependencies) -> N
         assert work.releases.get(release).state is ReleaseState.STAGED, "a person may let it in again"
 
 
-def test_a_drill_from_the_page_tells_its_seconds(deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> None:
-    operator = staged(deps)
-    assert "request is touched" in operator.get(f"{page_of(deps)}/drill").text
-    assert operator.post(f"{page_of(deps)}/drill").status_code == 409, "no gateway serves here"
-    told = Drill(release=release_of(deps), alias="acme/desk@staging", gateways=2, promote_seconds=0.31, rollback_seconds=0.22)
-    monkeypatch.setattr("tailorbird.usecases.releases.rollouts.rehearse", lambda *_: told)
-    html = operator.post(f"{page_of(deps)}/drill").text
-    assert "0.31 s" in html
-    assert "0.22 s" in html
-
-
-def test_a_rejection_ends_it(deps: Dependencies) -> None:
-    approver = reader_as(deps, "approver")
-    text, digest = stated(approver, "reject", "recall is <too> low & falling")
-    assert approver.post(f"{page_of(deps)}/decision", signed(deps, "approver", "reject", text, digest)).status_code == 303
-    assert state_of(deps) is ReleaseState.REJECTED
-    assert "recall is &lt;too&gt; low &amp; falling" in approver.get(page_of(deps)).text
-
-
-@pytest.mark.parametrize(
-    ("name", "purpose", "status", "code"),
-    [
-        ("reviewer", "approve", 400, "signature_invalid"),
-        ("approver", "reject", 400, "signature_invalid"),
-        ("approver", "login", 400, "signature_invalid"),
-    ],
-)
-def test_a_decision_needs_the_deciders_own_signature(deps: Dependencies, name: str, purpose: str, status: int, code: str) -> None:
+@pytest.mark.parametrize(("name", "purpose"), [("reviewer", "approve"), ("approver", "login")])
+def test_a_decision_needs_the_deciders_own_signature(deps: Dependencies, name: str, purpose: str) -> None:
     approver = reader_as(deps, "approver")
     text, digest = stated(approver)
     answer = approver.post(f"{page_of(deps)}/decision", signed(deps, name, purpose, text, digest))
-    assert (answer.status_code, state_of(deps)) == (status, ReleaseState.GATED)
-    assert code in answer.text
+    assert (answer.status_code, state_of(deps)) == (400, ReleaseState.GATED)
+    assert "signature_invalid" in answer.text
 
 
 def test_nobody_files_another_persons_statement_or_one_that_was_changed(deps: Dependencies) -> None:
@@ -335,25 +259,6 @@ def test_a_name_that_moved_since_the_page_was_opened_is_not_rolled_back(deps: De
     assert "conflict" in operator.post("/console/aliases/desk/rollback", {"reason": "alarm", "version": "2"}).text
 
 
-def test_an_approval_can_be_taken_back_from_the_page(deps: Dependencies) -> None:
-    approve(deps)
-    shown = reader_as(deps, "approver").get(page_of(deps)).text
-    assert "All approvals that are needed stand." in shown
-    assert "Take your approval back" in shown
-    assert 'value="reject"' in shown
-    assert 'value="approve"' not in shown
-
-
-def test_the_address_with_a_slash_at_its_end_leads_to_the_console(house: Dependencies) -> None:
-    assert Reader(house).get("/console/").headers["location"] == "/console"
-
-
-def test_the_author_is_told_that_others_decide(deps: Dependencies) -> None:
-    answer = reader_as(deps, "author").get(page_of(deps)).text
-    assert "Your decision" not in answer
-    assert "none by the author" in answer
-
-
 def test_a_job_is_cancelled_from_the_page(deps: Dependencies) -> None:
     operator, run = reader_as(deps, "operator"), run_named(deps, "triage")
     assert f"/console/runs/{run}/cancel" in operator.get(f"/console/runs/{run}").text
@@ -370,16 +275,6 @@ def test_a_job_is_cancelled_from_the_page(deps: Dependencies) -> None:
 def test_forms_that_cannot_be_used(deps: Dependencies, form: dict[str, str], status: int, code: str) -> None:
     answer = reader_as(deps, "approver").post(f"{page_of(deps)}/statement", form)
     assert (answer.status_code, code in answer.text) == (status, True)
-
-
-def test_a_disabled_identity_is_out_at_once(deps: Dependencies) -> None:
-    from tailorbird.usecases.identities import disable
-
-    operator = reader_as(deps, "operator")
-    disable(deps, act_as(deps, "acme", "admin"), "operator")
-    answer = operator.get("/console")
-    assert answer.status_code == 303
-    assert answer.headers["location"].startswith("/console/login")
 
 
 def test_label_errors_are_for_who_may_read_the_data(deps: Dependencies) -> None:
@@ -406,11 +301,3 @@ def test_label_errors_are_for_who_may_read_the_data(deps: Dependencies) -> None:
     assert again.headers["location"] not in (address[0], moved.headers["location"])
     with deps.ledger.work("acme", write=False) as work:
         assert find_snapshot(work, "desk").manifest.removed == 2, "both decisions are heeded, whatever page they came from"
-
-
-def test_the_page_of_label_errors_holds_together(deps: Dependencies) -> None:
-    reviewer = reader_as(deps, "reviewer")
-    address = re.search(r"/console/data/[0-9a-f]{64}/labels", reviewer.get("/console/data").text)
-    assert address is not None
-    check(reviewer.get(address[0]).text)
-    assert reviewer.get("/console/data/ffff/labels").status_code == 404

@@ -15,7 +15,6 @@ from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import StepProgress
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import key_path
-from tailorbird.usecases.snapshots import find_snapshot
 
 pytestmark = pytest.mark.slow
 
@@ -110,14 +109,6 @@ def test_the_private_key_is_not_sent(browser: Browser, shared: Dependencies, add
         assert viewer.page.evaluate(kept) == "InvalidAccessError"
 
 
-def test_the_cookie_is_out_of_reach_of_scripts(browser: Browser, shared: Dependencies, address: str) -> None:
-    with person(browser, shared, address) as viewer:
-        viewer.log_in("viewer")
-        assert viewer.page.evaluate("document.cookie") == ""
-        (cookie,) = viewer.context.cookies()
-        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
-
-
 def test_a_key_that_is_not_the_persons_logs_nobody_in(browser: Browser, shared: Dependencies, address: str, tmp_path: Path) -> None:
     nonsense = tmp_path / "nonsense.key"
     nonsense.write_text("not a key")
@@ -134,33 +125,6 @@ def test_a_key_that_is_not_the_persons_logs_nobody_in(browser: Browser, shared: 
         # The browser notes the status 401 of the answer: that is all it may complain of.
         assert [text for text in stranger.complaints if "401" not in text] == []
         stranger.complaints.clear()
-
-
-def test_from_approval_into_production_and_back(browser: Browser, deps: Dependencies, own_address: str) -> None:
-    with person(browser, deps, own_address) as approver:
-        approver.log_in("approver")
-        approver.go(release_path(deps))
-        approver.page.get_by_label("Approve").check()
-        approver.page.get_by_label("Why").fill("Evidence and card read.")
-        approver.page.get_by_role("button", name="Continue to the statement").click()
-        approver.page.get_by_label("Key file").set_input_files(key_path(deps, "acme", "approver"))
-        approver.picture("statement")
-        approver.page.get_by_role("button", name="Sign and approve").click()
-        expect(approver.page.get_by_role("status")).to_have_text("Your approval is filed.")
-        assert state_of(deps) is ReleaseState.APPROVED
-    with person(browser, deps, own_address) as operator:
-        operator.log_in("operator")
-        operator.go(release_path(deps))
-        for move, sure, after in (("Stage…", "Stage", ReleaseState.STAGED), ("Promote…", "Promote", ReleaseState.PRODUCTION)):
-            operator.page.get_by_role("link", name=move).click()
-            operator.page.get_by_role("button", name=sure).click()
-            expect(operator.page.get_by_role("status")).to_contain_text("It is")
-            assert state_of(deps) is after
-        operator.page.get_by_role("link", name="Roll back…").click()
-        operator.page.get_by_label("Why").fill("a drill")
-        operator.page.get_by_role("button", name="Withdraw the name").click()
-        expect(operator.page.get_by_role("status")).to_contain_text("taken back")
-        assert state_of(deps) is ReleaseState.RETIRED
 
 
 def test_approving_with_the_keyboard_alone(browser: Browser, deps: Dependencies, own_address: str) -> None:
@@ -184,55 +148,11 @@ def test_approving_with_the_keyboard_alone(browser: Browser, deps: Dependencies,
         approver.press_until("Continue to the statement")
         approver.page.keyboard.press("Enter")
         expect(approver.page.locator("[data-kept]")).to_be_visible()
+        approver.picture("statement")
         approver.press_until("Sign and approve")
         approver.page.keyboard.press("Enter")
         expect(approver.page.get_by_role("status")).to_have_text("Your approval is filed.")
         assert state_of(deps) is ReleaseState.APPROVED
-
-
-def test_working_through_label_errors(browser: Browser, deps: Dependencies, own_address: str) -> None:
-    """A reviewer decides about three rows; the next page is about the snapshot that heeds it, and shows what is left."""
-    with person(browser, deps, own_address) as reviewer:
-        reviewer.log_in("reviewer")
-        page = reviewer.page
-        page.get_by_role("navigation", name="Main").get_by_role("link", name="Data").click()
-        page.get_by_role("link", name="Look at them").first.click()
-        before, old = page.url, page.locator("fieldset blockquote").all_inner_texts()
-        assert "Likely label errors" in reviewer.head()
-        rows = page.locator("fieldset")
-        rows.nth(0).get_by_label("Keep").check()
-        rows.nth(1).get_by_label("Relabel").check()
-        right = rows.nth(1).get_by_label("as", exact=True).input_value()
-        rows.nth(2).get_by_label("Drop the row").check()
-        page.get_by_role("button", name="File what I decided").click()
-        page.wait_for_url(lambda url: url != before)
-        assert "Made from" in page.locator("main").inner_text()
-        assert set(old[:3]).isdisjoint(page.locator("fieldset blockquote").all_inner_texts())
-        reviewer.go("/console/data")
-        assert reviewer.head() == "Data"
-    with deps.ledger.work("acme", write=False) as work:
-        newest = find_snapshot(work, "desk").manifest
-        decided = work.decisions.of("desk")
-        logged = [entry.event.kind for entry in work.events.latest(20)]
-    assert newest.parent is not None
-    assert newest.removed == 1
-    assert [(one.action.value, one.label, one.by) for one in decided] == [
-        ("keep", "", "reviewer"),
-        ("relabel", right, "reviewer"),
-        ("drop", "", "reviewer"),
-    ]
-    assert logged.count("data.decided") == 1
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_label_errors_are_read_on_a_phone(browser: Browser, shared: Dependencies, address: str, scheme: str) -> None:
-    with person(browser, shared, address, viewport=PHONE, color_scheme=scheme, has_touch=True) as reviewer:
-        reviewer.log_in("reviewer")
-        reviewer.go("/console/data")
-        reviewer.page.get_by_role("link", name="Look at them").first.click()
-        assert "Likely label errors" in reviewer.head()
-        assert reviewer.overflow() <= 0
-        assert reviewer.page.evaluate(FAINT) == []
 
 
 def test_what_has_the_focus_shows_it(browser: Browser, shared: Dependencies, address: str) -> None:

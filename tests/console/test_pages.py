@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from support.console import NASTY, Reader, application, release_of, request_id, rollout, run_named
+from support.console import NASTY, Reader, release_of, request_id, rollout, run_named
 from tailorbird.console.pages import _PAGES
 from tailorbird.console.web import filled
 from tailorbird.domain.evidence import Verdict
@@ -122,28 +122,6 @@ def test_answers_that_wait_are_for_reviewers(viewer: Reader) -> None:
     assert "not kept" in html
 
 
-@pytest.mark.parametrize("path", ["/console/login", "/console/nothing/here", "/console/static/none.css"])
-def test_pages_for_everybody_hold_together_too(viewer: Reader, path: str) -> None:
-    check(Reader(viewer.deps).get(path).text)
-
-
-def test_objectives_show_run_state_rung_and_what_answers(viewer: Reader) -> None:
-    html = viewer.get("/console").text
-    assert run_named(viewer.deps, "desk") in html
-    assert "Send each message to the right team." in html
-    assert "lora r" in html
-    assert ">active<" in html
-
-
-def test_a_run_shows_ladder_plan_steps_test_and_gate(viewer: Reader) -> None:
-    html = viewer.get(f"/console/runs/{run_named(viewer.deps, 'desk')}").text
-    assert "the rung below passes" in html
-    for words in ("<h4>The ladder</h4>", "<h4>The gate</h4>", "make prompt zero-shot", "<td>chosen</td>"):
-        assert words in html
-    assert "data-poll" not in html
-    assert "http-equiv" not in html
-
-
 def test_what_a_person_wrote_is_text_and_nothing_else(viewer: Reader) -> None:
     html = viewer.get(f"/console/runs/{run_named(viewer.deps, 'triage')}").text
     assert "as good as people &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in html
@@ -183,26 +161,6 @@ def test_a_run_that_failed_says_what_happened_and_what_to_do(deps: Dependencies)
             assert words in html
 
 
-def test_a_run_without_a_release_is_not_shown_as_done(deps: Dependencies) -> None:
-    viewer = looking(deps)
-    run = run_named(deps, "desk")
-    with deps.ledger.work("acme") as work:
-        work.runs.set_state(run, RunState.NO_RELEASE)
-    for path in ("/console", "/console/runs", f"/console/runs/{run}"):
-        assert '<span class="badge is-no_release">no release</span>' in viewer.get(path).text
-
-
-def test_a_release_shows_digests_gate_evidence_card_and_deciders(viewer: Reader) -> None:
-    digest = release_of(viewer.deps)
-    html = viewer.get(f"/console/releases/{digest[7:19]}").text
-    assert digest in html
-    assert "<h4>How it was chosen</h4>" in html
-    assert 'approver <span class="quiet">(approver)</span>' in html
-    assert "Nobody has decided yet." in html
-    assert "Your decision" not in html
-    assert "Stage…" not in html
-
-
 def test_traffic_counts_by_window_and_leads_to_explanations(viewer: Reader) -> None:
     hour = viewer.get("/console/traffic?minutes=60").text
     quarter = viewer.get("/console/traffic?minutes=15").text
@@ -213,11 +171,6 @@ def test_traffic_counts_by_window_and_leads_to_explanations(viewer: Reader) -> N
     told = viewer.get(f"/console/requests/{request_id(1)}").text
     assert release_of(viewer.deps) in told
     assert "signed by author" in told
-
-
-def test_signals_stand_by_severity(viewer: Reader) -> None:
-    html = viewer.get("/console/signals").text
-    assert html.index("is-alarm") < html.index("is-warning") < html.index("is-info")
 
 
 def test_the_log_is_leafed_through_filtered_and_verified(viewer: Reader) -> None:
@@ -274,28 +227,6 @@ def test_files_are_kept_and_change_their_address(viewer: Reader) -> None:
         assert answer.status_code == 200
         assert "immutable" in answer.headers["cache-control"]
         assert answer.headers["x-content-type-options"] == "nosniff"
-
-
-def test_the_pages_are_no_part_of_the_api_schema(viewer: Reader) -> None:
-    assert not any(path.startswith("/console") for path in application(viewer.deps).openapi()["paths"])
-
-
-def test_what_people_found_is_shown_beside_the_approvals(viewer: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = ReviewResult(
-        asked=2,
-        missing=0,
-        reviewers=(),
-        win_rate=Bounded(value=0.1, low=0.0, high=0.2),
-        agreement=Bounded(value=None),
-        verdict=Verdict.PASS,
-        reason="they side with the candidate in 10% of them",
-    )
-    digest = release_of(viewer.deps)
-    state = ReviewState(release=digest, required=True, result=result)
-    monkeypatch.setattr("tailorbird.usecases.releases.release_queries.standing_in", lambda *_: state)
-    html = viewer.get(f"/console/releases/{digest[7:]}").text
-    assert "<strong>Label review:</strong> they side with the candidate in 10% of them." in html
-    assert "cannot be staged before" not in html
 
 
 def test_a_review_shows_two_answers_without_names(viewer: Reader) -> None:

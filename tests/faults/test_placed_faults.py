@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from support.doubles import ProcessCompute
-from support.faults import Desk, opened
-from tailorbird.domain.errors import Conflict, Exhausted, TailorbirdError, Unavailable
+from support.faults import Desk, Ending, ending_of, opened
+from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.domain.run import ComputeNode, RunState, Step, StepNeed
 from tailorbird.processes import worker
+from tailorbird.settings import load_settings
 from tailorbird.system.files import private_folder
 from tailorbird.usecases import Progress
 from tailorbird.usecases.identities import act_as
@@ -58,15 +58,19 @@ class HereTask:
         self.cancelled = True
 
 
-class HereCompute(ProcessCompute):
-    """One node, whose process is this one."""
+class HereCompute:
+    """Nodes whose process is this one."""
 
-    def __init__(self, work: Callable[[str], str] = worker.perform_step) -> None:
-        super().__init__(work, [NODE])
+    def __init__(self, work: Callable[[str], str] = worker.perform_step, *nodes: ComputeNode, protected: bool = True) -> None:
+        self.work, self.protected = work, protected
+        self._nodes = nodes or (NODE,)
         self.given = list[HereTask]()
         self.asked = list[str]()
 
-    def place(self, task: str, need: StepNeed) -> HereTask:  # type: ignore[override]
+    def nodes(self) -> tuple[ComputeNode, ...]:
+        return self._nodes
+
+    def place(self, task: str, need: StepNeed) -> HereTask:
         assert need.cores == 1
         self.asked.append(json.loads(task)["step"])
         self.given.append(HereTask(self.work, task))
@@ -165,3 +169,48 @@ def test_working_files_stay_only_in_a_workspace_that_is_shared(
         adapt(desk, HereCompute(work))
     assert caught.value.error_code == "disk_full"
     assert [path.name for path in (node.workspace / "runs").rglob("*") if path.is_file()] == (["checkpoint"] if shared else [])
+
+
+def test_a_step_that_no_node_holds_is_refused_with_what_it_takes(desk: Desk) -> None:
+    with pytest.raises(Exhausted) as caught:
+        adapt(desk, HereCompute(worker.perform_step, NODE.model_copy(update={"memory_gb": 0.001})))
+    assert caught.value.error_code == "step_too_large"
+    assert "and no node has that: the largest has 1 core, 0.0 GiB" in caught.value.message
+    state, step = ended(desk)
+    assert (state, step.error) == (RunState.FAILED, "step_too_large")
+
+
+def test_a_record_in_a_file_is_not_shared_with_other_machines(desk: Desk) -> None:
+    with pytest.raises(InvalidInput, match="far") as caught:
+        adapt(desk, HereCompute(worker.perform_step, NODE, NODE.model_copy(update={"host": "far", "here": False})))
+    assert caught.value.error_code == "invalid_input"
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_cluster_that_others_reach_asks_for_a_token(desk: Desk, here: bool) -> None:
+    """One of this machine alone, too: its ports are open on the network."""
+    open_to_all = HereCompute(worker.perform_step, NODE.model_copy(update={"here": here}), protected=False)
+    with opened(desk) as deps:
+        shared = replace(deps, compute=lambda: open_to_all, upkeep=replace(deps.upkeep, record_file=None))
+        with pytest.raises(Forbidden) as caught:
+            climbing.adapt(shared, act_as(deps, "acme", "author"), desk.objective, Progress())
+    assert caught.value.error_code == "cluster_open"
+
+
+def test_a_story_on_nodes_ends_as_it_does_without(desk: Desk, undisturbed: Ending) -> None:
+    """Without a key of an identity, too: what signs is done where the run was started. What a cluster keeps and shows of a task is what it
+    was given: names, and nothing else."""
+    told, given, cluster = list[str](), list[str](), HereCompute()
+    cluster.work = lambda task: (given.append(task), worker.perform_step(task))[1]
+    keys = desk.workspace / "keys" / "acme"
+    secret = (keys / "author.key").read_text().splitlines()[1]
+    with opened(desk) as deps:
+        author = act_as(deps, "acme", "author")
+        keys.rename(keys.with_name("away"))
+        climbing.adapt(replace(deps, compute=lambda: cluster), author, desk.objective, Progress(tell=told.append))
+        keys.with_name("away").rename(keys)
+    assert ending_of(desk) == undisturbed
+    assert [line.removeprefix("step ") for line in told if line.startswith("step ")] == list(undisturbed.steps)
+    assert len(given) < len(undisturbed.steps) - 1, "a process goes on with what takes no more"
+    assert all(json.loads(task).keys() == placement.StepTask.model_fields.keys() for task in given)
+    assert not [word for word in (load_settings(desk.workspace).database_url, secret, "refund") if word in "".join(given)]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from support.damage import tries
-from support.doubles import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
+from support.doubles import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from support.raw_tables import Tables, read_tables, write_tables
 from support.release import base as base_ref
 from support.release import content, dossier, objective
@@ -31,7 +31,7 @@ from tailorbird.domain.event import Event
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.release import Approval, Release, ReleaseState, Statement
-from tailorbird.ledger import open_ledger
+from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.release import release_digest
 from tailorbird.usecases import Actor, Dependencies, MaintenanceSettings, admit
@@ -70,7 +70,7 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clock = FixedClock()
-        self.artifacts = MemoryArtifacts(folder / "trees")
+        self.artifacts = open_artifacts(str(folder / "trees"), folder / "cache")
         tree = folder / "floor"
         tree.mkdir(parents=True)
         (tree / "weights").write_text("weights")

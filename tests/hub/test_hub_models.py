@@ -216,12 +216,12 @@ import json, sys
 from pathlib import Path
 from tailorbird.base_models import list_models, pull, register_base
 from tailorbird.inference import open_encoder, open_model_reader
-from support.doubles import MemoryArtifacts
+from tailorbird.ledger import open_artifacts
 
 cache = Path(sys.argv[1])
 folder = pull(sys.argv[2], cache, open_model_reader)
 assert pull(f"hf://{sys.argv[3]}", cache, lambda: None) == folder
-base = register_base(folder, sys.argv[2], MemoryArtifacts(cache / "artifacts"), cache)
+base = register_base(folder, sys.argv[2], open_artifacts(str(cache / "artifacts"), cache / "read"), cache)
 listed = [entry.name for entry in list_models(cache) if entry.folder == folder]
 width = open_encoder().embed(folder, ["far"], purpose="query").shape[1]
 here = sorted(path.name for path in folder.iterdir())

@@ -1,4 +1,4 @@
-"""What every artifact store must do: the same questions to the twin, to a folder and to a real S3 server."""
+"""What every artifact store must do: the same questions to a folder and to a real S3 server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from uuid import uuid4
 import fsspec
 import pytest
 
-from support.doubles import MemoryArtifacts
 from support.s3 import running_s3
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.crypto.sealed_stream import new_data_key
@@ -29,11 +28,9 @@ def s3() -> Iterator[str]:
         yield "s3://started"
 
 
-@pytest.fixture(params=["memory", "fsspec", "s3", "encrypted", "encrypted on s3", "of a tenant"])
+@pytest.fixture(params=["fsspec", "s3", "encrypted", "encrypted on s3", "of a tenant"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
-    """The twin, and the store in a folder and on S3: in the clear, encrypted, and encrypted before what lies in the clear."""
-    if request.param == "memory":
-        return MemoryArtifacts(tmp_path / "read")
+    """The store in a folder and on S3: in the clear, encrypted, and encrypted before what lies in the clear."""
     url = f"{request.getfixturevalue('s3')}/{uuid4().hex}" if "s3" in request.param else str(tmp_path / "artifacts")
     opened = open_artifacts(url, tmp_path / "cache")
     if "encrypted" in request.param:
@@ -141,7 +138,7 @@ def test_everything_stored_is_listed(store: ArtifactStore, tmp_path: Path) -> No
 
 
 def test_bytes_are_copied_to_another_store_once(store: ArtifactStore, tmp_path: Path) -> None:
-    other = type(store)(tmp_path / "o") if isinstance(store, MemoryArtifacts) else open_artifacts(str(tmp_path / "b"), tmp_path / "c")
+    other = open_artifacts(str(tmp_path / "b"), tmp_path / "c")
     digest = store.put(b"some bytes")
     assert store.copy(digest, other)
     assert not store.copy(digest, other)

@@ -1,4 +1,4 @@
-"""What every cluster must do: the twin, and Ray on two raylets (``make ray``)."""
+"""What a cluster must do: Ray on two raylets (``make ray``)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from support.doubles import ProcessCompute
-from support.placed_tasks import plain
 from support.ray_cluster import await_end
 from tailorbird.domain.errors import TailorbirdError, Unavailable
-from tailorbird.domain.run import ComputeNode, StepNeed
+from tailorbird.domain.run import StepNeed
 from tailorbird.ports.compute import Compute, PlacedTask
 
+pytestmark = pytest.mark.ray
 ONE = StepNeed(cores=1)
 
 
-@pytest.fixture(params=["twin", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.fixture
 def cluster(request: pytest.FixtureRequest) -> Compute:
     """Two nodes of one core each, of this machine."""
-    if request.param == "twin":
-        return ProcessCompute(plain, [ComputeNode(host=name, cores=1, memory_gb=6, here=True) for name in ("a", "b")])
     address = request.getfixturevalue("raylets").address  # before Ray is loaded: it reads then whether it needs a token
     from tailorbird.integrations.ray import RayCompute
 

@@ -19,10 +19,10 @@ def test_the_walk_in_markdown_has_a_section_a_part() -> None:
     assert shown.startswith("# Request req1\n\n## request\n\n- req1 at")
     headings = [line for line in shown.split("\n") if line.startswith("## ")]
     assert headings == [f"## {part}" for part in ("request", "release", "goal", "chosen", "gate", "evidence", "data", "people", "log")]
-    assert "- approved by ben as approver, 2026-03-01 12:30 UTC: read the card" in shown
+    assert "- approved by ben as approver, 2026-03-01 12:00 UTC: read the card" in shown
 
 
 def test_markdown_cannot_be_broken_by_what_somebody_wrote() -> None:
-    nasty = explained().model_copy(update={"release": release(approval(reason="fine\n## Approved by all\n<b>"))})
+    nasty = explained().model_copy(update={"release": release(approval("fine\n## Approved by all\n<b>"))})
     assert "\n## Approved" not in explanation_markdown(nasty)
     assert "<b>" not in explanation_markdown(nasty)

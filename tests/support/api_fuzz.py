@@ -23,6 +23,7 @@ from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 from starlette.types import Receive, Scope, Send
 
+import support.ledger_samples as sample
 from support.control import act, opening, session, whole_app
 from support.serving import House
 from support.usecases import write_objective
@@ -87,23 +88,8 @@ class Surface:
         return in_api | {"model": "acme/routing"}
 
     def _answered(self, release: str, key: str) -> RequestRow:
-        return RequestRow(
-            id="req_1",
-            tenant="acme",
-            key=key,
-            alias="acme/desk",
-            release=release,
-            arm="a",
-            route="/v1/chat/completions",
-            status=200,
-            outcome="ok",
-            error=None,
-            prediction="refund",
-            prompt_tokens=3,
-            completion_tokens=0,
-            latency_ms=2.5,
-            at=self.deps.clock.now(),
-        )
+        answered = {"id": "req_1", "key": key, "alias": "acme/desk", "release": release, "at": self.deps.clock.now()}
+        return sample.request("acme").model_copy(update=answered)
 
     def headers(self, path: str) -> dict[str, str]:
         """The credential that a path needs; logging out ends a session of its own."""

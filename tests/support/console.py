@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import shutil
 import zlib
 from collections.abc import Container, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 from fastapi import FastAPI
 
-from support.doubles import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
-from support.workspace_ledger import SQLITE, workspace_ledger
+import support.ledger_samples as sample
+from support.doubles import FixedClock, MemoryEngine
+from support.usecases import LABELS, write_objective
+from support.usecases import open_workspace as a_workspace
+from support.workspace_ledger import SQLITE
 from tailorbird.console import console_routes
 from tailorbird.domain.deployment import RequestRow, Servable
 from tailorbird.domain.feedback import Review, ReviewReason, Severity, Signal
-from tailorbird.domain.objective import LiveKpi, RiskTier
+from tailorbird.domain.objective import LiveKpi
 from tailorbird.domain.prompt import Message
-from tailorbird.domain.rollout import Rollout, RolloutPlan
-from tailorbird.domain.run import Run, RunState, StepProgress, TrainingProgress
+from tailorbird.domain.rollout import Rollout
+from tailorbird.domain.run import Run, RunState, StepProgress
 from tailorbird.domain.value import Digest
-from tailorbird.ledger import open_artifacts
 from tailorbird.ports.engine import LabelScores
-from tailorbird.system.clock import SystemClock
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
+from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance.audit import make_checkpoint
 from tailorbird.usecases.releases import promotion
 from tailorbird.usecases.runs import submit
@@ -37,7 +37,6 @@ from tailorbird.usecases.sessions import LoginEntry
 
 #: The ledger has a clock of its own, and forgets sessions of long ago: ours stands still, but at today.
 NOW = datetime.now(UTC)
-LABELS = ("refund", "delivery", "login")
 #: By what the console is known.
 HTTP, HTTPS = "http://console.test", "https://console.test"
 #: What nobody may ever see act, as the reason of a KPI and in a reading.
@@ -72,59 +71,25 @@ def _number(prompt: Sequence[Message]) -> int:
 
 
 def open_workspace(workspace: Path, ledger_kind: str = SQLITE) -> Dependencies:
-    """The workspace there, with its ledger on disk unless ``ledger_kind`` says otherwise, and twins for what needs torch."""
-    ledger = workspace_ledger(workspace, SystemClock(), ledger_kind)
-    engine, trainer = ClimbingEngine(), MemoryTrainer()
-    return Dependencies(
-        ledger=ledger,
-        artifacts=open_artifacts(str(workspace / "artifacts"), workspace / "cache"),
-        clock=FixedClock(NOW),
-        workspace=workspace,
-        trainer=lambda: trainer,
-        engine=lambda: engine,
-        model_reader=MemoryModelReader,
-    )
+    """The workspace there, whose engine an adapter helps."""
+    engine = ClimbingEngine()
+    return replace(a_workspace(workspace, ledger_kind, FixedClock(NOW)), engine=lambda: engine)
 
 
-def write_objective(folder: Path, name: str, because: str) -> Path:
-    """An objective over 600 short rows of which the twin engine gets some wrong."""
-    folder.mkdir()
-    with (folder / "rows.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        for number in range(600):
-            label = LABELS[number % 3]
-            said = LABELS[(number + 1) % 3] if number // 3 % 20 == 0 else label
-            words = " ".join(f"w{(number * factor) % 9973}" for factor in (31, 577, 1009, 4001))
-            writer.writerow([f"case {number * 7919 % 100003} {words} {said}", label])
-    (folder / "base").mkdir()
-    MemoryModelReader().convert(folder, folder / "base")
-    content = {
-        "name": name,
-        "tenant": "acme",
-        "business": {"goal": "Send each message to the right team.", "owner": "support", "risk": "limited"},
-        "task": {"kind": "classify", "instruction": "Classify the message."},
-        "data": [{"path": "rows.csv", "source": {"origin": "written for this test", "license": "Apache-2.0"}}],
-        "base_model": "base",
-        "floor": "reference",
-        "kpis": [{"metric": "accuracy", "target": 0.8, "because": because}],
-    }
-    path = folder / "objective.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return path
+def job(folder: Path, name: str, because: str) -> Path:
+    business = {"goal": "Send each message to the right team.", "owner": "support", "risk": "limited"}
+    return write_objective(folder, name=name, business=business, kpis=[{"metric": "accuracy", "target": 0.8, "because": because}])
 
 
 def furnish(folder: Path, ledger_kind: str = SQLITE) -> None:
     """Makes ``folder/workspace``: one run climbed to a gated release, one in the middle of a training, requests, readings, a checkpoint."""
-    workspace = folder / "workspace"
-    workspace.mkdir(parents=True)
-    deps = open_workspace(workspace, ledger_kind)
-    initialise(deps, "acme", FIRST_PEOPLE)
+    folder.mkdir(parents=True)
+    deps = open_workspace(folder / "workspace", ledger_kind)
     author = act_as(deps, "acme", "author")
-    ended = submit.adapt(deps, author, write_objective(folder / "job", "desk", "as good as people"), Progress())
+    ended = submit.adapt(deps, author, job(folder / "job", "desk", "as good as people"), Progress())
     assert ended.conclusion is not None
     assert ended.conclusion.release is not None
-    under_way(deps, author, write_objective(folder / "other", "triage", f"as good as people {NASTY}"))
+    under_way(deps, author, job(folder / "other", "triage", f"as good as people {NASTY}"))
     with deps.ledger.work("acme") as work:
         work.requests.add([request_row(number, deps, ended.conclusion.release) for number in range(60)])
         work.signals.add([signal(deps, severity, ended.conclusion.release) for severity in Severity])
@@ -139,17 +104,8 @@ def furnish(folder: Path, ledger_kind: str = SQLITE) -> None:
 def under_way(deps: Dependencies, author: Actor, path: Path) -> Run:
     """A run whose step is held by a worker that has told how far it is."""
     run = submit.submit(deps, author, path, RunState.ACTIVE)
-    line = TrainingProgress(
-        step=12,
-        steps=40,
-        loss=0.8125,
-        held_out_loss=0.91,
-        learning_rate=2e-4,
-        tokens=49_152,
-        tokens_per_second=812.0,
-        memory_gb=1.5,
-        seconds=61.0,
-    )
+    told = sample.progress(12)
+    line = told.training.model_copy(update={"steps": 40, "loss": 0.8125, "held_out_loss": 0.91, "tokens_per_second": 812.0})
     with deps.ledger.work("acme") as work:
         work.steps.enqueue(run.id, "snapshot")
         step = work.steps.lease(run.id, "worker-7:41", timedelta(minutes=5))
@@ -164,46 +120,19 @@ def request_id(number: int) -> str:
 
 def request_row(number: int, deps: Dependencies, release: Digest) -> RequestRow:
     refused = number % 20 == 19
-    return RequestRow(
-        id=request_id(number),
-        tenant="acme",
-        key="key1",
-        alias="acme/desk",
-        release=None if refused else release,
-        arm="only",
-        route="chat",
-        status=429 if refused else 200,
-        outcome="refused" if refused else "ok",
-        error="exhausted" if refused else None,
-        prediction=None if refused else LABELS[number % 3],
-        prompt_tokens=0 if refused else 55,
-        completion_tokens=0 if refused else 2,
-        latency_ms=0.4 if refused else 40.0 + number * 7 % 23,
-        at=deps.clock.now() - timedelta(minutes=number),
-        confidence=None if refused else 0.93,
-        cost=0.0 if refused else 0.0001,
+    row = sample.request("acme", number).model_copy(
+        update={"id": request_id(number), "alias": "acme/desk", "at": deps.clock.now() - timedelta(minutes=number)}
     )
+    if refused:
+        return row.model_copy(update={"release": None, "status": 429, "outcome": "refused", "error": "exhausted", "prediction": None})
+    return row.model_copy(update={"release": release, "prediction": LABELS[number % 3], "latency_ms": 40.0 + number * 7 % 23})
 
 
 def rollout(deps: Dependencies) -> Rollout:
     """A release on its way, with a live KPI, and nothing counted yet."""
-    now = deps.clock.now()
-    return Rollout(
-        id="5c0d1f7a90be",
-        tenant="acme",
-        alias="triage",
-        candidate=release_of(deps),
-        incumbent=release_of(deps),
-        risk=RiskTier.LIMITED,
-        plan=RolloutPlan(),
-        salt="s",
-        versions=(1,),
-        step_since=now,
-        started_by="operator",
-        started_at=now,
-        changed_at=now,
-        live_kpis=(LiveKpi(metric="thumbs", target=0.8),),
-    )
+    given = {"id": "5c0d1f7a90be", "candidate": release_of(deps), "incumbent": release_of(deps), "started_by": "operator"}
+    times = dict.fromkeys(("step_since", "started_at", "changed_at"), deps.clock.now())
+    return sample.rollout("acme", "triage").model_copy(update=given | times | {"live_kpis": (LiveKpi(metric="thumbs", target=0.8),)})
 
 
 def review(deps: Dependencies) -> Review:
@@ -213,19 +142,9 @@ def review(deps: Dependencies) -> Review:
 
 
 def signal(deps: Dependencies, severity: Severity, release: Digest) -> Signal:
-    return Signal(
-        tenant="acme",
-        objective="desk",
-        release=release,
-        name="drift.text",
-        value=0.4,
-        bound=0.2,
-        p_value=0.001,
-        n=500,
-        severity=severity,
-        text=f"Messages differ from those that were learned from {NASTY}",
-        at=deps.clock.now(),
-    )
+    text = f"Messages differ from those that were learned from {NASTY}"
+    given = {"release": release, "severity": severity, "text": text, "at": deps.clock.now(), "value": 0.4, "bound": 0.2}
+    return sample.signal("acme", objective="desk").model_copy(update=given)
 
 
 def copied(furnished: Path, folder: Path) -> Dependencies:

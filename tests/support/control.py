@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
@@ -16,14 +17,14 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from support.doubles import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
+from support.doubles import FixedClock
 from support.serving import DirectDriver, House
-from support.workspace_ledger import SQLITE, workspace_ledger
+from support.usecases import open_workspace
+from support.workspace_ledger import SQLITE
 from tailorbird import api
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.identity import Identity
 from tailorbird.domain.value import Digest
-from tailorbird.ledger import open_artifacts
 from tailorbird.processes.gateway import gateway_app
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
@@ -60,19 +61,8 @@ kpis:
 
 
 def open_office(folder: Path, ledger_kind: str = SQLITE) -> Dependencies:
-    """The workspace in ``folder``, with its ledger on disk unless ``ledger_kind`` says otherwise."""
-    clock = FixedClock()
-    engine, trainer = MemoryEngine(), MemoryTrainer()
-    return Dependencies(
-        ledger=workspace_ledger(folder, clock, ledger_kind),
-        artifacts=open_artifacts(str(folder / "artifacts"), folder / "cache"),
-        clock=clock,
-        workspace=folder,
-        trainer=lambda: trainer,
-        engine=lambda: engine,
-        model_reader=MemoryModelReader,
-        host="acme",
-    )
+    """The workspace in ``folder``, whose host is the first tenant."""
+    return replace(open_workspace(folder, ledger_kind), host="acme")
 
 
 def furnish_office(folder: Path, ledger_kind: str = SQLITE) -> None:

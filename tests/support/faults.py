@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,11 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from support.doubles import MemoryModelReader
 from support.moments import Kill
 from support.story_process import Call
+from support.usecases import write_objective
 from tailorbird import settings, wiring
 from tailorbird.domain.run import RunState, StepState
 from tailorbird.domain.value import Digest
@@ -23,37 +20,11 @@ from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.maintenance.audit import verify_log
 from tailorbird.usecases.runs import submit as climbing
 
-LABELS = ("refund", "delivery", "login")
-
 
 def write_job(folder: Path, rows: int = 300, **changes: object) -> Path:
     """An objective over short rows, every twentieth of which the twin engine gets wrong; its ladder compares a prompt with an adapter."""
-    folder.mkdir()
-    with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        writer.writerows(_row(number) for number in range(rows))
-    (folder / "base").mkdir()
-    MemoryModelReader().convert(folder, folder / "base")
-    content: dict[str, object] = {
-        "name": "desk",
-        "tenant": "acme",
-        "business": {"goal": "Route messages.", "owner": "support", "risk": "limited"},
-        "task": {"kind": "classify", "instruction": "Classify the message."},
-        "data": [{"path": "rows.csv", "source": {"origin": "written for this test", "license": "Apache-2.0"}}],
-        "base_model": "base",
-        "ladder": ["prompt", "lora"],
-        "kpis": [{"metric": "accuracy", "target": 0.6, "because": "as good as people"}],
-    }
-    path = folder / "objective.yaml"
-    path.write_text(yaml.safe_dump(content | changes, sort_keys=False), encoding="utf-8")
-    return path
-
-
-def _row(number: int) -> tuple[str, str]:
-    said = LABELS[(number + 1) % 3 if number // 3 % 20 == 0 else number % 3]
-    words = " ".join(f"w{(number * factor) % 9973}" for factor in (31, 577, 1009, 4001))
-    return f"case {number * 7919 % 100003} {words} {said}", LABELS[number % 3]
+    kpis = [{"metric": "accuracy", "target": 0.6, "because": "as good as people"}]
+    return write_objective(folder, rows=rows, **({"ladder": ["prompt", "lora"], "kpis": kpis} | changes))
 
 
 @dataclass(frozen=True)

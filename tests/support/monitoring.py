@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+import support.ledger_samples as sample
+from support.release import manifest as a_manifest
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import SnapshotManifest, SourceShape, SplitCounts
 from tailorbird.domain.deployment import RequestRow, Traffic
@@ -37,26 +39,9 @@ def messages(topics: Sequence[str], n: int, seed: int) -> list[tuple[str, str]]:
 
 
 def request(text: str, prediction: str | None, n: int, **changes: object) -> RequestRow:
-    row = RequestRow(
-        id=f"req-{n}",
-        tenant="acme",
-        key="key",
-        alias="routing",
-        release=RELEASE,
-        arm="control",
-        route="chat",
-        status=200,
-        outcome="ok",
-        error=None,
-        prediction=prediction,
-        prompt_tokens=10,
-        completion_tokens=0,
-        latency_ms=20.0,
-        at=NOW,
-        characters=len(text),
-        sketch=sketch(text),
-    )
-    return row.model_copy(update=changes)
+    said = {"id": f"req-{n}", "release": RELEASE, "arm": "control", "prediction": prediction, "latency_ms": 20.0, "at": NOW}
+    about = {"characters": len(text), "sketch": sketch(text), "completion_tokens": 0, "confidence": None}
+    return sample.request("acme", n).model_copy(update=said | about | changes)
 
 
 def requests(said: Sequence[tuple[str, str]]) -> tuple[RequestRow, ...]:
@@ -84,26 +69,10 @@ def traffic(ok: int = 1000, errors: int = 0, refused: int = 0, p95: float = 50.0
 
 def manifest(read: int = 1000, quarantined: int = 20, labels: Sequence[str] = tuple(TOPICS)) -> SnapshotManifest:
     counts = SplitCounts(train=800, dev=90, test=90)
-    return SnapshotManifest(
-        tenant="acme",
-        objective="routing",
-        rows=digest_bytes(b"rows"),
-        quarantine=digest_bytes(b"quarantine"),
-        read=read,
-        duplicates=0,
-        quarantined=quarantined,
-        counts=counts,
-        label_counts=dict.fromkeys(labels, counts),
-        near_duplicate_groups=0,
-        files={"train.csv": digest_bytes(b"file")},
-        salt="salt",
-        text_length_p95=80,
-        text_length_max=90,
-        curation="sha256:" + "0" * 64,
-        root="00",
-        seal="sha256:" + "0" * 64,
-        sources={"train.csv": SourceShape(rows=read, columns=("label", "text"))},
-    )
+    files = {"train.csv": digest_bytes(b"file")}
+    sources = {"train.csv": SourceShape(rows=read, columns=("label", "text"))}
+    made = {"objective": "routing", "read": read, "quarantined": quarantined, "counts": counts, "files": files, "sources": sources}
+    return a_manifest().model_copy(update=made | {"label_counts": dict.fromkeys(labels, counts)})
 
 
 def by_name(signals: Sequence[Signal]) -> dict[str, Signal]:

@@ -7,13 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from support.doubles import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
-from tailorbird.auth import KeyFileSealer
+from support.usecases import open_workspace as a_workspace
+from support.workspace_ledger import SQLITE
 from tailorbird.domain.event import Event
-from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.settings import save_settings
 from tailorbird.usecases import Dependencies, MaintenanceSettings
-from tailorbird.usecases.identities import FIRST_PEOPLE, initialise
 
 TENANT = "acme"
 
@@ -22,23 +20,9 @@ Open = Callable[..., Dependencies]
 
 
 def open_workspace(folder: Path, database: str = "", **upkeep: Any) -> Dependencies:
-    folder.mkdir(parents=True, exist_ok=True)
+    deps = replace(a_workspace(folder, database or SQLITE), upkeep=MaintenanceSettings(**upkeep))
     if not (folder / "settings.yaml").exists():
         save_settings(folder, {"tenant": TENANT})
-    clock = FixedClock()
-    ledger = open_ledger(database or f"sqlite:///{folder / 'tailorbird.db'}", clock=clock, sealer=KeyFileSealer(folder))
-    ledger.migrate()
-    deps = Dependencies(
-        ledger=ledger,
-        artifacts=open_artifacts(str(folder / "artifacts"), folder / "cache"),
-        clock=clock,
-        workspace=folder,
-        trainer=MemoryTrainer,
-        engine=MemoryEngine,
-        model_reader=MemoryModelReader,
-        upkeep=MaintenanceSettings(**upkeep),
-    )
-    initialise(deps, TENANT, FIRST_PEOPLE)
     return deps
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from support.release import manifest as a_manifest
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
@@ -39,25 +40,9 @@ TOKENS = TokenProfile(
 
 
 def manifest(train: int = 480, dev: int = 180, labels: dict[str, SplitCounts] = LABELS) -> SnapshotManifest:
-    return SnapshotManifest(
-        tenant="acme",
-        objective="intents",
-        rows=D,
-        quarantine=D,
-        read=train + 2 * dev,
-        duplicates=0,
-        quarantined=0,
-        counts=SplitCounts(train=train, dev=dev, test=dev),
-        label_counts=labels,
-        near_duplicate_groups=0,
-        files={},
-        salt="s",
-        text_length_p95=200,
-        text_length_max=400,
-        curation="sha256:" + "0" * 64,
-        root="00",
-        seal="sha256:" + "0" * 64,
-    )
+    counts = SplitCounts(train=train, dev=dev, test=dev)
+    made = {"objective": "intents", "read": train + 2 * dev, "counts": counts, "label_counts": labels, "near_duplicate_groups": 0}
+    return a_manifest().model_copy(update=made | {"text_length_p95": 200, "text_length_max": 400})
 
 
 def objective(**changes: Any) -> Objective:

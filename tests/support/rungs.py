@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from support.doubles import MemoryEncoder
+from support.release import base
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, digest_of
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Provenance, Row, Split
@@ -168,20 +169,16 @@ def build_context(folder: Path, plan: RungPlan, **changes: Any) -> RungContext:
 
 
 def make_base() -> BaseModelRef:
-    return BaseModelRef(
-        name="m",
-        digest=D,
-        tokenizer_digest=D,
-        chat_template_digest=D,
-        license="Apache-2.0",
-        parameters=100,
-        hidden=4,
-        layers=1,
-        vocabulary=9,
-        context=512,
-        intermediate=8,
-        linear_shapes={"q_proj": (4, 4)},
-    )
+    small = {
+        "parameters": 100,
+        "hidden": 4,
+        "layers": 1,
+        "vocabulary": 9,
+        "context": 512,
+        "intermediate": 8,
+        "linear_shapes": {"q_proj": (4, 4)},
+    }
+    return base().model_copy(update={"name": "m", "digest": D} | small)
 
 
 def make_objective(kind: str = "classify") -> Objective:

@@ -8,19 +8,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from support.doubles import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
+import support.ledger_samples as sample
+from support.doubles import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from support.workspace_ledger import SQLITE, workspace_ledger
 from tailorbird import auth
-from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Alias, AliasTarget, LocalRetrieval, RequestRow, Servable, Stage
 from tailorbird.domain.errors import NotFound, TailorbirdError
-from tailorbird.domain.evidence import TokenChances, Verdict
-from tailorbird.domain.identity import ApiKey, Signature, Tenant
+from tailorbird.domain.evidence import TokenChances
+from tailorbird.domain.identity import ApiKey, Tenant
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.objective import RiskTier, TaskKind
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, Sampling
-from tailorbird.domain.release import Dossier, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.value import Digest
+from tailorbird.ledger import open_artifacts
 from tailorbird.ports.engine import (
     Chunk,
     EmbedRequest,
@@ -42,45 +44,18 @@ LABELS = ("lost_card", "top_up", "refund")
 CLASSIFY = PromptSpec(instruction="Classify.", labels=LABELS)
 GENERATE = PromptSpec(instruction="Be brief.", demonstrations=(Demonstration(row_id="1", text="hi", target="HI"),))
 ASK = (Message(role="user", content="I lost my card"),)
+digest = sample.digest
 
 
-def digest(name: object) -> Digest:
-    return digest_bytes(str(name).encode())
-
-
-def make_release(tenant: str, n: int, task: TaskKind, at: datetime) -> Release:
-    content = ReleaseContent(
-        tenant=tenant,
-        objective_name="routing",
-        objective=digest("objective"),
-        run="run1",
-        risk=RiskTier.LIMITED,
-        task=task,
-        rung=RungKind.PROMPT,
-        candidate=digest(f"candidate {n}"),
-        base_model_name="small",
-        base_model=digest("base"),
-        adapter=None,
-        weights=None,
-        tokenizer=digest("tokenizer"),
-        chat_template=digest("template"),
-        prompt=CLASSIFY if task is TaskKind.CLASSIFY else GENERATE,
-        snapshot=digest("snapshot"),
-        author="ada",
+def make_release(tenant: str, n: int, task: TaskKind, at: datetime, **changes: object) -> Release:
+    """``changes`` are of its content."""
+    prompt = CLASSIFY if task is TaskKind.CLASSIFY else GENERATE
+    made = sample.release(tenant, n)
+    content = made.content.model_copy(
+        update={"run": "run1", "task": task, "rung": RungKind.PROMPT, "adapter": None, "prompt": prompt} | changes
     )
-    dossier = Dossier(
-        release=digest_of(content),
-        plan=digest("plan"),
-        ladder=digest("ladder"),
-        dev_evidence=digest("dev"),
-        test_evidence=digest("test"),
-        gate=digest("gate"),
-        gate_verdict=Verdict.PASS,
-        card=digest("card"),
-        created_at=at,
-    )
-    signed = digest_of(dossier)
-    signature = Signature(identity="ada", public_key="A" * 43 + "=", purpose="release", digest=signed, signature="c2ln", at=at)
+    dossier = made.dossier.model_copy(update={"release": digest_of(content), "created_at": at})
+    signature = made.signature.model_copy(update={"digest": digest_of(dossier), "at": at})
     return Release(digest=dossier.release, content=content, dossier=dossier, state=ReleaseState.PRODUCTION, signature=signature)
 
 
@@ -108,7 +83,7 @@ class House:
         """What the gateway is given."""
         return Dependencies(
             ledger=self.ledger,
-            artifacts=MemoryArtifacts(self.folder / "read"),
+            artifacts=open_artifacts(str(self.folder / "artifacts"), self.folder / "cache"),
             clock=self.clock,
             workspace=self.folder,
             trainer=MemoryTrainer,
@@ -123,11 +98,7 @@ class House:
                 system.tenants.add(Tenant(name=name, created_at=self.clock.now()))
 
     def release(self, n: int = 1, tenant: str = "acme", task: TaskKind = TaskKind.CLASSIFY, **content: object) -> Digest:
-        made = make_release(tenant, n, task, self.clock.now())
-        if content:
-            changed = made.content.model_copy(update=content)
-            dossier = made.dossier.model_copy(update={"release": digest_of(changed)})
-            made = made.model_copy(update={"digest": dossier.release, "content": changed, "dossier": dossier})
+        made = make_release(tenant, n, task, self.clock.now(), **content)
         with self.ledger.work(tenant) as work:
             work.releases.add(made)
         return made.digest

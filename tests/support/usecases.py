@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 import pytest
 import yaml
 
+import support.ledger_samples as sample
 from support.doubles import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from support.workspace_ledger import SQLITE, workspace_ledger
-from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.identity import Identity, Role, Signature
 from tailorbird.domain.rollout import Rollout, RolloutPlan, RolloutStep
 from tailorbird.ledger import open_artifacts
@@ -40,8 +40,8 @@ LABELS = ("refund", "delivery", "login")
 NO_REFERRAL = [{"rule": "referral", "by": "head of support", "because": "every answer is read by a person before it is acted on"}]
 
 
-def write_objective(folder: Path, *, hard_share: int = 20, **changes: object) -> Path:
-    """An objective over 750 short rows.
+def write_objective(folder: Path, *, hard_share: int = 20, rows: int = 750, **changes: object) -> Path:
+    """An objective over short rows.
 
     The twin engine answers by words shared with the label, so that every ``hard_share``-th row is one it gets wrong. The floor knows all
     of them: it is a reference, unless the ladder lists it or ``floor`` says otherwise.
@@ -50,7 +50,7 @@ def write_objective(folder: Path, *, hard_share: int = 20, **changes: object) ->
     with (folder / "rows.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
-        for number in range(750):
+        for number in range(rows):
             label = LABELS[number % 3]
             said = LABELS[(number + 1) % 3] if number // 3 % hard_share == 0 else label
             writer.writerow([f"case {number * 7919 % 100003} {_words(number)} {said}", label])
@@ -73,11 +73,11 @@ def write_objective(folder: Path, *, hard_share: int = 20, **changes: object) ->
     return path
 
 
-def open_workspace(workspace: Path, ledger_kind: str = SQLITE) -> Dependencies:
+def open_workspace(workspace: Path, ledger_kind: str = SQLITE, clock: FixedClock | None = None) -> Dependencies:
     """The workspace there, on SQLite unless ``ledger_kind`` says otherwise; one that is new is made, with its first people."""
     is_new = not workspace.exists()
     workspace.mkdir(exist_ok=True)
-    clock = FixedClock()
+    clock = clock or FixedClock()
     ledger = workspace_ledger(workspace, clock, ledger_kind)
     engine, trainer = MemoryEngine(), MemoryTrainer()
     opened = Dependencies(
@@ -127,23 +127,9 @@ def answered_once_each(deps: Dependencies, begun: Rollout) -> None:
     with deps.ledger.work(begun.tenant) as work:
         version = work.aliases.get(begun.alias).version
         rows = [
-            RequestRow(
-                id=f"req_{begun.candidate[7:15]}_{arm}",
-                tenant=begun.tenant,
-                key="k",
-                alias=f"{begun.tenant}/{begun.alias}",
-                release=release,
-                arm=arm,
-                route="/v1",
-                status=200,
-                outcome="ok",
-                error=None,
-                prediction=None,
-                prompt_tokens=1,
-                completion_tokens=0,
-                latency_ms=1.0,
-                at=deps.clock.now(),
-                version=version,
+            sample.request(begun.tenant).model_copy(
+                update={"id": f"req_{begun.candidate[7:15]}_{arm}", "alias": f"{begun.tenant}/{begun.alias}", "arm": arm}
+                | {"release": release, "at": deps.clock.now(), "version": version}
             )
             for arm, release in (("a", begun.incumbent), ("b", begun.candidate))
         ]

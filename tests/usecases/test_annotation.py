@@ -117,13 +117,9 @@ SHOWN_AT = "https://llm.example"
     ("again", "model", "seen"),
     [
         ({"url": "https://LLM.example:443/v1"}, "small", True),
-        ({"url": "https://llm.example./openai"}, "small", True),
-        ({"url": "http://llm.example", "private": True}, "small", True),
         ({"url": "https://eu.llm.example"}, f"{MODEL}-2026-11-01", True),
-        ({"url": "https://eu.llm.example"}, MODEL.upper(), True),
         ({"url": "https://reseller.example"}, f"maker/{MODEL}", True),
         ({"url": "https://eu.llm.example"}, "small", False),
-        ({"url": "https://llm.example:8443"}, "small", False),
     ],
 )
 def test_a_server_that_is_registered_under_another_name_was_shown_it_too(
@@ -184,21 +180,6 @@ def test_what_was_labelled_before_the_test_was_shown_is_learned_from(deps: Depen
         with pytest.raises(ObjectiveInvalid) as refused:
             curate(deps, author, elsewhere, Progress())
         assert refused.value.error_code == "teacher_saw_test"
-
-
-@pytest.mark.parametrize("currency", ["JPY", "USD"])
-def test_an_endpoint_that_is_paid_in_another_currency_is_not_asked(
-    deps: Dependencies, author: Actor, tmp_path: Path, currency: str
-) -> None:
-    client = MemoryEndpoint(last_word, model=MODEL)
-    deps = taught(deps, client)
-    register(deps, endpoint(currency=currency))
-    path = job(tmp_path / "job", "please refund")
-    curate(deps, author, path, Progress())
-    with pytest.raises(Conflict) as refused:
-        annotated(deps, author, path)
-    assert refused.value.error_code == "endpoint_changed"
-    assert client.asked == []
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,3 @@ def test_runs_rungs_candidates_and_releases_are_compared(deps: Dependencies, aut
     page = evidence_markdown(show_evidence(deps, VIEWER, run))
     assert "test split, look 1" in page
     assert "w31" not in page
-
-
-def test_a_rung_that_was_measured_twice_is_named_by_its_variant(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    run = climbing.adapt(deps, author, write_objective(tmp_path / "job", hard_share=2, ladder=["prompt"]), Progress()).run.id
-    with pytest.raises(InvalidInput) as refused:
-        compare(deps, VIEWER, f"{run}:prompt", f"{run}:floor")
-    assert refused.value.error_code == "invalid_input"
-    assert "prompt-zero-shot" in refused.value.hint

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from support.serving import make_release
-from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.errors import Conflict, Unavailable
 from tailorbird.domain.objective import TaskKind
@@ -20,10 +17,8 @@ from tailorbird.usecases.runs.queries import list_objectives
 
 def add(deps: Dependencies, number: int, name: str, state: ReleaseState) -> Release:
     """A release of the objective ``name``; in production it answers the name."""
-    made = make_release("acme", number, TaskKind.CLASSIFY, deps.clock.now())
-    content = made.content.model_copy(update={"objective_name": name})
-    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
-    release = made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier, "state": state})
+    made = make_release("acme", number, TaskKind.CLASSIFY, deps.clock.now(), objective_name=name)
+    release = made.model_copy(update={"state": state})
     with deps.ledger.work("acme") as work:
         work.releases.add(release)
         if state is ReleaseState.PRODUCTION:
@@ -35,8 +30,7 @@ def add(deps: Dependencies, number: int, name: str, state: ReleaseState) -> Rele
 def rehearse(deps: Dependencies, operator: Actor, release: Release, patience: float = drill.PATIENCE) -> drill.Drill:
     """With one gateway, which follows as long as somebody has patience."""
 
-    def follow(seconds: float) -> None:
-        time.sleep(seconds)
+    def follow(_seconds: float) -> None:
         if patience:
             with deps.ledger.system() as system:
                 system.gateways.beat("g", system.tenants.aliases_moved(), deps.clock.now())
@@ -57,7 +51,7 @@ def test_a_drill_needs_a_gateway(deps: Dependencies, operator: Actor) -> None:
     assert refused.value.error_code == "conflict"
 
 
-@pytest.mark.parametrize("length", range(54, 64))
+@pytest.mark.parametrize("length", [54, 63])
 def test_a_drill_leaves_production_as_it_is(deps: Dependencies, operator: Actor, length: int) -> None:
     name = "n" * length
     add(deps, 1, name, ReleaseState.PRODUCTION)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,20 +9,18 @@ import pytest
 
 from support.doubles import MemoryEngine
 from support.usecases import NO_REFERRAL, somebody, write_objective
-from support.vllm_twin import VllmTwin
 from tailorbird.domain.errors import Conflict, Corrupt
-from tailorbird.domain.evidence import EffectProof, EffectStanding, TokenChances
-from tailorbird.domain.objective import Objective, RiskTier, TaskKind
+from tailorbird.domain.evidence import EffectProof, TokenChances
+from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Release, ReleaseState
-from tailorbird.integrations.vllm import VllmDriver
 from tailorbird.ports.engine import LoadRequest, ProbeRequest
 from tailorbird.release import PROBE_TEXTS
 from tailorbird.release.reference_probes import effect_reading, is_provable
-from tailorbird.serving.effect_checks import EffectChecks, unlike
+from tailorbird.serving.effect_checks import unlike
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance.audit import verify_log
-from tailorbird.usecases.releases.load_verification import RecordedProofs, admit, demand_effect
+from tailorbird.usecases.releases.load_verification import RecordedProofs, demand_effect
 from tailorbird.usecases.releases.promotion import sign_and_decide, stage
 from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.releases.rules import verify_release
@@ -63,25 +60,6 @@ def test_a_proof_that_was_exchanged_is_not_believed(deps: Dependencies, release:
 def made_by(deps: Dependencies, author: Actor, folder: Path, rung: str) -> Release:
     ended = adapt(deps, author, write_objective(folder, ladder=[rung]), Progress())
     return show_release(deps, author, str(ended.conclusion.release))
-
-
-def test_a_prompt_is_shown_by_its_base_alone(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    """A server calls its model what it likes: another one answers under the name of the base."""
-    made = made_by(deps, author, tmp_path / "job", "prompt")
-    proof = RecordedProofs(deps).proof(loading(made))
-    assert (proof.kind, is_provable(proof), len(proof.probes)) == ("base", True, 4)
-    own = admit(deps, loading(made)).model_copy(update={"task": TaskKind.GENERATE})
-
-    def load(base: str) -> EffectStanding:
-        driver = VllmDriver(VllmTwin(MemoryEngine(), Path(base)).client(), "base", lambda _: own)
-        checks = EffectChecks(driver, RecordedProofs(deps))
-        asyncio.run(checks.load(loading(made)))
-        return checks.readings[made.digest].standing
-
-    assert load(own.base) is EffectStanding.SHOWN
-    with pytest.raises(Corrupt) as refused:
-        load("another")
-    assert refused.value.error_code == "adapter_differs"
 
 
 def test_a_floor_is_proven_by_its_scores(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

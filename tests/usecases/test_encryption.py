@@ -26,7 +26,7 @@ from tailorbird.ports.key_service import KeyService
 from tailorbird.usecases import Actor, Dependencies, Progress, admit, tenants
 from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
-from tailorbird.usecases.maintenance.encryption import demand_nothing_stored, make_data_keys, rewrap_keys
+from tailorbird.usecases.maintenance.encryption import demand_nothing_stored, rewrap_keys
 from tailorbird.usecases.runs import submit
 from tailorbird.usecases.storage_quota import keep_upload, storing
 from tailorbird.usecases.tenant_keys import TenantKeys
@@ -197,12 +197,6 @@ class TestKeys:
             upload(encrypting(encrypted, None), author, b"more")
         assert refused.value.error_code == "encryption_off"
 
-    def test_two_processes_that_make_a_key_at_once_get_one(self, deps: Dependencies, author: Actor, service: MemoryKeyService) -> None:
-        one, other = encrypting(deps, lambda: service), encrypting(deps, lambda: service)
-        digest = upload(one, author)
-        assert other.for_tenant("acme").artifacts.get(digest) == WORDS
-        assert one.keys.of("acme") == other.keys.of("acme")  # type: ignore[union-attr]
-
 
 def kept(deps: Dependencies, request: str, text: str) -> KeptWords:
     now = deps.clock.now()
@@ -250,20 +244,6 @@ class TestSwitch:
         upload(deps, author)
         with pytest.raises(Conflict):
             demand_nothing_stored(deps)
-
-    def test_it_takes_an_admin_of_the_host_and_a_key(
-        self, deps: Dependencies, encrypted: Dependencies, author: Actor, admin: Actor
-    ) -> None:
-        with pytest.raises(Forbidden):
-            make_data_keys(encrypted, author)
-        theirs = globex(encrypted)
-        assert make_data_keys(encrypted, admin).tenants == ("acme", "globex")
-        with pytest.raises(Forbidden):
-            rewrap_keys(encrypted, act_as(encrypted, theirs.tenant, "admin"))
-        for verb in (rewrap_keys, make_data_keys):
-            with pytest.raises(Conflict) as refused:
-                verb(replace(deps, host="acme"), admin)
-            assert refused.value.error_code == "encryption_off"
 
 
 def keep_words(deps: Dependencies, *requests: str, fails: bool = False) -> None:

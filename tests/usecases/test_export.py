@@ -45,11 +45,7 @@ def test_an_adapter_is_merged_and_told_of(deps: Dependencies, author: Actor, app
     assert (event.actor, event.data["merged"]) == ("operator", True)
 
 
-@pytest.mark.parametrize("part", ["merged", "adapter", "base"])
-@pytest.mark.parametrize("kind", ["safetensors", "gguf"])
-def test_of_a_hosted_model_nothing_leaves(
-    kind: str, part: str, deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
-) -> None:
+def test_of_a_hosted_model_nothing_leaves(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path) -> None:
     """Its weights are not here: without a base, a copy would be one of the folder that this process stands in."""
     deps = hosting(deps, MemoryEndpoint(last_word, model=MODEL))
     register(deps)
@@ -57,7 +53,7 @@ def test_of_a_hosted_model_nothing_leaves(
     worked = adapt(deps, author, write_objective(tmp_path / "job", ladder=["hosted"], **NAMED), Progress())
     assert worked.conclusion.release is not None
     sign_and_decide(deps, approver, worked.conclusion.release, "approve", "measured")
-    form = ExportForm.model_validate({"format": kind, "part": part})
+    form = ExportForm()
     with pytest.raises(InvalidInput, match="hosted model") as caught:
         export_release(deps, operator, worked.conclusion.release, tmp_path / "out" / "model", Progress(), form)
     assert caught.value.error_code == "export_nothing"
@@ -92,17 +88,6 @@ def test_a_model_that_differs_is_not_left_there(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_folder_that_is_taken_or_cannot_be_written(
-    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
-) -> None:
-    release = approved(deps, author, approver, tmp_path / "job", "lora")
-    (tmp_path / "file").write_text("x")
-    for target, code in ((tmp_path / "job", "invalid_input"), (tmp_path / "file" / "model", "invalid_input")):
-        with pytest.raises(InvalidInput) as caught:
-            export_release(deps, operator, release.digest, target, Progress())
-        assert caught.value.error_code == code
-
-
 @pytest.mark.parametrize(("part", "file"), [("merged", "model.gguf"), ("base", "base.gguf")])
 def test_each_part_as_gguf_with_its_licence_and_told_of(
     part: str, file: str, deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
@@ -124,12 +109,3 @@ def test_each_part_as_gguf_with_its_licence_and_told_of(
 
 def base_folder(deps: Dependencies, release: Release) -> Path:
     return deps.artifacts.get_tree(release.content.base_model)
-
-
-def test_a_prompt_leaves_as_its_base_alone(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path) -> None:
-    release = approved(deps, author, approver, tmp_path / "job", "prompt")
-    exported = export_release(deps, operator, release.digest, tmp_path / "base", Progress(), ExportForm(format="gguf", part="base"))
-    assert "base.gguf" in exported.files
-    with pytest.raises(InvalidInput) as caught:
-        export_release(deps, operator, release.digest, tmp_path / "none", Progress(), ExportForm(part="adapter"))
-    assert caught.value.error_code == "export_nothing"

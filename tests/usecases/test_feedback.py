@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from support.ledger_samples import request as request_row
-from support.serving import make_release
+from support.serving import CLASSIFY, make_release
 from support.usecases import somebody
-from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, Review, ReviewReason
@@ -19,10 +18,7 @@ from tailorbird.usecases.identities import act_as
 
 def answer(deps: Dependencies, prediction: str, **of_prompt: object) -> str:
     """A request that a release answered, and that waits for people."""
-    made = make_release("acme", 1, TaskKind.CLASSIFY, deps.clock.now())
-    content = made.content.model_copy(update={"prompt": made.content.prompt.model_copy(update=of_prompt)})
-    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
-    release = made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier})
+    release = make_release("acme", 1, TaskKind.CLASSIFY, deps.clock.now(), prompt=CLASSIFY.model_copy(update=of_prompt))
     row = request_row("acme", 1).model_copy(update={"release": release.digest, "prediction": prediction, "at": deps.clock.now()})
     with deps.ledger.work("acme") as work:
         work.releases.add(release)
@@ -66,14 +62,12 @@ def test_sets_of_labels_are_compared_as_sets(deps: Dependencies) -> None:
 def test_a_label_that_came_with_a_later_release_is_right_of_an_earlier_answer(deps: Dependencies) -> None:
     """A case is closed days later, by then with a label that the release which answered never had."""
     asked, now = answer(deps, "refund"), deps.clock.now()
-    made = make_release("acme", 2, TaskKind.CLASSIFY, now)
-    content = made.content.model_copy(update={"prompt": made.content.prompt.model_copy(update={"labels": ("refund", "fraud")})})
-    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
+    later = make_release("acme", 2, TaskKind.CLASSIFY, now, prompt=CLASSIFY.model_copy(update={"labels": ("refund", "fraud")}))
     with deps.ledger.work("acme") as work:
-        work.releases.add(made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier}))
+        work.releases.add(later)
     with pytest.raises(InvalidInput):
         say(deps, asked, "Fraud")
-    targets = (AliasTarget(release=digest_of(content), weight=1.0),)
+    targets = (AliasTarget(release=later.digest, weight=1.0),)
     with deps.ledger.work("acme") as work:
         alias = work.requests.get(asked).alias.rpartition("/")[2]
         work.aliases.put(Alias(tenant="acme", name=alias, targets=targets, moved_at=now, moved_by="operator"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from support.usecases import somebody
-from tailorbird.auth import create_key
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import act_as, initialise, key_path
@@ -39,23 +38,6 @@ def test_keys_that_init_made_lie_together_until_they_are_handed_out(deps: Depend
     assert together(deps) == ()
     assert not custody_notices(deps)
     assert "lie in one workspace" not in remarks(deps)
-
-
-def test_a_key_under_another_name_counts_and_one_with_a_passphrase_does_not(deps: Dependencies) -> None:
-    for name in ("admin", "operator", "reviewer", "author"):
-        key_path(deps, "acme", name).unlink()
-    assert together(deps) == ()
-    path = key_path(deps, "acme", "ops")
-    public = create_key(path, "a passphrase")
-    with deps.ledger.work("acme") as work:
-        known = work.identities.get("operator")
-        work.identities.replace(known.model_copy(update={"public_key": public}))
-    assert together(deps) == ()
-    path.unlink()
-    public = create_key(path)
-    with deps.ledger.work("acme") as work:
-        work.identities.replace(known.model_copy(update={"public_key": public}))
-    assert together(deps) == ("approver", "operator")
 
 
 def test_warnings_name_people_to_admins_alone(deps: Dependencies) -> None:

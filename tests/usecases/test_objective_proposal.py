@@ -8,9 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow
 import pytest
-from pyarrow import parquet
 
 from support.tools import TOOLS
 from support.usecases import open_workspace
@@ -44,24 +42,6 @@ def odd_columns(folder: Path) -> str:
     return "Export 2024.csv"
 
 
-def many_intents(folder: Path) -> str:
-    rows = [["text", "category"], *([words(n), f"intent_{n % 77}"] for n in range(77 * 6))]
-    (folder / "bank.csv").write_text(as_csv(rows))
-    return "bank.csv"
-
-
-def numbered_labels(folder: Path) -> str:
-    table = pyarrow.table({"sentence": [words(n) for n in range(300)], "label": [n % 4 for n in range(300)]})
-    parquet.write_table(table, folder / "rows.parquet")
-    return "rows.parquet"
-
-
-def one_label_rules(folder: Path) -> str:
-    lines = [json.dumps({"utterance": words(n), "intent": "other" if n % 10 else "fraud"}) for n in range(400)]
-    (folder / "rows.jsonl").write_text("\n".join(lines))
-    return "rows.jsonl"
-
-
 def lists_of_labels(folder: Path) -> str:
     names = ("unfair", "vague", "one-sided")
     lines = [{"clause": words(n), "tags": [name for place, name in enumerate(names) if n >> place & 1]} for n in range(320)]
@@ -69,33 +49,11 @@ def lists_of_labels(folder: Path) -> str:
     return "terms.jsonl"
 
 
-def labels_with_bars(folder: Path) -> str:
-    rows = [["body", "topics"], *([words(n), ("a|b", "b", "a|c", "none")[n % 4]] for n in range(320))]
-    (folder / "topics.tsv").write_text(as_csv(rows, "\t"))
-    return "topics.tsv"
-
-
 def free_answers(folder: Path) -> str:
     """No column has a name that tells."""
     lines = [json.dumps({"q": words(n, 6), "source": "faq" if n % 2 else "mail", "a": words(n + 5000) + " so it is"}) for n in range(200)]
     (folder / "faq.jsonl").write_text("\n".join(lines))
     return "faq.jsonl"
-
-
-def answers_in_parquet(folder: Path) -> str:
-    table = pyarrow.table({"question": [words(n, 6) for n in range(200)], "response": [words(n + 5000) for n in range(200)]})
-    parquet.write_table(table, folder / "qa.parquet")
-    return "qa.parquet"
-
-
-def nested_turns(folder: Path) -> str:
-    def chat(n: int) -> list[dict[str, str]]:
-        said = [words(n, 5), words(n + 3000, 5), words(n + 6000, 5), words(n + 8000, 5)]
-        return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(said)]
-
-    lines = [json.dumps({"id": n, "meta": {"channel": "web"}, "messages": chat(n)}) for n in range(200)]
-    (folder / "chats.jsonl").write_text("\n".join(lines))
-    return "chats.jsonl"
 
 
 def turns_with_tools(folder: Path) -> str:
@@ -107,14 +65,6 @@ def turns_with_tools(folder: Path) -> str:
         lines.append(json.dumps({"log": [{"at": n}], "messages": turns, "functions": offered}))
     (folder / "agents.jsonl").write_text("\n".join(lines))
     return "agents.jsonl"
-
-
-def folders_of_texts(folder: Path) -> str:
-    for n in range(120):
-        place = folder / "reviews" / ("good", "bad")[n % 2] / f"{n}.txt"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(words(n))
-    return "reviews"
 
 
 def queries_with_passages(folder: Path) -> str:
@@ -132,16 +82,9 @@ def a_column_of_splits(folder: Path) -> str:
 
 SHAPES: list[tuple[Callable[[Path], str], TaskName, dict[str, object]]] = [
     (odd_columns, "classify", {"text": "Was der Kunde schrieb", "label": "Art"}),
-    (many_intents, "classify", {"text": "text", "label": "category"}),
-    (numbered_labels, "classify", {"text": "sentence", "label": "label"}),
-    (one_label_rules, "classify", {"text": "utterance", "label": "intent"}),
     (lists_of_labels, "classify-many", {"text": "clause", "label": "tags"}),
-    (labels_with_bars, "classify-many", {"text": "body", "label": "topics"}),
     (free_answers, "generate", {"text": "q", "label": "a"}),
-    (answers_in_parquet, "generate", {"text": "question", "label": "response"}),
-    (nested_turns, "chat", {"messages": "messages"}),
     (turns_with_tools, "chat", {"messages": "messages", "tools": "functions"}),
-    (folders_of_texts, "classify", {}),
     (a_column_of_splits, "classify", {"text": "text", "label": "label"}),
     (queries_with_passages, "rank", {"text": "query", "label": "passage"}),
 ]
@@ -180,20 +123,8 @@ def test_plan_accepts_what_is_proposed(
     assert seen.manifest.quarantined <= 0.05 * seen.manifest.read
 
 
-def test_what_is_proposed_holds_under_another_name(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
-    found = proposed(tmp_path, odd_columns(tmp_path))
-    path = tmp_path / "objective.yaml"
-    splits = []
-    for name in (found.draft.name, "another-name"):
-        path.write_text(found.text.replace(f"\nname: {found.draft.name}\n", f"\nname: {name}\n"))
-        manifest = curate(workspace, writer, path, Progress()).manifest
-        assert manifest.objective == name
-        splits.append((manifest.counts, manifest.label_counts, manifest.salt))
-    assert splits[0] == splits[1]
-
-
 def test_what_nobody_said_is_refused_with_what_to_write(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
-    found = proposed(tmp_path, many_intents(tmp_path), ProvidedFacts(terms={"license": "CC-BY-4.0"}))
+    found = proposed(tmp_path, a_column_of_splits(tmp_path), ProvidedFacts(terms={"license": "CC-BY-4.0"}))
     assert found.open == ("origin", "consent")
     assert "template" not in found.text
     path = write_objective(tmp_path, found.draft.name, found.text)[1]
@@ -233,12 +164,12 @@ def test_documents_of_their_own(tmp_path: Path, workspace: Dependencies, writer:
 
 
 def test_columns_and_task_may_be_said(tmp_path: Path) -> None:
-    said = ProvidedFacts(task="generate", text=("utterance",), label=("intent",), terms=TERMS)
-    found = proposed(tmp_path, one_label_rules(tmp_path), said)
+    said = ProvidedFacts(task="generate", text=("q",), label=("source",), terms=TERMS)
+    found = proposed(tmp_path, free_answers(tmp_path), said)
     assert (found.draft.kind, found.refused) == (TaskKind.GENERATE, None)
     with pytest.raises(InvalidInput) as wrong:
-        proposed(tmp_path, "rows.jsonl", ProvidedFacts(label=("intend",)))
-    assert (wrong.value.error_code, "did you mean 'intent'?" in wrong.value.hint) == ("column_missing", True)
+        proposed(tmp_path, "faq.jsonl", ProvidedFacts(label=("sourse",)))
+    assert (wrong.value.error_code, "did you mean 'source'?" in wrong.value.hint) == ("column_missing", True)
 
 
 def test_a_file_that_shows_no_task(tmp_path: Path) -> None:
@@ -247,16 +178,6 @@ def test_a_file_that_shows_no_task(tmp_path: Path) -> None:
         proposed(tmp_path, "ids.csv")
     assert unclear.value.error_code == "invalid_input"
     assert "--label COLUMN" in unclear.value.hint
-
-
-def test_what_weakens_a_target_is_told(tmp_path: Path) -> None:
-    rows = [[f"{words(n)} reach me at ann{n}@example.com", "rare" if n < 4 else "ab"[n % 2]] for n in range(240)]
-    rows += [[words(n + 1000), ""] for n in range(40)]
-    (tmp_path / "rows.csv").write_text(as_csv([["text", "label"], *rows]))
-    told = "\n".join(proposed(tmp_path, "rows.csv").doubts)
-    assert "40 of 280 rows are left out" in told
-    assert "email in 240 rows" in told
-    assert "hardly any rows of 'rare' (1 of 4)" in told
 
 
 def test_texts_and_labels_may_be_several_columns(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:

@@ -46,27 +46,6 @@ def test_nothing_at_an_address_is_read_for_a_tenant_without_places(host: Depende
     assert "tailorbird tenant places acme" in refused.value.hint
 
 
-def test_a_base_model_of_the_hub_is_a_place_too(host: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_objective(tmp_path / "job", base_model="hf://globex/secret")
-    with pytest.raises(Forbidden):
-        submit(host, author, path)
-    allow(host, AllowedPlace(prefix="hf://acme"))
-    with pytest.raises(Forbidden):
-        submit(host, author, path)
-    assert submit(host, author, write_objective(tmp_path / "other", base_model="hf://acme/tiny")).state is RunState.ACTIVE
-
-
-@pytest.mark.parametrize("key", ["documents", "curation"])
-def test_every_key_that_names_a_place_is_asked(host: Dependencies, author: Actor, tmp_path: Path, key: str) -> None:
-    outside = {"path": "s3://globex/rows.csv", "source": SOURCE}
-    changes: dict[str, object] = (
-        {"documents": [outside]} if key == "documents" else {"curation": {"protected": [{"path": outside["path"]}]}}
-    )
-    with pytest.raises(Forbidden) as refused:
-        submit(host, author, write_objective(tmp_path / "job", base_model="smollm2-135m", **changes))
-    assert refused.value.error_code == "forbidden"
-
-
 def test_a_neighbours_bucket_is_not_ones_own(host: Dependencies, author: Actor, tmp_path: Path) -> None:
     allow(host, AllowedPlace(prefix="s3://acme/exports", credential="worker"))
     assert submit(host, author, at(tmp_path / "own", "s3://acme/exports/rows.csv"), files={}).state is RunState.ACTIVE
@@ -150,3 +129,24 @@ def test_a_place_is_read_with_its_own_credential(
         assert set(bucket.signed) == {None}
     else:
         assert all(f"Credential={signed_with}/" in str(signature) for signature in bucket.signed)
+
+
+@pytest.mark.parametrize("key", ["documents", "curation"])
+def test_every_key_that_names_a_place_is_asked(host: Dependencies, author: Actor, tmp_path: Path, key: str) -> None:
+    outside = {"path": "s3://globex/rows.csv", "source": SOURCE}
+    changes: dict[str, object] = (
+        {"documents": [outside]} if key == "documents" else {"curation": {"protected": [{"path": outside["path"]}]}}
+    )
+    with pytest.raises(Forbidden) as refused:
+        submit(host, author, write_objective(tmp_path / "job", base_model="smollm2-135m", **changes))
+    assert refused.value.error_code == "forbidden"
+
+
+def test_a_base_model_of_the_hub_is_a_place_too(host: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "job", base_model="hf://globex/secret")
+    with pytest.raises(Forbidden):
+        submit(host, author, path)
+    allow(host, AllowedPlace(prefix="hf://acme"))
+    with pytest.raises(Forbidden):
+        submit(host, author, path)
+    assert submit(host, author, write_objective(tmp_path / "other", base_model="hf://acme/tiny")).state is RunState.ACTIVE

@@ -33,12 +33,6 @@ class Echo(Value):
     said: str
 
 
-class Wish(Value):
-    """A request with rules of its own."""
-
-    number: Annotated[int, Field(ge=1)] = 1
-
-
 RunName = Annotated[str, Field(min_length=1, max_length=8, description="Id of the run.")]
 
 
@@ -48,11 +42,6 @@ def show(_deps: Dependencies, actor: Actor, run: RunName, limit: Annotated[int, 
     Raises nothing.
     """
     return Echo(said=f"{actor.name} {run} {limit} {whole}")
-
-
-def grant(_deps: Dependencies, _actor: Actor, wish: Wish) -> Echo:
-    """Grant a wish."""
-    return Echo(said=str(wish.number))
 
 
 def nothing(_deps: Dependencies, actor: Actor) -> Echo:
@@ -100,13 +89,6 @@ def test_it_is_asked_with_named_arguments_and_answers_as_the_function_does() -> 
     assert perform_request(DEPS, VIEWER, made, made.read({"run": "r", "limit": "3"})).said == "viewer r 3 False"
 
 
-def test_an_only_parameter_that_is_a_model_is_the_request() -> None:
-    made = UseCaseRegistry().usecase("wish.grant", "POST", "/api/wishes", Action.SHOW_RUN)(grant)
-    assert made.request is Wish
-    assert perform(DEPS, VIEWER, made, Wish(number=3)).said == "3"
-    assert perform(DEPS, VIEWER, made, wish=Wish()).said == "1"
-
-
 def test_a_direct_call_is_the_functions_and_asks_for_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     made = UseCaseRegistry().usecase("run.show", "GET", "/api/runs/{run}", Action.SHOW_RUN)(show)
     denied: list[str] = []
@@ -148,14 +130,6 @@ def test_a_path_that_another_may_answer_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="could mean both"):
         registry.usecase("run.other", "GET", path, Action.SHOW_RUN)(nothing)
     registry.usecase("run.other", "POST", path, Action.SHOW_RUN)(nothing)
-
-
-def test_a_use_case_has_a_summary() -> None:
-    def silent(_deps: Dependencies, _actor: Actor) -> Echo:
-        return Echo(said="")
-
-    with pytest.raises(ValueError, match="no summary"):
-        UseCaseRegistry().usecase("nothing.ask", "GET", "/api/nothing", Action.SHOW_RUN)(silent)
 
 
 def test_every_use_case_of_the_house_can_be_asked() -> None:

@@ -51,14 +51,6 @@ def test_a_run_on_a_busy_machine_is_repeated_and_then_is_the_run(deps: Dependenc
         assert climbing.submit(idle, author, path, RunState.ACTIVE, again=again).id == second.run.id
 
 
-def test_an_interrupted_repetition_goes_on(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_objective(tmp_path / "desk", ladder=["prompt"], limits=LIMIT)
-    climbing.adapt(on_machine(deps, 60_000.0), author, path, SILENT)
-    begun = climbing.submit(deps, author, path, RunState.ACTIVE, again=True)
-    assert climbing.submit(deps, author, path, RunState.ACTIVE, again=True).id == begun.id
-    assert climbing.submit(deps, author, path, RunState.ACTIVE).id == begun.id
-
-
 def test_each_repetition_pays_for_its_look_at_the_sealed_test(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     path = write_objective(tmp_path / "desk", ladder=["prompt"], limits=LIMIT)
     engine = TellingEngine(1.0)

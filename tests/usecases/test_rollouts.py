@@ -13,29 +13,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.doubles import FixedClock, MemoryNotifier
+from support.ledger_samples import request as a_request
 from support.serving import make_release
-from support.usecases import VIEWER
+from support.usecases import VIEWER, on_both_databases, somebody
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import SHADOW, Alias, AliasTarget, RequestRow, shadow_id
-from tailorbird.domain.errors import Conflict
+from tailorbird.domain.errors import Conflict, InvalidInput
+from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind
 from tailorbird.domain.identity import Role
-from tailorbird.domain.objective import Business, DataOrigin, DataSource, Kpi, Objective, RiskTier, Task, TaskKind
+from tailorbird.domain.objective import Business, DataOrigin, DataSource, Kpi, LiveKpi, Objective, RiskTier, Task, TaskKind
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.rollout import (
-    OPEN,
-    TRANSITIONS,
     GuardName,
     Rollout,
-    RolloutAction,
     RolloutPlan,
     RolloutState,
     RolloutStep,
-    next_rollout_state,
 )
 from tailorbird.usecases import Actor, Dependencies
+from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.identities import act_as, initialise
 from tailorbird.usecases.releases import rollouts as drill
 from tailorbird.usecases.releases.promotion import AliasMove, promote
+from tailorbird.usecases.releases.release_queries import live_report
 from tailorbird.usecases.releases.rollouts import Decision, decide_rollout, show_rollout, start_rollout, watch_rollouts
 
 PLAN = RolloutPlan(
@@ -44,16 +44,6 @@ PLAN = RolloutPlan(
         RolloutStep(share=0.25, requests=40, minutes=0),
         RolloutStep(share=0.5, requests=60, minutes=0),
     )
-)
-
-
-OBJECTIVE = Objective(
-    name="routing",
-    tenant="acme",
-    business=Business(goal="Route messages.", owner="support", risk=RiskTier.LIMITED),
-    task=Task(kind=TaskKind.CLASSIFY, instruction="Classify."),
-    data=(DataSource(path="rows.csv", source=DataOrigin(origin="written for this test", license="Apache-2.0")),),
-    kpis=(Kpi(metric="accuracy", target=0.8),),
 )
 
 
@@ -116,11 +106,10 @@ class Desk:
 
     def _row(self, release: Release, arm: str, **changes: object) -> RequestRow:
         number = next(self.numbers)
-        usual = RequestRow(
-            id=f"req_{number}", tenant="acme", key="k", alias="acme/routing", release=release.digest, arm=arm, route="/v1", status=200,
-            outcome="ok", error=None, prediction="refund", prompt_tokens=3, completion_tokens=0, latency_ms=10.0 + number % 7,
-            at=self.deps.clock.now(), version=self.alias.version, agrees=True if arm == SHADOW else None, cost=0.001,
-        )  # fmt: skip
+        usual = a_request("acme", number).model_copy(
+            update={"alias": "acme/routing", "release": release.digest, "arm": arm, "latency_ms": 10.0 + number % 7, "cost": 0.001}
+            | {"at": self.deps.clock.now(), "version": self.alias.version, "agrees": True if arm == SHADOW else None}
+        )
         return usual.model_copy(update=changes)
 
     def events(self, kind: str) -> list[dict[str, object]]:
@@ -128,27 +117,34 @@ class Desk:
             return [entry.event.data for entry in work.events.entries() if entry.event.kind == kind]
 
 
-def of_tier(release: Release, risk: RiskTier) -> Release:
-    content = release.content.model_copy(update={"risk": risk, "objective": digest_of(OBJECTIVE)})
-    dossier = release.dossier.model_copy(update={"release": digest_of(content)})
-    return release.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier})
+def objective(*live: LiveKpi, risk: RiskTier = RiskTier.LIMITED) -> Objective:
+    source = DataSource(path="rows.csv", source=DataOrigin(origin="written for this test", license="Apache-2.0"))
+    return Objective(
+        name="routing",
+        tenant="acme",
+        business=Business(goal="Route messages.", owner="support", risk=risk),
+        task=Task(kind=TaskKind.CLASSIFY, instruction="Classify."),
+        data=(source,),
+        kpis=(Kpi(metric="accuracy", target=0.5),),
+        live_kpis=live,
+    )
+
+
+def furnished(deps: Dependencies, *live: LiveKpi, risk: RiskTier = RiskTier.LIMITED) -> Desk:
+    """A desk whose releases are of one objective."""
+    now, asked = deps.clock.now(), objective(*live, risk=risk)
+    old, new = (make_release("acme", n, TaskKind.CLASSIFY, now, objective=digest_of(asked), risk=risk) for n in (1, 2))
+    with deps.ledger.work("acme") as work:
+        work.records.put(asked)
+        work.releases.add(old)
+        work.releases.add(new.model_copy(update={"state": ReleaseState.STAGED}))
+        work.aliases.put(Alias(tenant="acme", name="routing", targets=(AliasTarget(release=old.digest),), moved_at=now, moved_by="olga"))
+    return Desk(deps, act_as(deps, "acme", "operator"), old, new, count())
 
 
 @pytest.fixture
 def furnish(deps: Dependencies) -> Callable[..., Desk]:
-    def make(risk: RiskTier = RiskTier.LIMITED) -> Desk:
-        now = deps.clock.now()
-        old, new = (of_tier(make_release("acme", n, TaskKind.CLASSIFY, now), risk) for n in (1, 2))
-        with deps.ledger.work("acme") as work:
-            work.records.put(OBJECTIVE)
-            work.releases.add(old)
-            work.releases.add(new.model_copy(update={"state": ReleaseState.STAGED}))
-            work.aliases.put(
-                Alias(tenant="acme", name="routing", targets=(AliasTarget(release=old.digest),), moved_at=now, moved_by="olga")
-            )
-        return Desk(deps, act_as(deps, "acme", "operator"), old, new, count())
-
-    return make
+    return lambda risk=RiskTier.LIMITED: furnished(deps, risk=risk)
 
 
 @pytest.fixture
@@ -272,15 +268,6 @@ def test_users_that_are_not_divided_as_asked_hold_it(desk: Desk) -> None:
     assert desk.now(begun).state is RolloutState.ROLLED_BACK
 
 
-def test_requests_of_one_user_count_once(desk: Desk) -> None:
-    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=1000),)))
-    desk.serve(60, 60)
-    desk.serve(0, 40, outcome="error", status=500, unit="the same user")
-    assert watch_rollouts(desk.deps) == 0
-    errors = show_rollout(desk.deps, VIEWER, begun.id).judgement.guards[0]
-    assert errors.candidate == pytest.approx(1 / 61)
-
-
 def test_too_little_traffic_is_inconclusive_and_a_person_decides(desk: Desk) -> None:
     begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=1000),), patience_hours=1))
     desk.deps.clock.advance(timedelta(hours=2))  # type: ignore[attr-defined]
@@ -292,12 +279,6 @@ def test_too_little_traffic_is_inconclusive_and_a_person_decides(desk: Desk) -> 
     assert decide_rollout(desk.deps, desk.operator, begun.id, "resume", "wait longer").state is RolloutState.RUNNING
     assert decide_rollout(desk.deps, desk.operator, begun.id, "roll_back", "enough").state is RolloutState.ROLLED_BACK
     assert desk.state(desk.new) is ReleaseState.STAGED
-
-
-def test_one_rollout_of_a_name_at_a_time(desk: Desk) -> None:
-    desk.start()
-    with pytest.raises(Conflict):
-        desk.start()
 
 
 def drilled(desk: Desk) -> Actor:
@@ -385,86 +366,166 @@ def test_a_drill_holds_for_thirty_days(furnish: Callable[..., Desk], later: time
     assert refusal(desk, desk.start) == code
 
 
-def test_a_rollout_whose_users_were_divided_wrongly_goes_on_with_what_comes_after_somebody_resumes_it(desk: Desk) -> None:
-    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=60, minutes=0),), then="hold"))
-    desk.serve(old=400, new=100)
-    watch_rollouts(desk.deps)
+# --- live KPIs: what users say stands between a release and all of them
+
+TWO_STEPS = RolloutPlan(steps=(RolloutStep(share=0.3, requests=10, minutes=0), RolloutStep(share=0.5, requests=20, minutes=0)))
+THUMBS = LiveKpi(metric="thumbs", target=0.8)
+
+
+def say(desk: Desk, rows: list[RequestRow], value: str, kind: FeedbackKind = FeedbackKind.THUMB, source: str = "key") -> None:
+    for row in rows:
+        give_feedback(desk.deps, somebody(source), FeedbackGiven(request=row.id, kind=kind, value=value))
+
+
+def through(desk: Desk, begun: Rollout) -> list[RequestRow]:
+    """Both steps with enough requests; the rows that the new release answered."""
+    rows = []
+    for share in (0.3, 0.5):
+        rows += [row for row in desk.serve(round(40 * (1 - share) / share), 40) if row.release == desk.new.digest]
+        if share == 0.3:
+            assert watch_rollouts(desk.deps) == 1
+    return rows
+
+
+def test_without_proof_the_last_step_holds_and_says_how_many_are_missing(deps: Dependencies) -> None:
+    desk = furnished(deps, THUMBS)
+    begun = desk.start(TWO_STEPS)
+    assert begun.live_kpis == (THUMBS,)
+    rows = through(desk, begun)
+    say(desk, rows[:10], "up")
+    assert watch_rollouts(deps) == 1
     held = desk.now(begun)
-    assert (held.state, show_rollout(desk.deps, desk.operator, begun.id).judgement.sample_ratio_broken) == (RolloutState.HELD, True)
-    resumed = decide_rollout(desk.deps, desk.operator, begun.id, "resume", "the balancer had kept every fifth user apart")
-    assert resumed.counted_from == desk.alias.version
-    assert [target.weight for target in desk.alias.targets] == [5_000, 5_000]
-    watch_rollouts(desk.deps)
-    assert desk.now(begun).state is RolloutState.RUNNING, "nothing is held against it any more"
-    desk.serve(old=30, new=31)
-    shown = show_rollout(desk.deps, desk.operator, begun.id).judgement
-    assert (shown.sample_ratio_broken, shown.requests, shown.incumbent_requests) == (False, 31, 30)
-    desk.serve(old=30, new=31)
-    watch_rollouts(desk.deps)
-    assert desk.now(begun).finished
-    promoted = decide_rollout(desk.deps, desk.operator, begun.id, "promote", "as good")
-    assert promoted.state is RolloutState.PROMOTED
-    desk.serve(old=0, new=50)
-    assert show_rollout(desk.deps, desk.operator, begun.id).judgement.requests == 62, "it counts to its end and no further"
+    assert held.state is RolloutState.HELD
+    assert held.finished
+    assert "thumbs 1.000" in held.history[-1].reason
+    (live,) = show_rollout(deps, VIEWER, begun.id).judgement.live
+    assert (live.standing, live.units, live.value) == ("open", 10, 1.0)
+    assert live.needed is not None
+    assert f"about {live.needed} more users" in held.history[-1].reason
+    more = [row for row in desk.serve(live.needed, live.needed) if row.release == desk.new.digest]
+    say(desk, more[:-1], "up")
+    assert show_rollout(deps, VIEWER, begun.id).judgement.live[0].standing == "open"
+    say(desk, more[-1:], "up")
+    assert show_rollout(deps, VIEWER, begun.id).judgement.live[0].standing == "proven"
+    assert decide_rollout(deps, desk.operator, begun.id, "promote", "").state is RolloutState.PROMOTED
+    (event,) = desk.events("rollout.promoted")
+    assert event["live.thumbs"] == "proven"
+    assert "override" not in event
 
 
-@given(st.lists(st.sampled_from(RolloutAction), max_size=12))
-def test_the_state_machine_ends_where_it_ends(actions: list[RolloutAction]) -> None:
-    state = RolloutState.RUNNING
-    for action in actions:
-        try:
-            after = next_rollout_state(state, action)
-        except Conflict:
-            assert (state, action) not in TRANSITIONS
-            continue
-        assert state in OPEN, "a final state was left"
-        state = after
+def test_with_proof_it_goes_into_production_by_itself(deps: Dependencies) -> None:
+    desk = furnished(deps, THUMBS, LiveKpi(metric="csat", target=0.5), LiveKpi(metric="outcome", target=0.5))
+    begun = desk.start(TWO_STEPS)
+    rows = through(desk, begun)
+    say(desk, rows, "up")
+    say(desk, rows, "4", FeedbackKind.CSAT)
+    say(desk, rows, "good", FeedbackKind.OUTCOME)
+    assert watch_rollouts(deps) == 1
+    assert desk.now(begun).state is RolloutState.PROMOTED
+    assert {one.metric: one.standing for one in live_report(deps, VIEWER, desk.new.digest).kpis} == dict.fromkeys(
+        ("thumbs", "csat", "outcome"), "proven"
+    )
+
+
+def test_a_release_that_is_proven_to_miss_is_held_at_any_step(deps: Dependencies) -> None:
+    desk = furnished(deps, THUMBS)
+    begun = desk.start(TWO_STEPS)
+    rows = [row for row in desk.serve(70, 30) if row.release == desk.new.digest]
+    say(desk, rows[:5], "up")
+    say(desk, rows[5:], "down")
+    assert watch_rollouts(deps) == 1
+    held = desk.now(begun)
+    assert (held.state, held.step, held.finished) == (RolloutState.HELD, 0, False)
+    assert "proven to miss 0.8" in held.history[-1].reason
+
+
+def test_an_override_needs_a_reason_and_is_kept(deps: Dependencies) -> None:
+    desk = furnished(deps, THUMBS)
+    begun = desk.start(TWO_STEPS)
+    through(desk, begun)
+    assert watch_rollouts(deps) == 1
+    with pytest.raises(Conflict, match="nobody has said anything yet; at least") as refused:
+        decide_rollout(deps, desk.operator, begun.id, "promote", "we want it")
+    assert refused.value.error_code == "conflict"
+    assert "promote_unproven --reason" in refused.value.hint
+    with pytest.raises(InvalidInput) as silent:
+        decide_rollout(deps, desk.operator, begun.id, "promote_unproven", "  ")
+    assert silent.value.error_code == "invalid_input"
+    assert desk.now(begun).state is RolloutState.HELD
+    moved = decide_rollout(deps, desk.operator, begun.id, "promote_unproven", "nobody marks answers here")
+    assert moved.state is RolloutState.PROMOTED
+    assert moved.history[-1].reason == "nobody marks answers here"
+    (event,) = desk.events("rollout.promoted")
+    assert (event["override"], event["live.thumbs"], event["live.thumbs.users"]) == ("live_kpis", "open", 0)
+
+
+def test_a_release_with_live_kpis_is_not_promoted_past_its_rollout(deps: Dependencies) -> None:
+    desk = furnished(deps, THUMBS, risk=RiskTier.MINIMAL)
+    with pytest.raises(Conflict, match=r"live KPIs \(thumbs\)") as refused:
+        promote(deps, desk.operator, desk.new.digest)
+    assert (refused.value.error_code, "rollout start" in refused.value.hint) == ("rollout_needed", True)
+
+
+@on_both_databases
+def test_only_what_is_said_of_the_candidates_answers_in_this_rollout_counts_and_each_user_once(deps: Dependencies) -> None:
+    desk = furnished(deps, THUMBS)
+    early = desk.serve(1, 1)
+    say(desk, early, "up")
+    deps.clock.advance(timedelta(minutes=1))  # type: ignore[attr-defined]
+    begun = desk.start(TWO_STEPS)
+    flood = [row for row in desk.serve(50, 40, unit="one user") if row.release == desk.new.digest]
+    say(desk, flood, "up")
+    rows = desk.serve(10, 10)
+    say(desk, [row for row in rows if row.release == desk.old.digest], "up")
+    mine = [row for row in rows if row.release == desk.new.digest]
+    say(desk, mine, "down")
+    say(desk, mine, "up")  # said again: takes the place of what was said before
+    say(desk, mine[:4], "down", source="another")  # of one answer, two speak: it counts once, in the middle
+    say(desk, [row for row in desk.serve(0, 5, shadow=True) if row.release == desk.new.digest], "up")
+    (live,) = show_rollout(deps, VIEWER, begun.id).judgement.live
+    assert (live.units, live.said) == (11, 50)
+    assert live.value == pytest.approx((1 + 6 + 4 * 0.5) / 11)
+
+
+ACTS = ("watch", "serve", "fail", "praise", "blame", "hold", "resume", "roll_back", "promote", "promote_unproven")
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(st.sampled_from(["watch", "serve", "fail", "hold", "resume", "roll_back", "promote"]), min_size=1, max_size=10))
-def test_whatever_happens_exactly_one_release_is_whole_and_the_other_is_out(
+@given(st.lists(st.sampled_from(ACTS), max_size=14))
+def test_whatever_happens_nobody_answers_alone_without_proof_or_an_override_on_record(
     another_parts: Callable[[], Dependencies], acts: list[str]
 ) -> None:
-    """Alias, releases and rollout are of one mind after any sequence of looks, traffic and decisions."""
-    deps, now = another_parts(), None
-    now = deps.clock.now()
-    old, new = (of_tier(make_release("acme", n, TaskKind.CLASSIFY, now), RiskTier.LIMITED) for n in (1, 2))
-    with deps.ledger.work("acme") as work:
-        work.records.put(OBJECTIVE)
-        work.releases.add(old)
-        work.releases.add(new.model_copy(update={"state": ReleaseState.STAGED}))
-        work.aliases.put(Alias(tenant="acme", name="routing", targets=(AliasTarget(release=old.digest),), moved_at=now, moved_by="olga"))
-    desk = Desk(deps, act_as(deps, "acme", "operator"), old, new, count())
-    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=20, minutes=0), RolloutStep(share=0.6, requests=20, minutes=0))))
+    desk = furnished(another_parts(), THUMBS)
+    begun = desk.start(TWO_STEPS)
     for act in acts:
-        _perform(desk, begun, act)
-        _agree(desk, desk.now(begun))
-
-
-def _perform(desk: Desk, begun: Rollout, act: str) -> None:
-    try:
-        if act == "watch":
-            watch_rollouts(desk.deps)
-        elif act in ("serve", "fail"):
-            desk.serve(20, 20, **({"outcome": "error", "status": 500} if act == "fail" else {}))
-        else:
-            decision: Decision = act  # type: ignore[assignment]
-            decide_rollout(desk.deps, desk.operator, begun.id, decision, "")
-    except Conflict:
-        return
+        before = show_rollout(desk.deps, VIEWER, begun.id)
+        try:
+            if act == "watch":
+                watch_rollouts(desk.deps)
+            elif act in ("serve", "fail", "praise", "blame"):
+                broken = {"outcome": "error", "status": 500} if act == "fail" else {}
+                rows = [row for row in desk.serve(30, 30, **broken) if row.release == desk.new.digest]
+                say(desk, rows if act in ("praise", "blame") else [], "down" if act == "blame" else "up")
+            else:
+                decision: Decision = act  # type: ignore[assignment]
+                decide_rollout(desk.deps, desk.operator, begun.id, decision, "because" if act == "promote_unproven" else "")
+        except Conflict:
+            pass
+        now = desk.now(begun)
+        _agree(desk, now)
+        if now.state is RolloutState.PROMOTED and before.rollout.is_open:
+            proven = all(live.standing == "proven" for live in before.judgement.live)
+            assert proven or desk.events("rollout.promoted")[-1].get("override") == "live_kpis"
 
 
 def _agree(desk: Desk, rollout: Rollout) -> None:
+    """Alias, releases and rollout are of one mind."""
     targets = [target.release for target in desk.alias.targets]
-    states = {desk.old.digest: desk.state(desk.old), desk.new.digest: desk.state(desk.new)}
+    old, new = desk.state(desk.old), desk.state(desk.new)
     if rollout.is_open:
-        assert targets == [desk.old.digest, desk.new.digest]
-        assert states == {desk.old.digest: ReleaseState.PRODUCTION, desk.new.digest: ReleaseState.ROLLING_OUT}
+        assert (targets, old, new) == ([desk.old.digest, desk.new.digest], ReleaseState.PRODUCTION, ReleaseState.ROLLING_OUT)
     elif rollout.state is RolloutState.PROMOTED:
-        assert targets == [desk.new.digest]
-        assert states == {desk.old.digest: ReleaseState.STAGED, desk.new.digest: ReleaseState.PRODUCTION}
+        assert (targets, old, new) == ([desk.new.digest], ReleaseState.STAGED, ReleaseState.PRODUCTION)
     else:
-        assert targets == [desk.old.digest]
-        assert states[desk.old.digest] is ReleaseState.PRODUCTION
-        assert states[desk.new.digest] in (ReleaseState.STAGED, ReleaseState.RETIRED)
+        assert (targets, old) == ([desk.old.digest], ReleaseState.PRODUCTION)
+        assert new in (ReleaseState.STAGED, ReleaseState.RETIRED)

@@ -137,11 +137,6 @@ def test_a_session_alone_changes_no_key_and_a_change_ends_all_sessions(deps: Dep
         actor_of(deps, secret)
 
 
-def test_one_key_is_one_person(deps: Dependencies, author: Actor) -> None:
-    with pytest.raises(Conflict, match="somebody's"):
-        identities.add_identity(deps, act_as(deps, "acme", "admin"), "second", author.identity.roles, author.identity.public_key)
-
-
 def test_one_key_has_one_spelling(deps: Dependencies, author: Actor) -> None:
     """The last letter before the padding has two bits that no decoder looks at."""
     key = author.identity.public_key
@@ -168,3 +163,8 @@ def test_an_api_key_is_replaced_with_a_time_of_grace(deps: Dependencies) -> None
     identities.revoke_api_key(deps, admin, new.id)
     with pytest.raises(Conflict):
         identities.rotate_api_key(deps, admin, new.id, grace_hours=2)
+
+
+def test_one_key_is_one_person(deps: Dependencies, author: Actor) -> None:
+    with pytest.raises(Conflict, match="somebody's"):
+        identities.add_identity(deps, act_as(deps, "acme", "admin"), "second", author.identity.roles, author.identity.public_key)

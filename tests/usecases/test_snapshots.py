@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from support.usecases import VIEWER, write_objective
+from support.usecases import VIEWER
 from tailorbird import data
 from tailorbird.crypto.merkle import verify_membership
 from tailorbird.domain.curation import FixAction
 from tailorbird.domain.dataset import Row, Split
-from tailorbird.domain.errors import DataInvalid, Forbidden, NotFound, TailorbirdError
+from tailorbird.domain.errors import Forbidden, NotFound, TailorbirdError
 from tailorbird.usecases import Actor, Dependencies, Progress, snapshots
 from tailorbird.usecases.registry import perform
 from tailorbird.usecases.runs import submit
@@ -74,20 +74,6 @@ def test_decisions_make_a_snapshot_and_one_event(deps: Dependencies, author: Act
     assert again.manifest.size == done.manifest.size
 
 
-def test_rows_set_aside_are_listed_with_place_and_reason(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_objective(tmp_path / "gaps")
-    place = path.parent / "rows.csv"
-    said = place.read_text()
-    place.write_text(said + "a text that nobody labelled,\n")
-    curate(deps, author, path, Progress())
-    assert snapshots.show_snapshot(deps, VIEWER, "desk").set_aside == ()
-    found = snapshots.show_snapshot(deps, VIEWER, "desk", set_aside=True)
-    (entry,) = found.set_aside
-    assert (entry.file, entry.line, entry.code) == ("rows.csv", len(said.splitlines()) + 1, "empty_label")
-    assert entry.reason
-    assert "nobody labelled" not in found.model_dump_json()
-
-
 @pytest.mark.parametrize(
     ("fix", "code"),
     [("missing", "not_found"), ("unknown label", "label_unknown"), ("no label", "label_unknown"), ("repeated", "invalid_input")],
@@ -107,11 +93,6 @@ def test_what_cannot_be_decided_is_refused_and_changes_nothing(
     assert refused.value.error_code == code
     with deps.ledger.work("acme", write=False) as work:
         assert work.decisions.of("desk") == ()
-
-
-def test_a_split_is_not_emptied_by_decisions(deps: Dependencies, author: Actor, snapshot: Snapshot) -> None:
-    with pytest.raises(DataInvalid):
-        snapshots.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.DROP) for row in rows_of(deps, snapshot, Split.DEV)])
 
 
 def test_the_ranking_shows_texts_to_those_who_may(deps: Dependencies, author: Actor, operator: Actor, snapshot: Snapshot) -> None:

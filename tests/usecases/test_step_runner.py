@@ -72,18 +72,6 @@ def test_the_same_inputs_give_the_same_release_in_another_workspace(
     assert here.signature.public_key != other.signature.public_key
 
 
-def test_a_run_that_is_only_planned_is_planned_and_left(deps: Dependencies, author: Actor, objective_path: Path) -> None:
-    run = climbing.submit(deps, author, objective_path, RunState.PLANNING)
-    work_off(deps)
-    found = show_run(deps, VIEWER, run.id)
-    assert found.run.state is RunState.PLANNED
-    assert found.plan is not None
-    assert found.ladder is None
-    work_off(deps)
-    assert show_run(deps, VIEWER, run.id).run.state is RunState.PLANNED
-    assert climbing.adapt(deps, author, objective_path, SILENT).resumed == 2
-
-
 def test_a_cancelled_run_ends_in_mid_step_and_adapt_takes_it_up_again(
     deps: Dependencies, author: Actor, operator: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,24 +92,6 @@ def test_a_cancelled_run_ends_in_mid_step_and_adapt_takes_it_up_again(
     work_off(deps)
     assert show_run(deps, VIEWER, run.id).run.state is RunState.CANCELLED
     assert climbing.adapt(deps, author, objective_path, SILENT).conclusion is not None
-
-
-def test_a_run_tells_who_works_on_it_and_how_far(
-    deps: Dependencies, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "HEARTBEAT_SECONDS", 0.02)
-    working_on: list[queries.RunStatus] = []
-
-    def look(done: int, _total: int) -> None:
-        if done and not working_on:
-            time.sleep(0.1)
-            seen = queries.show_status(deps, VIEWER, queries.list_runs(deps, VIEWER).runs[0].id)
-            working_on.extend([seen] if seen.working and seen.step and seen.step.progress and seen.step.progress.total else [])
-
-    ended = climbing.adapt(deps, author, objective_path, Progress(count=look))
-    assert working_on
-    assert working_on[0].step.name.startswith("measure")
-    assert queries.show_status(deps, VIEWER, ended.run.id).step is None
 
 
 def test_the_budget_ends_a_rung_in_mid_training_and_what_was_measured_is_chosen_from(
@@ -186,17 +156,6 @@ def test_a_lost_lease_commits_nothing(deps: Dependencies, author: Actor, objecti
     found = show_run(deps, VIEWER, run.id)
     assert found.steps[-1].owner == "other:1"
     assert stolen[0] not in {step.name for step in found.steps if step.state is StepState.DONE}
-
-
-def test_an_error_in_a_workers_run_leaves_the_others_alone(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    bad = climbing.submit(deps, author, write_objective(tmp_path / "bad", name="bad"), RunState.ACTIVE)
-    (tmp_path / "bad" / "rows.csv").unlink()
-    good = climbing.submit(deps, author, write_objective(tmp_path / "good", name="good"), RunState.ACTIVE)
-    told: list[str] = []
-    StepWorker(deps, SILENT, told.append, once=True).run()
-    assert show_run(deps, VIEWER, bad.id).run.state is RunState.FAILED
-    assert show_run(deps, VIEWER, good.id).run.state is RunState.DONE
-    assert any("error[" in line for line in told)
 
 
 def test_a_defect_fails_the_step_and_ends_no_other_worker(

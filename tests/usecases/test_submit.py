@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from support.usecases import VIEWER, write_objective
-from tailorbird.domain.endpoint import AllowedPlace
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound, ObjectiveInvalid
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
@@ -64,15 +63,6 @@ def test_folders_without_end_are_refused(paths: list[str]) -> None:
     assert refused.value.error_code == "field_invalid"
 
 
-def test_a_file_under_very_many_names_is_refused(deps: Dependencies, author: Actor, objective_path: Path) -> None:
-    """Its bytes would be read once for each name, while somebody waits for the answer."""
-    digest = upload(deps, author, b"x" * 1_000_000)
-    with pytest.raises(InvalidInput) as refused:
-        submit(deps, author, objective_path, files={f"{number}.csv": digest for number in range(200)})
-    assert refused.value.error_code == "invalid_input"
-    assert submit(deps, author, objective_path).id
-
-
 def test_what_another_tenant_uploaded_was_not_uploaded(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     """Nor can it be told from what nobody did."""
     objective_path = write_objective(tmp_path / "job", base_model="smollm2-135m")
@@ -85,26 +75,6 @@ def test_what_another_tenant_uploaded_was_not_uploaded(deps: Dependencies, autho
     assert foreign.value.as_dict() == missing.value.as_dict()
     assert upload(deps, author, b"text,label\nwhat only they know,refund\n") == theirs
     submit(deps, author, objective_path, files={"rows.csv": theirs})
-
-
-def at_an_address(folder: Path) -> Path:
-    """An objective whose data nobody can reach."""
-    source = {"origin": "written for this test", "license": "Apache-2.0"}
-    return write_objective(folder, data=[{"path": "s3://nowhere/rows.csv", "source": source}], base_model="smollm2-135m")
-
-
-def test_data_at_an_address_are_read_by_a_step_and_not_while_the_caller_waits(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = at_an_address(tmp_path / "job")
-    with deps.ledger.system() as system:
-        system.tenants.replace(system.tenants.get("acme").model_copy(update={"places": (AllowedPlace(prefix="s3://nowhere"),)}))
-    run = submit(deps, author, path, files={})
-    assert run.state is RunState.ACTIVE
-    assert submit(deps, author, path, files={}).id == run.id, "a repeated submission finds the run that is under way"
-    with deps.ledger.work("acme") as work:
-        work.runs.set_state(run.id, RunState.DONE)
-    after = submit(deps, author, path, files={})
-    assert after.id != run.id, "what lies there may have changed"
-    assert submit(deps, author, path, files={}).id == after.id
 
 
 @pytest.mark.parametrize("outside", ["/secret.csv", "../secret.csv", "https://127.0.0.1/rows.csv", "memory://rows.csv"])
@@ -122,12 +92,6 @@ def test_a_submission_takes_no_model_from_a_path_of_the_server(deps: Dependencie
         with pytest.raises(InvalidInput) as refused:
             submit(deps, author, write_objective(tmp_path / str(number), **named))
         assert refused.value.error_code == "invalid_input"
-
-
-def test_a_submission_takes_no_model_of_the_hub_without_a_place(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    """Also where it is one of the catalogue, which only its packages are without a place."""
-    with pytest.raises(Forbidden):
-        submit(deps, author, write_objective(tmp_path / "job", encoder={"model": "bge-small-en-v1.5"}))
 
 
 @pytest.mark.parametrize("name", ["/etc/form.jinja", "../form.jinja", "form.jinja"])

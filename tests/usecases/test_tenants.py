@@ -14,13 +14,11 @@ from sqlalchemy import create_engine, select
 import support.ledger_samples as sample
 from support.serving import make_release
 from tailorbird import auth
-from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
+from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.errors import Conflict, Forbidden, NotFound, Unavailable
 from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review, ReviewReason, TrafficPolicy
 from tailorbird.domain.identity import QuotaLimits, Role, Usage
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.release import Release
 from tailorbird.domain.rollout import RolloutState
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.tables import metadata
@@ -50,18 +48,6 @@ def events(deps: Dependencies, kind: str) -> list[str]:
         return [entry.event.subject for entry in system.events.entries() if entry.event.kind == kind]
 
 
-def test_one_verb_each(host: Dependencies, admin: Actor) -> None:
-    add(host, admin)
-    (view,) = [view for view in tenants.list_tenants(host, admin).tenants if view.tenant.name == "globex"]
-    assert view.tenant.limits == LIMITS
-    assert act_as(host, "globex", "admin").tenant == "globex"
-    assert tenants.limit_tenant(host, admin, "globex", QuotaLimits(money_per_month=5)).limits.money_per_month == 5
-    assert tenants.suspend_tenant(host, admin, "globex", resume=False).suspended_at is not None
-    assert tenants.suspend_tenant(host, admin, "globex", resume=True).suspended_at is None
-    for kind in ("tenant.limited", "tenant.suspended", "tenant.resumed"):
-        assert events(host, kind) == ["globex"]
-
-
 def test_another_tenants_admin_may_do_none_of_it_and_sees_its_own_alone(host: Dependencies, admin: Actor) -> None:
     add(host, admin)
     theirs = act_as(host, "globex", "admin")
@@ -82,21 +68,11 @@ def test_a_tenant_needs_an_admin_and_the_host_stays(host: Dependencies, admin: A
         tenants.remove_tenant(host, admin, "nobody")
 
 
-def release_of(tenant: str, deps: Dependencies, adapter: Digest) -> Release:
-    made = make_release(tenant, 1, TaskKind.CLASSIFY, deps.clock.now())
-    content = made.content.model_copy(update={"adapter": adapter})
-    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
-    return made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier})
-
-
 def furnish(deps: Dependencies, tenant: str, adapter: Digest) -> None:
     """A row in every table that a tenant can have rows in, as far as serving goes."""
     now = deps.clock.now()
-    release = release_of(tenant, deps, adapter)
-    row = RequestRow(
-        id="req_1", tenant=tenant, key="k", alias=f"{tenant}/desk", release=release.digest, arm="a", route="/v1", status=200, outcome="ok",
-        error=None, prediction="refund", prompt_tokens=1, completion_tokens=0, latency_ms=1.0, at=now,
-    )  # fmt: skip
+    release = make_release(tenant, 1, TaskKind.CLASSIFY, now, adapter=adapter)
+    row = sample.request(tenant).model_copy(update={"id": "req_1", "alias": f"{tenant}/desk", "release": release.digest, "at": now})
     with deps.ledger.work(tenant) as work:
         work.releases.add(release)
         work.aliases.put(Alias(tenant=tenant, name="desk", targets=(AliasTarget(release=release.digest),), moved_at=now, moved_by="olga"))

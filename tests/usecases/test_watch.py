@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from support.doubles import FixedClock, MemoryEndpoint
+from support.doubles import FixedClock, MemoryEndpoint, MemoryNotifier
 from support.hosted import MODEL, NAMED, allow, hosting, last_word, register
+from support.ledger_samples import request as a_request
 from support.usecases import write_objective
 from tailorbird.data import load_rows
 from tailorbird.domain.dataset import SnapshotManifest, Split
-from tailorbird.domain.deployment import FALLBACK, RequestRow
-from tailorbird.domain.errors import Corrupt, Forbidden, Unavailable
+from tailorbird.domain.deployment import FALLBACK
+from tailorbird.domain.errors import Corrupt, Forbidden
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, Severity, Signal
 from tailorbird.monitoring.sketch import sketch
 from tailorbird.ports.engine import LoadRequest
@@ -29,20 +30,6 @@ from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.load_verification import record_refusal
 from tailorbird.usecases.runs import submit as climbing
 
-
-class Ear:
-    """Hears what is told; deaf, it cannot be reached."""
-
-    def __init__(self, *, deaf: bool = False) -> None:
-        self.heard: list[Mapping[str, object]] = []
-        self.deaf = deaf
-
-    def send(self, message: Mapping[str, object]) -> None:
-        if self.deaf:
-            raise Unavailable("nobody answers", "try again")
-        self.heard.append(message)
-
-
 Answer = Callable[[list[str]], None]
 #: A tier that asks for no rollout.
 MINIMAL = {"goal": "Route messages.", "owner": "support", "risk": "minimal"}
@@ -52,25 +39,17 @@ def answered(deps: Dependencies, release: str, texts: list[str], **changes: obje
     """Adds rows of a release that answered ``texts``."""
     now = deps.clock.now()
     rows = [
-        RequestRow(
-            id=f"r{release[-8:]}{number}",
-            tenant="acme",
-            key="k",
-            alias="acme/desk",
-            release=release,
-            arm="production",
-            route="chat",
-            status=200,
-            outcome="ok",
-            error=None,
-            prediction=text.split()[-1],
-            prompt_tokens=10,
-            completion_tokens=1,
-            latency_ms=0.0,
-            at=now - timedelta(seconds=number + 1),
-            characters=len(text),
-            sketch=sketch(text),
-        ).model_copy(update=changes)
+        a_request("acme", number).model_copy(
+            update={
+                "id": f"r{release[-8:]}{number}",
+                "alias": "acme/desk",
+                "release": release,
+                "prediction": text.split()[-1],
+                "latency_ms": 0.0,
+            }
+            | {"at": now - timedelta(seconds=number + 1), "characters": len(text), "sketch": sketch(text), "confidence": None}
+            | changes
+        )
         for number, text in enumerate(texts)
     ]
     with deps.ledger.work("acme") as work:
@@ -117,7 +96,7 @@ def test_messages_like_those_of_the_snapshot_are_no_news(deps: Dependencies, ope
 
 
 def test_other_messages_are_an_alarm_that_is_told_once(deps: Dependencies, operator: Actor, answer: Answer) -> None:
-    ear = Ear()
+    ear = MemoryNotifier()
     deps = replace(deps, notifiers=lambda: (ear,))
     answer([f"completely different words about gardening number {n} and some more of them login" for n in range(200)])
     found = watch.watch_production(deps, operator)
@@ -126,11 +105,11 @@ def test_other_messages_are_an_alarm_that_is_told_once(deps: Dependencies, opera
     assert drift.p_value is not None
     assert drift.p_value <= 0.01
     assert drift in found.told
-    assert len(ear.heard) == 1
+    assert len(ear.sent) == 1
     assert isinstance(deps.clock, FixedClock)
     deps.clock.advance(timedelta(hours=1))
     assert watch.watch_production(deps, operator).told == ()
-    assert len(ear.heard) == 1
+    assert len(ear.sent) == 1
     with deps.ledger.work("acme", write=False) as work:
         assert [entry.event.kind for entry in work.events.latest(len(found.told))] == ["signal.raised"] * len(found.told)
 
@@ -173,7 +152,7 @@ def test_a_release_that_the_engine_refuses_is_an_alarm_as_long_as_it_does(deps: 
 
 
 def test_users_proven_to_be_discontent_are_an_alarm(deps: Dependencies, author: Actor, operator: Actor, tmp_path: Path) -> None:
-    ear = Ear()
+    ear = MemoryNotifier()
     deps = replace(deps, notifiers=lambda: (ear,))
     live = [{"metric": metric, "target": 0.6} for metric in ("csat", "thumbs", "outcome")]
     path = write_objective(tmp_path / "live", business=MINIMAL, live_kpis=live)
@@ -187,7 +166,7 @@ def test_users_proven_to_be_discontent_are_an_alarm(deps: Dependencies, author: 
     told = by_name(watch.watch_production(deps, operator).told)
     live_told = {name: signal.severity for name, signal in told.items() if name.startswith("live_kpi.")}
     assert live_told == {"live_kpi.csat": Severity.ALARM, "live_kpi.outcome": Severity.ALARM}
-    assert len(ear.heard) == 1
+    assert len(ear.sent) == 1
 
 
 def test_only_operators_and_workers_look(deps: Dependencies, author: Actor) -> None:

@@ -1,7 +1,5 @@
 """In-memory doubles of the ports: deterministic, without durability, with every error that the port promises."""
 
-from support.doubles.artifacts import MemoryArtifacts
-from support.doubles.compute import ProcessCompute
 from support.doubles.endpoint import MemoryEndpoint
 from support.doubles.engine import MemoryEncoder, MemoryEngine
 from support.doubles.model_reader import MemoryModelReader
@@ -10,7 +8,6 @@ from support.doubles.trainer import MemoryTrainer
 
 __all__ = [
     "FixedClock",
-    "MemoryArtifacts",
     "MemoryEncoder",
     "MemoryEndpoint",
     "MemoryEngine",
@@ -18,5 +15,4 @@ __all__ = [
     "MemoryNotifier",
     "MemoryTracker",
     "MemoryTrainer",
-    "ProcessCompute",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -82,10 +81,6 @@ def test_a_tree_that_was_read_goes_with_the_file_in_it(deps: Dependencies, autho
     assert found.run.state is RunState.DONE, "what it found stays, though its rows are gone"
 
 
-def jsonl(who: str) -> bytes:
-    return (json.dumps({"said": "hello", "deep": [{"who": who}]}) + "\n").encode()
-
-
 def parquet(who: str) -> bytes:
     file = io.BytesIO()
     pq.write_table(pa.table({"said": ["hello", "goodbye"], "who": [who, "nobody"]}), file, compression="gzip")
@@ -95,12 +90,10 @@ def parquet(who: str) -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        jsonl("José Álvarez"),
         parquet("José Álvarez"),
         "a note about JOSÉ ÁLVAREZ, of no format".encode("utf-16"),
-        jsonl("José Álvarez")[:-3],
     ],
-    ids=["escapes in JSON", "compressed columns", "free text in UTF-16", "a broken record"],
+    ids=["compressed columns", "free text in UTF-16"],
 )
 def test_a_person_is_found_in_every_format(deps: Dependencies, author: Actor, admin: Actor, data: bytes) -> None:
     theirs = upload(deps, author, data)
@@ -144,17 +137,6 @@ def test_what_a_run_left_on_the_disk_goes(deps: Dependencies, author: Actor, adm
     forget(deps, admin)
     assert not (deps.runs / run.id).exists()
     assert not reference.exists()
-
-
-def test_an_upload_that_is_under_way_is_searched(deps: Dependencies, author: Actor, admin: Actor) -> None:
-    upload(deps, author, ROWS)
-    for tenant, said in (("acme", ROWS), ("acme", b"nothing of hers"), ("globex", ROWS)):
-        place = uploads_folder(deps, tenant) / uuid4().hex
-        place.mkdir(parents=True)
-        (place / "file").write_bytes(said)
-    forget(deps, admin)
-    left = sorted((place.parent.parent.name, place.read_bytes()) for place in (deps.workspace / "uploads").rglob("file"))
-    assert left == [("acme", b"nothing of hers"), ("globex", ROWS)]
 
 
 def test_an_upload_that_ends_during_the_search_is_found(

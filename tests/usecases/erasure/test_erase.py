@@ -21,7 +21,6 @@ from tailorbird.crypto.merkle import Proof, TreeHead, verify_membership
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, Obligation, ObligationKind
 from tailorbird.domain.errors import Busy, Forbidden, InvalidInput, NotFound
-from tailorbird.domain.run import RunState
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.annotation import annotate
 from tailorbird.usecases.erasure import erase
@@ -154,13 +153,6 @@ def test_the_person_does_not_come_back_with_the_same_files(deps: Dependencies, a
     assert asked.subject not in subjects(deps, second.manifest)
     assert second.manifest.removed == 10
     assert submit.plan(deps, author, job, Progress()).run.id == second.run.id
-
-
-def test_a_run_over_destroyed_rows_ends(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:
-    run = submit.plan(deps, author, job, Progress()).run
-    erased(deps, admin)
-    with deps.ledger.work("acme", write=False) as work:
-        assert work.runs.get(run.id).state is RunState.CANCELLED
 
 
 @on_both_databases

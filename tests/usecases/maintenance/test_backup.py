@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import shutil
@@ -22,6 +21,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import support.ledger_samples as sample
 from support.doubles import FixedClock
 from support.operations import TENANT, Open, add_event, open_workspace
 from support.postgresql import Server
@@ -64,23 +64,7 @@ def _none() -> Any:
 
 
 def row(number: int, deps: Dependencies) -> RequestRow:
-    return RequestRow(
-        id=f"req_{number}",
-        tenant=TENANT,
-        key="0123456789ab",
-        alias="acme/desk",
-        release=None,
-        arm="",
-        route="/v1/chat/completions",
-        status=200,
-        outcome="ok",
-        error=None,
-        prediction=None,
-        prompt_tokens=1,
-        completion_tokens=1,
-        latency_ms=1.0,
-        at=deps.clock.now(),
-    )
+    return sample.request(TENANT, number).model_copy(update={"alias": "acme/desk", "release": None, "at": deps.clock.now()})
 
 
 @contextmanager
@@ -118,7 +102,7 @@ def requests_and_events(deps: Dependencies) -> tuple[int, list[str]]:
         return rows, [entry.event.kind for entry in work.events.entries() if entry.event.kind.startswith("sha256:")]
 
 
-@pytest.mark.parametrize("kinds", [("sqlite", "sqlite"), ("sqlite", "postgresql"), ("postgresql", "sqlite")])
+@pytest.mark.parametrize("kinds", [("sqlite", "postgresql"), ("postgresql", "sqlite")])
 def test_a_backup_taken_while_others_write_is_restored_elsewhere(
     kinds: tuple[str, str], another: Open, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -177,22 +161,6 @@ def test_what_only_a_deleted_backup_held_goes_with_its_folder(deps: Dependencies
     there.ledger.close()
 
 
-@pytest.mark.parametrize("error", [errno.EPERM, errno.EXDEV])
-def test_artifacts_are_copied_where_there_are_no_links(
-    error: int, deps: Dependencies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def none(*_: object, **__: object) -> None:
-        raise OSError(error, "no links")
-
-    digest = deps.artifacts.put(b"rows")
-    a_backup(deps, tmp_path / "backups")
-    monkeypatch.setattr("tailorbird.usecases.maintenance.backup.os.link", none)
-    assert a_backup(deps, tmp_path / "backups").new == 1
-    there = restored_at(tmp_path / "restored", find_backup(tmp_path / "backups"))
-    assert there.artifacts.get(digest) == b"rows"
-    there.ledger.close()
-
-
 def test_keys_come_along_only_when_asked_and_stay_closed(deps: Dependencies, tmp_path: Path) -> None:
     plain, full = a_backup(deps, tmp_path / "plain"), a_backup(deps, tmp_path / "full", with_keys=True)
     assert not list(Path(plain.folder).rglob("*.key"))
@@ -238,14 +206,10 @@ def _sha256(path: Path) -> str:
 
 
 _TAMPERINGS: dict[str, Callable[[Path], None]] = {
-    "a row changed": lambda folder: _rewrite(folder / "ledger" / "identities.jsonl", lambda data: data.replace(b"viewer", b"admins")),
     "a file cut short": lambda folder: _rewrite(folder / "ledger" / "log_entries.jsonl", lambda data: data[:-10]),
     "a file taken out": lambda folder: (folder / "ledger" / "identities.jsonl").unlink(),
-    "a file put in": lambda folder: (folder / "keys.txt").write_text("x"),
     "settings changed": lambda folder: _rewrite(folder / "settings.yaml", lambda data: data + b"host: 0.0.0.0\n"),
-    "a manifest cut short": lambda folder: _rewrite(folder / "manifest.json", lambda data: data[:-10]),
     "an artifact changed": lambda folder: _rewrite(_an_artifact(folder), lambda data: data + b"!"),
-    "an artifact cut short": lambda folder: _rewrite(_an_artifact(folder), lambda data: data[:-1]),
     "an artifact taken out": lambda folder: _an_artifact(folder).unlink(),
     "an event cut off by somebody who knows": _drop_last_event,
 }
@@ -262,13 +226,6 @@ def test_a_touched_backup_is_refused(what: str, deps: Dependencies, tmp_path: Pa
     _TAMPERINGS[what](Path(made.folder))
     with pytest.raises((Corrupt, NotFound)):
         restored_at(tmp_path / "restored", find_backup(tmp_path / "backups"))
-
-
-def test_the_digest_that_was_told_finds_a_backup_that_was_swapped(deps: Dependencies, tmp_path: Path) -> None:
-    first = a_backup(deps, tmp_path / "backups")
-    a_backup(deps, tmp_path / "backups")
-    with pytest.raises(Corrupt):
-        find_backup(tmp_path / "backups", first.digest)
 
 
 def _forge(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -99,18 +98,6 @@ def test_health_says_when_checkpoints_stay_or_come_late(deps: Dependencies, tmp_
     hook.failures = 0
     keep_signed(deps)
     assert codes(deps) == []
-
-
-def test_health_says_when_the_log_is_shorter_than_what_was_shipped(deps: Dependencies, another: Open) -> None:
-    """As after it was cut, or a backup restored in its place."""
-    deps = with_upkeep(deps, checkpoint_hooks={HOOK: MemoryNotifier()})
-    for _ in range(50):
-        add_event(deps)
-    keep_signed(deps)
-    assert codes(deps) == []
-    cut = with_upkeep(another(), checkpoint_hooks={HOOK: MemoryNotifier()})
-    shutil.copytree(deps.workspace / "shipping", cut.workspace / "shipping")
-    assert codes(cut) == ["log_forked"]
 
 
 def test_a_machine_without_the_key_signs_nothing_in_its_own_name(deps: Dependencies, another: Open) -> None:

@@ -11,7 +11,7 @@ from tailorbird.domain.errors import Corrupt
 from tailorbird.usecases import Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance.audit import verify_log
-from tailorbird.usecases.maintenance.backup import back_up, demand_undamaged
+from tailorbird.usecases.maintenance.backup import back_up
 
 PAGE = 4096
 
@@ -31,19 +31,13 @@ def _damage(file: Path, page: int) -> None:
         opened.write(b"\xa5" * 64)
 
 
-def test_an_undamaged_database_has_no_damages(another: Open) -> None:
-    deps, _ = _filled(another)
-    assert deps.ledger.damages() == deps.ledger.damages(thorough=True) == ()
-    demand_undamaged(deps)
-
-
 def test_every_damaged_page_is_named(another: Open) -> None:
     deps, file = _filled(another)
     whole = file.read_bytes()
     actor = act_as(deps, TENANT, "admin")
     pages = len(whole) // PAGE
     assert pages > 100
-    for page in range(1, pages, 7):
+    for page in range(1, pages, 20):
         deps.ledger.close()
         _damage(file, page)
         try:

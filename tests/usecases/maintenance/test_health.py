@@ -64,12 +64,6 @@ def test_a_disk_that_is_full(another: Open) -> None:
     assert not list(deps.workspace.glob(".probe-*"))
 
 
-def test_a_record_that_is_gone(another: Open, tmp_path: Path) -> None:
-    deps = another(record_file=tmp_path / "no-such.db")
-    assert not examine(deps).writable
-    assert codes(deps)[0] == "record_missing"
-
-
 def test_a_log_that_cannot_be_written_is_told(another: Open) -> None:
     deps = hand_out(another(checkpoint_hooks={"https://witness.example/": MemoryNotifier()}))
     key = deps.workspace / "keys" / "log.key"

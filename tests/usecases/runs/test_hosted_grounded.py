@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from support.doubles import MemoryEndpoint, MemoryEngine
 from support.hosted import (
     MODEL,
@@ -26,7 +24,6 @@ from support.ranking import WideReader
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.erasure import ObligationKind
-from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.prompt import Message
 from tailorbird.ports.engine import LoadRequest
@@ -118,19 +115,6 @@ def test_a_release_is_admitted_with_what_it_looks_up(deps: Dependencies, author:
     }
     assert SECRET not in {one.entry.text for one in found[()]}
     assert SECRET in {one.entry.text for one in found["board",]}
-
-
-@pytest.mark.parametrize("processors", [[], ["another"]])
-def test_documents_whose_terms_forbid_it_do_not_leave(deps: Dependencies, author: Actor, tmp_path: Path, processors: list[str]) -> None:
-    client = MemoryEndpoint(led, model=MODEL)
-    deps = granted(deps, client)
-    path = written(tmp_path / "job", documents=[{"path": "d.jsonl", "source": SOURCE | {"processors": processors}}])
-    with pytest.raises(ObjectiveInvalid) as refused:
-        adapt(deps, author, path, Progress())
-    assert refused.value.error_code == "terms_forbid"
-    assert "d.jsonl" in str(refused.value)
-    assert refused.value.line == path.read_text().splitlines().index("  endpoint: outside") + 1
-    assert (client.asked, sent(deps)) == ([], [])
 
 
 def test_a_document_that_is_erased_reaches_the_release_and_the_server(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ from support.doubles import MemoryEndpoint
 from support.hosted import MODEL, NAMED, allow, endpoint, hosting, last_word, register
 from support.usecases import write_objective
 from tailorbird.domain.endpoint import Endpoint
-from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
+from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.ladder import Ladder, RungKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.run import RunState, Step
 from tailorbird.ports.endpoint import HostedAnswer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.engine import WorkedRun, work_on
+from tailorbird.usecases.runs.engine import WorkedRun
 from tailorbird.usecases.runs.hosted_engine import HostedEngine
 
 #: Prices at which every word that is read costs as much, and answers nothing.
@@ -61,17 +61,6 @@ def ladder_of(deps: Dependencies, worked: WorkedRun) -> Ladder:
         return work.records.get(Ladder, worked.conclusion.ladder)
 
 
-def failing_after(client: MemoryEndpoint, count: int, error: TailorbirdError | BaseException) -> None:
-    """The client raises the error for each request after so many."""
-
-    def answering(prompt: Sequence[Message]) -> str:
-        if len(client.asked) > count:
-            raise error
-        return last_word(prompt)
-
-    client.answering = answering
-
-
 AWAY = Unavailable("the endpoint outside cannot be reached", "look whether it is up", code="endpoint_unavailable")
 
 
@@ -84,19 +73,6 @@ def test_all_that_a_run_pays_is_on_record(deps: Dependencies, author: Actor, tmp
     found = steps(deps, run)
     assert found["test"].paid > 0
     assert found["plan"].paid == 0
-
-
-def test_a_measurement_that_ends_with_an_error_was_paid_for(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    client = MemoryEndpoint(last_word, model=MODEL)
-    deps = outside(deps, client)
-    path, run = begun(deps, author, tmp_path)
-    failing_after(client, 41, AWAY)
-    worked = adapt(deps, author, path)
-    reasons = [refusal.reason for refusal in ladder_of(deps, worked).refused if refusal.rung is RungKind.HOSTED]
-    assert any("failed while it was being measured" in reason and "endpoint_unavailable" in reason for reason in reasons)
-    answered = words(client) - 100e-6 * sum(len(message.content.split()) for prompt in client.asked[41:] for message in prompt)
-    assert steps(deps, run)["measure hosted zero-shot"].paid > 0
-    assert paid(deps, run) == pytest.approx(answered)
 
 
 def test_money_that_is_used_up_while_measuring_ends_the_climb_in_order(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
@@ -191,29 +167,3 @@ def test_siblings_of_a_request_that_fails_are_paid_for() -> None:
     assert told == [pytest.approx((4 + 40) * 100e-6)]
     assert asked.use.money == pytest.approx(told[0])
     asked.unload("")
-
-
-def test_nothing_is_asked_where_nothing_is_left() -> None:
-    client = MemoryEndpoint(lambda _: "x", model=MODEL)
-    asked, _ = engine(client, money=0.0)
-    with pytest.raises(Exhausted) as refused:
-        asked.ask(asking("one"), Sampling())
-    assert refused.value.error_code == "budget_spent"
-    assert client.asked == []
-    free, _ = engine(client, endpoint(input_price=0.0, output_price=0.0), money=0.0)
-    assert len(free.ask(asking("one"), Sampling())) == 1
-    free.unload("")
-
-
-def test_an_endpoint_that_is_paid_in_another_currency_meanwhile(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    client = MemoryEndpoint(last_word, model=MODEL)
-    deps = outside(deps, client)
-    path, _ = begun(deps, author, tmp_path)
-    climbing.plan(deps, author, path, Progress())
-    run = climbing.submit(deps, author, path, RunState.ACTIVE)
-    register(deps, endpoint(**PRICED, currency="USD"))
-    worked = work_on(deps, author, run, Progress())
-    reasons = [refusal.reason for refusal in ladder_of(deps, worked).refused if refusal.rung is RungKind.HOSTED]
-    assert reasons
-    assert all("endpoint_changed" in reason for reason in reasons)
-    assert client.asked == []

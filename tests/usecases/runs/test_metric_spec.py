@@ -2,97 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from support.doubles import MemoryEngine
 from support.usecases import VIEWER, write_objective
-from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Conflict, Corrupt, ObjectiveInvalid
 from tailorbird.domain.evidence import Standing
-from tailorbird.domain.ladder import Ladder
-from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Generation
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.releases import promotion
 from tailorbird.usecases.runs import measurement
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.queries import RunReport, show_run
+from tailorbird.usecases.runs.queries import show_run
 
 LEVELS = {"kind": "classify", "instruction": "Classify the message.", "label_order": ["login", "delivery", "refund"]}
-
-
-class Speaker(MemoryEngine):
-    """Answers near the reference, and never in its words, where demonstrations stand in the prompt; far from it where none does."""
-
-    def generate(
-        self, servable: Digest, prompts: Sequence[Sequence[Message]], sampling: Sampling, on_text: object = None
-    ) -> list[Generation]:
-        del sampling, on_text
-        shown = self._shown[servable]
-        texts = [prompt[-1].content for prompt in prompts]
-        said = [f"We say: {text}" if shown else " ".join(text.split()[:2]) for text in texts]
-        return [
-            Generation(text=text, finish_reason="stop", prompt_tokens=9, completion_tokens=len(text.split()), latency_ms=1.0)
-            for text in said
-        ]
-
-    def load(self, servable: Servable, *, pinned: bool = False) -> None:
-        super().load(servable, pinned=pinned)
-        self._shown = getattr(self, "_shown", {}) | {servable.id: bool(servable.prompt.demonstrations)}
-
-
-def write_generating(folder: Path, **changes: object) -> Path:
-    """500 questions whose answers repeat the question in other words around it."""
-    folder.mkdir()
-    path = write_objective(folder, **({"task": {"kind": "generate", "instruction": "Answer."}, "ladder": ["prompt"]} | changes))
-    with (folder / "rows.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        for number in range(900):
-            text = " ".join(f"w{(number * factor) % 9973}" for factor in (31, 577, 1009, 4001, 7919))
-            writer.writerow([text, f"You asked about {text} today"])
-    return path
-
-
-def adapted(deps: Dependencies, author: Actor, path: Path) -> tuple[RunReport, Ladder]:
-    speaker = Speaker()
-    run = climbing.adapt(replace(deps, engine=lambda: speaker), author, path, Progress()).run
-    told = show_run(deps, VIEWER, run.id)
-    assert told.ladder is not None
-    return told, told.ladder
-
-
-def test_the_better_answers_win_though_none_is_exact(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    """KPI chrf: few-shot answers are far nearer to the references. By exact match both score nothing, and zero-shot was released."""
-    told, ladder = adapted(deps, author, write_generating(tmp_path / "job", kpis=[{"metric": "chrf", "target": 0.2}]))
-    zero, few = ladder.climbs
-    assert [climb.gate.verdict.value for climb in ladder.climbs] == ["pass", "pass"]
-    assert (few.against_below.metric, few.against_below.standing) == ("chrf", Standing.BETTER)
-    assert ladder.chosen == few.candidate
-    assert "chrf" in ladder.reason
-    assert (told.plan.comparison.metric, told.plan.comparison.margin, told.plan.comparison.unit) == ("chrf", 0.02, "share")
-    assert (ladder.compared_on, few.evidence.compared_on) == ("chrf", "chrf")
-    assert zero.evidence.metrics["exact_match"].value == few.evidence.metrics["exact_match"].value == 0
 
 
 @pytest.mark.parametrize(
     ("changes", "metric", "chosen"),
     [
         ({"compare_on": "log_loss"}, "log_loss", 0.05),
-        ({"compare_on": "brier", "margin": 0.1}, "brier", 0.1),
         ({"compare_on": "macro_f1", "margin": {"log_loss": 0.2, "macro_f1": 0.3}}, "macro_f1", 0.3),
-        ({"compare_on": "recall[refund]", "margin": {"recall": 0.25}}, "recall[refund]", 0.25),
-        ({"compare_on": "ece"}, "ece", 0.02),
         ({"task": LEVELS, "kpis": [{"metric": "within_one", "target": 0.8}], "compare_on": "ordinal_score"}, "ordinal_score", 0.02),
         ({"compare_on": "coverage", "referral": {"max_error": 0.3}}, "coverage", 0.02),
-        ({"compare_on": "selective_risk", "referral": {"max_error": 0.3}}, "selective_risk", 0.02),
         ({"kpis": [{"metric": "recall[refund]", "target": 0.5}, {"metric": "accuracy", "target": 0.6}], "margin": 0.04}, "accuracy", 0.04),
     ],
 )
@@ -114,11 +47,7 @@ def test_what_can_never_be_compared_is_refused_when_it_is_read(deps: Dependencie
     for changes, says in (
         ({"compare_on": "latency_p95_ms"}, "not compared on latency_p95_ms"),
         ({"compare_on": "chrf"}, "does not fit a task"),
-        ({"compare_on": "coverage"}, "left to people"),
-        ({"compare_on": "recall"}, "needs a label"),
         ({"compare_on": "accuracy", "margin": 0.6}, "at most 0.5"),
-        ({"margin": {"chrf": 0.1}}, "does not fit a task"),
-        ({"margin": {"brier": 1.5}}, "at most 1"),
         ({"compare_on": "recall[nothing]"}, "label 'nothing'"),
     ):
         path = write_objective(tmp_path / "job", **changes)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.doubles import MemoryEncoder, MemoryTrainer
+from support.doubles import MemoryEncoder
 from support.ranking import EncoderReader, WideReader, write_ranking
 from support.usecases import VIEWER, write_objective
 from tailorbird.domain.base_model import Purpose
@@ -19,7 +19,6 @@ from tailorbird.domain.errors import Conflict, ObjectiveInvalid
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.run import RunState
 from tailorbird.ports.encoder import Vectors
-from tailorbird.ports.trainer import RankingJob, ReportProgress, TrainedModel
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure.erase import erase
 from tailorbird.usecases.identities import act_as
@@ -130,14 +129,6 @@ def test_a_release_of_another_tenant_is_refused_by_alias_and_unknown_by_digest(
     assert refused(answering, author, write_grounded(tmp_path / "alias", "acme/search")).error_code == "encoder_missing"
 
 
-def test_a_release_that_was_taken_back_is_refused(ranking: Dependencies, answering: Dependencies, author: Actor, tmp_path: Path) -> None:
-    lender = released(ranking, author, write_tuned(tmp_path / "ranking"))
-    promote(ranking, lender)
-    promotion.roll_back(ranking, act_as(ranking, "acme", "operator"), "search", "it found the wrong pages", withdraw=True)
-    assert refused(answering, author, write_grounded(tmp_path / "alias", "acme/search")).error_code == "encoder_missing"
-    assert refused(answering, author, write_grounded(tmp_path / "digest", lender.digest)).error_code == "conflict"
-
-
 def test_what_uses_a_release_that_was_taken_back_is_not_staged_and_what_answers_goes_on(
     ranking: Dependencies, answering: Dependencies, author: Actor, tmp_path: Path
 ) -> None:
@@ -188,25 +179,3 @@ def test_the_index_is_made_once_for_all_rungs_and_runs(ranking: Dependencies, au
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     climbed(counted, author, path)
     assert encoder.asked.count(400) == 1
-
-
-class EndedTrainer(MemoryTrainer):
-    """Is ended while it trains."""
-
-    def tune(self, job: RankingJob, report: ReportProgress) -> TrainedModel:
-        raise KeyboardInterrupt
-
-
-def test_an_index_of_a_run_that_was_ended_in_training_goes_with_the_person(ranking: Dependencies, author: Actor, tmp_path: Path) -> None:
-    path = write_tuned(tmp_path / "ranking", documents=[{"path": "documents.jsonl", "subject": "who", "source": ORIGIN}])
-    documents = [json.loads(line) for line in (path.parent / "documents.jsonl").read_text().splitlines()]
-    documents[7]["who"] = WHO
-    (path.parent / "documents.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
-    with pytest.raises(KeyboardInterrupt):
-        adapt(replace(ranking, trainer=EndedTrainer), author, path, Progress())
-    (kept,) = [file.read_text() for file in ranking.indexes("acme").glob("*.txt")]
-    assert documents[7]["text"] in (ranking.artifacts.get_tree(kept) / "entries.jsonl").read_text()
-    certificate = erase(ranking, act_as(ranking, "acme", "admin"), WHO).certificate
-    assert kept in certificate.purged
-    assert not ranking.artifacts.exists(kept)
-    assert not ranking.indexes("acme").exists()

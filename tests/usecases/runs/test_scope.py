@@ -12,7 +12,6 @@ import pytest
 from support.bases import install_encoder
 from support.doubles.engine import MemoryEncoder
 from support.usecases import VIEWER, write_objective
-from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import DataInvalid, ObjectiveInvalid, TailorbirdError
 from tailorbird.domain.evidence import Evidence, ScopeScorer
 from tailorbird.domain.release import Release
@@ -86,14 +85,6 @@ def test_without_examples_labels_are_left_out_in_turn(
     assert told.evidence.metrics["known_refused"].n == told.evidence.n
 
 
-@pytest.mark.parametrize("ladder", [["floor"], ["prompt"]])
-def test_a_few_examples_choose_nothing_and_are_measured_on(deps: Dependencies, author: Actor, tmp_path: Path, ladder: list[str]) -> None:
-    _, dev, _ = climbed(deps, author, write_scoped(tmp_path / "job", examples=12, ladder=ladder))
-    assert dev.scope.trial.by == "labels"
-    assert dev.metrics["out_of_scope_auroc"].n < 12
-    assert dev.scope.points
-
-
 def refused(deps: Dependencies, author: Actor, path: Path) -> TailorbirdError:
     with pytest.raises((ObjectiveInvalid, DataInvalid)) as caught:
         plan(deps, author, path, SILENT)
@@ -112,34 +103,6 @@ def test_an_example_that_bears_a_label_too_is_refused_with_both_places(deps: Dep
     )
     assert "'out of scope'" in error.hint
     assert "weather" not in error.message
-
-
-def test_a_threshold_that_dev_has_too_few_rows_for_is_refused_with_the_number(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    task = TASK | {"out_of_scope": {"refuse_known_at_most": 0.001}}
-    error = refused(deps, author, write_scoped(tmp_path / "job", task=task))
-    assert "takes 999 groups of rows of dev" in error.message
-    assert "more rows for dev, of other groups, or refuse at most 0.00" in error.hint
-
-
-def test_a_target_on_examples_needs_examples(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    kpis = [{"metric": "accuracy", "target": 0.8}, {"metric": "out_of_scope_auroc", "target": 0.8}]
-    error = refused(deps, author, write_scoped(tmp_path / "job", kpis=kpis))
-    assert "dev cannot prove out_of_scope_auroc >= 0.8" in error.message
-    assert "bring examples" in error.hint
-    few = refused(deps, author, write_scoped(tmp_path / "few", examples=12, kpis=kpis))
-    assert "a perfect candidate on its 7 rows" in few.message, "of the twelve examples, those of train and dev"
-
-
-def test_rows_of_one_column_may_say_so_themselves(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    task = TASK | {"out_of_scope": {"refuse_known_at_most": 0.1, "label": "oos"}}
-    path = write_scoped(tmp_path / "job", task=task)
-    with (tmp_path / "job" / "rows.csv").open("a") as file:
-        file.writelines(f"{other(number)},oos\n" for number in range(90))
-    told, dev, _ = climbed(deps, author, path)
-    assert told.manifest.outside == "oos"
-    assert "oos" not in told.manifest.labels
-    assert dev.scope.trial.by == "examples"
-    assert told.manifest.unshifted(None, Split.TEST) == told.manifest.counts.test - told.manifest.label_counts["oos"].test
 
 
 def test_drift_is_held_against_what_labels_fit(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path) -> None:

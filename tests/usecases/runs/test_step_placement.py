@@ -30,9 +30,7 @@ def plan(**machine: object) -> Plan:
     ("name", "cores", "need"),
     [
         ("snapshot", 0, StepNeed(cores=8, memory_gb=0.5)),
-        ("snapshot", 3, StepNeed(cores=3, memory_gb=0.5)),
         ("plan", 0, StepNeed(cores=8, memory_gb=0.5, gpus=2)),
-        ("plan", 3, StepNeed(cores=3, memory_gb=0.5, gpus=2)),
     ],
 )
 def test_before_the_plan_a_step_takes_what_the_settings_say(name: str, cores: int, need: StepNeed) -> None:
@@ -45,10 +43,7 @@ def test_before_the_plan_a_step_takes_what_the_settings_say(name: str, cores: in
         ("floor", (), StepNeed(cores=4, memory_gb=0.5)),
         ("make prompt v", (), StepNeed(cores=4, memory_gb=1.5)),
         ("make lora v", (), StepNeed(cores=4, memory_gb=5.0)),
-        ("measure lora v", (), StepNeed(cores=4, memory_gb=5.0)),
-        ("choose", (), StepNeed(cores=4, memory_gb=0.5)),
         ("choose 2", ("measure prompt v",), StepNeed(cores=4, memory_gb=1.5)),
-        ("test", ("measure prompt v",), StepNeed(cores=4, memory_gb=1.5)),
         ("test 2", ("measure prompt v", "measure lora v"), StepNeed(cores=4, memory_gb=5.0)),
     ],
 )
@@ -78,16 +73,3 @@ def test_a_step_that_none_holds_is_refused(need: StepNeed, told: str) -> None:
         require_room(NODES, "make lora v", need)
     assert told in caught.value.message
     assert caught.value.error_code == "step_too_large"
-
-
-@pytest.mark.parametrize(
-    ("booked", "goes_on"),
-    [
-        (StepNeed(cores=4, memory_gb=5.0), True),
-        (StepNeed(cores=4, memory_gb=4.9), False),
-        (StepNeed(cores=2, memory_gb=5.0), False),
-        (StepNeed(cores=4, memory_gb=5.0, gpus=1), False),
-    ],
-)
-def test_a_process_goes_on_with_a_step_by_its_threads_within_what_is_booked(booked: StepNeed, goes_on: bool) -> None:
-    assert booked.holds(need_of(plan(), "measure lora v", NODES, 4)) is goes_on

@@ -202,17 +202,6 @@ def test_what_an_erasure_reached_is_not_reused_and_all_else_is(
     assert len(trainer.trained) == (2 if reached else 1)
 
 
-def test_a_kill_while_training_leaves_nothing_to_reuse(deps: Dependencies, adapt: Adapt, trainer: CountingTrainer) -> None:
-    trainer.killed = True
-    with pytest.raises(KeyboardInterrupt):
-        adapt()
-    with deps.ledger.work("acme", write=False) as work:
-        assert not work.records.digests(StoredTraining)
-    trainer.killed = False
-    adapt(margin=0.05)
-    assert trainer.trained == ["lora"]
-
-
 def test_another_tenant_trains_for_itself(deps: Dependencies, adapt: Adapt, trainer: CountingTrainer, path: Path, tmp_path: Path) -> None:
     adapt()
     initialise(deps, "globex", FIRST_PEOPLE)
