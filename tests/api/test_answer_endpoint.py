@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -15,7 +15,6 @@ from tailorbird import auth
 from tailorbird.api.answers import most_used
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import SHADOW, RequestRow
-from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.evidence import ScopeRule, ScopeScorer
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.identity import Amounts, KeyLimits, QuotaLimits, Scope, window_start
@@ -215,15 +214,6 @@ def test_a_request_out_of_scope_gets_no_label_and_reaches_people(house: House, s
     assert (item.request, item.reason.value) == (row.id, "referred")
 
 
-def test_an_engine_that_does_not_tell_the_score_is_an_error_and_refuses_nobody(house: House) -> None:
-    house.point("routing", refusing(house, 0.5, ScopeScorer.NEARNESS))
-    answer = ask(house, lambda client: client.post(CHAT, json=ASK))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "scope_untold")
-    assert "the engine does not tell the nearness" in answer.json()["error"]["message"]
-    (row,) = house.rows()
-    assert (row.outcome, row.out_of_scope, row.referred) == ("error", False, False)
-
-
 @pytest.mark.parametrize("text", ["", "  ", "\n\n", "\u200b", "\u00a0\t\ufeff"])
 def test_a_blank_request_is_out_of_scope_however_sure_the_release_is(house: House, text: str) -> None:
     house.point("routing", refusing(house, -50.0))
@@ -268,23 +258,6 @@ def test_words_are_kept_redacted_and_only_where_the_policy_says_so(house: House,
     assert (words.expires_at - words.at).days == 7
 
 
-def test_of_a_conversation_all_turns_are_kept_for_whoever_takes_over(house: House, routing: str) -> None:
-    change(house, policy=TrafficPolicy(store_content=True, retention_days=7, review_share=1.0))
-    talk = [
-        {"role": "system", "content": "Be kind."},
-        {"role": "user", "content": "I lost my card"},
-        {"role": "assistant", "content": "Which one?"},
-        {"role": "user", "content": "The blue one"},
-    ]
-    ask_redacting(house, lambda text: text, messages=talk)
-    (row,) = house.rows()
-    with house.ledger.work("acme", write=False) as work:
-        kept = work.contents.get(row.id)
-    assert kept is not None
-    assert kept.text == "user: I lost my card\n\nassistant: Which one?\n\nuser: The blue one"
-    assert row.characters == len("The blue one"), "what drift is measured on stays the last message"
-
-
 def until_mirrored(house: House, body: Any, driver: DirectDriver) -> tuple[httpx.Response, RequestRow, RequestRow]:
     """A shadow is loaded after the release that answers: asked until a request was mirrored. The last answer, that request, its mirror."""
 
@@ -313,28 +286,6 @@ def test_a_mirror_is_asked_the_same_and_nobody_is_told_or_charged(house: House, 
     assert (given.version, given.unit) == (2, mirrored.unit)
     assert given.unit not in ("", "ada")
     assert used(house).requests == sum(row.arm != SHADOW for row in house.rows())
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_what_the_release_before_fails_is_asked_of_the_mirror(house: House, stream: bool) -> None:
-    failing, shadow = (house.release(n, task=TaskKind.GENERATE) for n in (1, 9))
-    point = house.point("routing", failing)
-    with house.ledger.work("acme") as work:
-        work.aliases.put(point.model_copy(update={"version": 2, "mirror": shadow, "salt": "s"}))
-    driver = DirectDriver(house)
-    streamed = driver.stream
-
-    async def fail(request: Any) -> AsyncGenerator[Any, None]:
-        async for chunk in streamed(request):
-            if request.release == failing:
-                raise Unavailable("away", "wait", code="engine_unavailable")
-            yield chunk
-
-    driver.stream = fail  # type: ignore[method-assign]
-
-    _, given, mirrored = until_mirrored(house, ASK | {"stream": stream}, driver)
-    assert (given.outcome, given.error) == ("error", "engine_unavailable")
-    assert (mirrored.id, mirrored.outcome, mirrored.agrees) == (f"{given.id}-shadow", "ok", None)
 
 
 def test_what_a_model_reasons_is_reserved_beside_its_answer() -> None:

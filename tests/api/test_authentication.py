@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from support.api import ASK, CHAT, gateway
+from support.api import CHAT, gateway
 from support.serving import DirectDriver, House
 from tailorbird import auth
 from tailorbird.api import authentication
@@ -121,25 +121,6 @@ def test_a_key_is_believed_for_ten_seconds_while_the_record_is_away(house: House
 
 def no_record(*, write: bool = True) -> None:
     raise Unavailable("away", "wait", code="database_unreachable")
-
-
-def test_many_requests_at_once_share_one_look_at_the_key(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.point("routing", house.release())
-    _, secret = house.key()
-    looks = []
-
-    async def run() -> list[httpx.Response]:
-        async with gateway(house, DirectDriver(house)) as client:
-            look = "tailorbird.api.authentication.Authenticator._look"
-            from tailorbird.api import Authenticator
-
-            real = Authenticator._look
-            monkeypatch.setattr(look, lambda self, key_id: looks.append(key_id) or real(self, key_id))
-            headers = {"authorization": f"Bearer {secret}"}
-            return await asyncio.gather(*(client.post(CHAT, json=ASK, headers=headers) for _ in range(20)))
-
-    assert {response.status_code for response in asyncio.run(run())} == {200}
-    assert len(looks) <= 3
 
 
 def test_wrong_keys_are_slowed_down_and_right_ones_go_on(house: House) -> None:

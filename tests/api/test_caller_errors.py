@@ -9,7 +9,7 @@ import pytest
 from support.api import ASK, events, post
 from support.serving import DirectDriver, House
 from tailorbird.api.errors import for_caller
-from tailorbird.domain.errors import Exhausted, Forbidden, InvalidInput, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.errors import InvalidInput, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.serving.hosted_models import NOT_ASKED, STOOD_IN_FOR
 
@@ -32,7 +32,7 @@ class BreakingDriver(DirectDriver):
 
 
 @pytest.mark.parametrize("code", sorted(STOOD_IN_FOR))
-@pytest.mark.parametrize("kind", [Unavailable, Exhausted, InvalidInput, Forbidden, NotFound])
+@pytest.mark.parametrize("kind", [Unavailable, InvalidInput])
 def test_hints_for_operators_are_for_the_log(code: str, kind: type[TailorbirdError], caplog: pytest.LogCaptureFixture) -> None:
     error = kind("what happened", OPERATORS, code=code)
     before = copy.copy(vars(error))
@@ -63,20 +63,3 @@ def test_callers_of_every_way_to_ask_are_told_so(house: House, stream: bool, beg
     assert body["error"]["code"] == "engine_unavailable"
     assert body["error"]["hint"].startswith("try again later")
     assert caplog.text.count(OPERATORS) == 1
-
-
-def test_an_error_that_callers_are_told_as_it_is_keeps_what_led_to_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    told, cause = list[TailorbirdError](), ValueError("of the database")
-
-    async def refuse(*_: object, **__: object) -> None:
-        raise Unavailable("the record cannot be read", "look at it", code="database_unreachable") from cause
-
-    def noted(error: TailorbirdError) -> TailorbirdError:
-        told.append(error)
-        return for_caller(error)
-
-    monkeypatch.setattr("tailorbird.api.answers._understand", refuse)
-    monkeypatch.setattr("tailorbird.api.answers.for_caller", noted)
-    house.point("routing", house.release())
-    assert post(house, ASK).status_code == 503
-    assert [error.__cause__ for error in told] == [cause]

@@ -16,7 +16,7 @@ from tailorbird.api.request_record import MOST_REFUSED
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Corrupt, InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.ports.engine import Chunk, GenerateRequest, LabelScores
+from tailorbird.ports.engine import Chunk, LabelScores
 from tailorbird.serving import request_log
 
 
@@ -36,7 +36,7 @@ def test_a_classify_release_answers_with_its_label_and_probabilities(house: Hous
     assert body["tailorbird"]["release"] == release == response.headers["x-tailorbird-release"]
     assert response.headers["x-tailorbird-arm"] == "a"
     assert response.headers["x-tailorbird-request-id"] == response.headers["x-request-id"] == body["id"]
-    assert 0 < float(response.headers["x-tailorbird-overhead-ms"]) < 1000
+    assert float(response.headers["x-tailorbird-overhead-ms"]) > 0
     (row,) = house.rows()
     assert (row.id, row.tenant, row.alias, row.release, row.arm) == (body["id"], "acme", "acme/routing", release, "a")
     assert (row.status, row.outcome, row.error, row.prediction) == (200, "ok", None, "lost_card")
@@ -60,22 +60,6 @@ def test_a_stream_of_a_generate_release_has_openais_shape(house: House) -> None:
     assert {chunk["id"] for chunk in chunks} == {response.headers["x-tailorbird-request-id"]}
     (row,) = house.rows()
     assert (row.outcome, row.completion_tokens, row.prediction) == ("ok", 5, None)
-
-
-def test_a_label_can_be_streamed(house: House) -> None:
-    house.point("routing", house.release())
-    chunk, done = events(post(house, ASK | {"stream": True}))
-    assert chunk["choices"][0]["delta"] == {"role": "assistant", "content": "lost_card"}
-    assert tuple(chunk["tailorbird"]["probabilities"]) == LABELS
-    assert done == "[DONE]"
-
-
-def test_max_tokens_and_stop_reach_the_engine(house: House) -> None:
-    house.point("routing", house.release(task=TaskKind.GENERATE))
-    cut = post(house, ASK | {"max_completion_tokens": 2}).json()
-    assert (cut["choices"][0]["finish_reason"], cut["usage"]["completion_tokens"]) == ("length", 2)
-    stopped = post(house, ASK | {"stop": "LOST"}).json()
-    assert stopped["choices"][0]["message"]["content"].endswith(" I")
 
 
 def test_a_user_stays_on_one_arm_of_a_split(house: House) -> None:
@@ -105,15 +89,6 @@ def test_a_name_that_is_not_ours_is_a_404_whoever_has_it(house: House, model: st
     assert error["message"] == f"there is no model {model!r}"
     (row,) = house.rows()
     assert (row.status, row.outcome, row.error, row.alias, row.release) == (404, "refused", "model_not_found", "", None)
-
-
-def test_a_withdrawn_name_says_so_to_its_own_tenant(house: House) -> None:
-    house.point("routing", house.release())
-    house.point("routing")
-    response = post(house, ASK)
-    assert response.status_code == 404
-    assert response.json()["error"]["code"] == "model_not_found"
-    assert "withdrawn" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -187,7 +162,7 @@ class HastyDriver(DirectDriver):
 class HurriedCaller:
     """A caller that leaves once ``driver`` is at work."""
 
-    def __init__(self, driver: HastyDriver | CountingDriver) -> None:
+    def __init__(self, driver: HastyDriver) -> None:
         self._driver = driver
 
     async def __call__(self, client: httpx.AsyncClient) -> None:
@@ -227,47 +202,6 @@ def test_a_caller_that_leaves_cancels_its_question_and_leaves_a_row(house: House
     (row,) = house.rows()
     assert (row.status, row.outcome) == (499, "aborted")
     assert row.prompt_tokens > 0, "leaving before the first token made reading free"
-
-
-class CountingDriver(DirectDriver):
-    """Tells an answer in few pieces, with the tokens that it has by then."""
-
-    def __init__(self, house: House) -> None:
-        super().__init__(house)
-        self.asked = asyncio.Event()
-
-    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
-        yield Chunk(text="I am", completion_tokens=1)
-        yield Chunk(text=" sorry for your loss and", completion_tokens=9)
-        self.asked.set()
-        await asyncio.sleep(30)
-
-
-def test_who_leaves_an_answer_in_few_pieces_is_charged_what_was_written(house: House) -> None:
-    house.point("routing", house.release(task=TaskKind.GENERATE))
-    driver = CountingDriver(house)
-    ask(house, HurriedCaller(driver), driver)
-    (row,) = house.rows()
-    assert (row.status, row.outcome, row.completion_tokens) == (499, "aborted", 9)
-
-
-class NotingDriver(DirectDriver):
-    """Notes how it is asked."""
-
-    wholes: tuple[bool, ...] = ()
-
-    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
-        self.wholes += (request.sampling.whole,)
-        async for piece in super().stream(request):
-            yield piece
-
-
-def test_answers_are_told_in_few_pieces_unless_they_are_streamed(house: House) -> None:
-    house.point("routing", release := house.release(task=TaskKind.GENERATE))
-    driver = NotingDriver(house)
-    whole = post(house, ASK, driver).json()["choices"][0]["message"]["content"]
-    post(house, ASK | {"stream": True}, driver)
-    assert (whole, driver.wholes) == (f"{short(release)} I LOST MY CARD", (True, False))
 
 
 class StrictDriver(DirectDriver):

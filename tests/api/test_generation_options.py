@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import httpx
 import pytest
 
-from support.api import ASK, CHAT, ask, events, post
+from support.api import ASK, CHAT, ask, post
 from support.serving import DirectDriver, House
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Sampling
@@ -50,17 +50,6 @@ def test_likeliest_tokens_are_told_as_openai_tells_them(house: House, driver: Te
         "completion_tokens_details": {"reasoning_tokens": 8},
     }  # fmt: skip
     assert (driver.asked[0].logprobs, driver.asked[0].top_k) == (1, 5)
-
-
-def test_responses_tell_the_tokens_of_reasoning_too(house: House, driver: TellingDriver) -> None:
-    body = {"model": "acme/writer", "input": "Where is my card?"}
-    usage = ask(house, lambda client: client.post("/v1/responses", json=body), driver).json()["usage"]
-    assert (usage["output_tokens"], usage["output_tokens_details"]) == (9, {"reasoning_tokens": 8})
-
-
-def test_and_piece_by_piece_in_a_stream(house: House, driver: TellingDriver) -> None:
-    told = events(post(house, QUESTION | {"logprobs": True, "stream": True}, driver))
-    assert [event["choices"][0]["logprobs"] is not None for event in told[:-1]] == [True, False]
 
 
 @pytest.mark.parametrize(

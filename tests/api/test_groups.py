@@ -11,8 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from support.api import gateway
-from support.serving import DirectDriver, House, digest, make_release
-from tailorbird.crypto.canonical_json import digest_of
+from support.serving import DirectDriver, House, digest
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Entry, Retrieval
@@ -36,13 +35,7 @@ class Documents(House):
     spec = Retrieval(what="passages", ways=("words",), count=3, index=digest("index"))
 
     def grounded(self, task: TaskKind) -> None:
-        made = make_release("acme", 1, task, self.clock.now())
-        content = made.content.model_copy(update={"retrieval": self.spec})
-        named = digest_of(content)
-        dossier = made.dossier.model_copy(update={"release": named})
-        with self.ledger.work("acme") as work:
-            work.releases.add(made.model_copy(update={"digest": named, "content": content, "dossier": dossier}))
-        self.point("routing", named)
+        self.point("routing", self.release(task=task, retrieval=self.spec))
 
     def admit(self, request: LoadRequest) -> Servable:
         return super().admit(request).model_copy(update={"retrieval": LocalRetrieval(spec=self.spec, index=str(self.folder / "index"))})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import httpx
 
+import support.ledger_samples as sample
 from support.api import ASK, CHAT, ask
 from support.serving import House, digest
-from tailorbird.domain.objective import RiskTier
-from tailorbird.domain.rollout import Rollout, RolloutPlan, RolloutState
+from tailorbird.domain.rollout import RolloutState
 
 
 def test_metrics_count_without_naming_anyone(house: House) -> None:
@@ -30,22 +30,8 @@ def test_metrics_count_without_naming_anyone(house: House) -> None:
         assert private not in text
 
 
-def beginning(house: House, alias: str) -> Rollout:
-    now = house.clock.now()
-    named = {
-        "id": digest(alias)[7:19],
-        "tenant": "acme",
-        "alias": alias,
-        "candidate": digest("new"),
-        "incumbent": digest("old"),
-        "salt": "s",
-    }
-    at = {"step_since": now, "started_at": now, "changed_at": now, "started_by": "olga"}
-    return Rollout.model_validate(named | at | {"risk": RiskTier.LIMITED, "plan": RolloutPlan(), "versions": (1,)})
-
-
 def test_metrics_tell_where_rollouts_stand(house: House) -> None:
-    rollouts = [beginning(house, name) for name in ("routing", "sorting")]
+    rollouts = [sample.rollout("acme", name).model_copy(update={"id": digest(name)[7:19]}) for name in ("routing", "sorting")]
 
     async def story(client: httpx.AsyncClient) -> list[str]:
         before = (await client.get("/metrics")).text

@@ -14,13 +14,14 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIRouter
 
+import support.ledger_samples as sample
 from support.control import OBJECTIVE, ROWS, act, code, control_app, open_office, session, upload, whole_app
+from support.release import manifest as a_manifest
 from support.serving import House, make_release
 from tailorbird import auth
 from tailorbird.api.authentication import LOG_OUT, OWN, PUBLIC, UPLOAD
 from tailorbird.crypto.canonical_json import digest_of, plain_json
-from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
-from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
+from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import TaskKind
@@ -206,24 +207,10 @@ def furnish_globex(deps: Dependencies) -> Things:
     release = make_release("globex", 1, TaskKind.CLASSIFY, now)
     alias = Alias(tenant="globex", name="hidden", targets=(AliasTarget(release=release.digest),), moved_at=now, moved_by="operator")
     key, _ = auth.issue_api_key("globex", "hidden-robot", now)
-    row = RequestRow(
-        id="req_hidden",
-        tenant="globex",
-        key=key.id,
-        alias=alias.path,
-        release=release.digest,
-        arm="a",
-        route="/v1",
-        status=200,
-        outcome="ok",
-        error=None,
-        prediction="x",
-        prompt_tokens=1,
-        completion_tokens=1,
-        latency_ms=1.0,
-        at=now,
-    )
-    manifest = _snapshot(deps)
+    hidden_row = {"id": "req_hidden", "key": key.id, "alias": alias.path, "release": release.digest, "at": now}
+    row = sample.request("globex").model_copy(update=hidden_row)
+    nothing = deps.artifacts.put(b"")
+    manifest = a_manifest().model_copy(update={"tenant": "globex", "objective": "hidden-desk", "rows": nothing, "quarantine": nothing})
     erasure = Erasure(id="abcdef012345", tenant="globex", subject="subject:hidden", by="admin", at=now)
     with deps.ledger.work("globex") as work:
         snapshot = work.records.put(manifest).removeprefix("sha256:")
@@ -235,29 +222,6 @@ def furnish_globex(deps: Dependencies) -> Things:
     hidden = auth.create_key(deps.workspace / "hidden.key")
     add_identity(deps, act(deps, "admin", "globex"), "hidden-person", frozenset({Role.VIEWER}), hidden)
     return Things(run.id, release.digest, alias.name, key.id, "hidden-person", row.id, snapshot=snapshot, erasure=erasure.id)
-
-
-def _snapshot(deps: Dependencies) -> SnapshotManifest:
-    nothing, none = deps.artifacts.put(b""), SplitCounts(train=0, dev=0, test=0)
-    return SnapshotManifest(
-        tenant="globex",
-        objective="hidden-desk",
-        rows=nothing,
-        quarantine=nothing,
-        read=0,
-        duplicates=0,
-        quarantined=0,
-        counts=none,
-        label_counts={},
-        near_duplicate_groups=0,
-        files={},
-        salt="",
-        text_length_p95=0,
-        text_length_max=0,
-        curation="sha256:" + "0" * 64,
-        root="00",
-        seal="sha256:" + "0" * 64,
-    )
 
 
 def every_route(routes: Sequence[Any]) -> Iterator[Any]:

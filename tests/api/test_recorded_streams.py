@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -149,12 +148,3 @@ def test_a_record_locked_in_mid_stream_is_settled_later(house: House) -> None:
     assert events(response)[-1] == "[DONE]"
     (row,) = house.rows()
     assert used(house)[:3] == (1, row.prompt_tokens, row.completion_tokens)
-
-
-def test_many_who_ask_a_locked_record_are_all_told(house: House) -> None:
-    async def story(client: httpx.AsyncClient) -> list[httpx.Response]:
-        with locked(house):
-            return await asyncio.gather(*(client.post(CHAT, json=STREAM) for _ in range(30)))
-
-    responses = ask(house, story)
-    assert {(one.status_code, one.json()["error"]["code"]) for one in responses} == {(503, "record_unavailable")}

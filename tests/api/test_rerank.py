@@ -9,8 +9,7 @@ import httpx
 import pytest
 
 from support.api import ask
-from support.serving import House, digest, make_release
-from tailorbird.crypto.canonical_json import digest_of
+from support.serving import House, digest
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Entry, Retrieval
@@ -31,13 +30,7 @@ class Library(House):
         return super().admit(request).model_copy(update={"retrieval": local})
 
     def ranking(self, task: TaskKind = TaskKind.RANK) -> None:
-        made = make_release("acme", 1, task, self.clock.now())
-        content = made.content.model_copy(update={"retrieval": self.spec})
-        named = digest_of(content)
-        with self.ledger.work("acme") as work:
-            dossier = made.dossier.model_copy(update={"release": named})
-            work.releases.add(made.model_copy(update={"digest": named, "content": content, "dossier": dossier}))
-        self.point("routing", named)
+        self.point("routing", self.release(task=task, retrieval=self.spec))
 
 
 @pytest.fixture
@@ -86,9 +79,7 @@ def test_without_documents_those_of_the_release_are_ranked(house: Library) -> No
         ({"documents": []}, "documents"),
         ({"documents": ["a"] * 257}, "documents"),
         ({"documents": [{"text": "a", "title": "b"}]}, "documents"),
-        ({"documents": None, "top_n": 101}, ""),
         ({"documents": None, "return_documents": True}, ""),
-        ({"top_n": 0}, "top_n"),
     ],
 )
 def test_what_cannot_be_ranked_is_refused(house: Library, changes: dict[str, Any], param: str) -> None:
@@ -102,10 +93,3 @@ def test_a_model_that_classifies_ranks_nothing(house: Library) -> None:
     house.ranking(TaskKind.CLASSIFY)
     answer = asked(house)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "retrieval_missing")
-
-
-def test_the_row_holds_the_question_alone(house: Library) -> None:
-    house.ranking()
-    asked(house)
-    (row,) = house.rows()
-    assert (row.route, row.outcome, row.characters) == ("/v1/rerank", "ok", len(QUESTION))

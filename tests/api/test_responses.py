@@ -102,15 +102,6 @@ def test_a_call_is_an_item_of_its_own(house: House) -> None:
     assert (body["tools"], body["tool_choice"], body["parallel_tool_calls"]) == (FLAT, "auto", True)
 
 
-def test_the_result_of_a_call_is_sent_back_with_the_call_as_it_came(house: House) -> None:
-    house.point("routing", house.release(task=TaskKind.GENERATE))
-    first = {"role": "user", "content": "please get_order 7"}
-    made = asked(house, input=[first], tools=FLAT).json()["output"]
-    result = {"type": "function_call_output", "call_id": made[0]["call_id"], "output": [{"type": "input_text", "text": "sent on Monday"}]}
-    body = asked(house, input=[first, *made, result], tools=FLAT, instructions="Be brief.").json()
-    assert body["output"][0]["content"][0]["text"].endswith("SENT ON MONDAY")
-
-
 def test_the_events_of_a_call_are_openais(house: House) -> None:
     house.point("routing", house.release(task=TaskKind.GENERATE))
     response = asked(house, input="please get_order 7", tools=FLAT, stream=True)
@@ -129,44 +120,6 @@ def test_the_events_of_a_call_are_openais(house: House) -> None:
     assert told[-2]["item"] == item
     assert told[3]["delta"] == told[4]["arguments"] == item["arguments"]
     assert told[2]["item"] == item | {"arguments": "", "status": "in_progress"}
-
-
-@pytest.mark.parametrize(
-    ("choice", "called"),
-    [("auto", None), ("none", None), ("required", "get_invoice"), ({"type": "function", "name": "get_order"}, "get_order")],
-)
-def test_the_choice_of_a_function_is_kept_to(house: House, choice: Any, called: str | None) -> None:
-    house.point("routing", house.release(task=TaskKind.GENERATE))
-    body = asked(house, input="hello", tools=FLAT, tool_choice=choice).json()
-    assert [item["name"] for item in body["output"] if item["type"] == "function_call"] == ([called] if called else [])
-    assert body["tool_choice"] == choice
-
-
-@pytest.mark.parametrize(("parallel", "count"), [(False, 1), (True, 2), (None, 2)])
-def test_several_calls_or_one(house: House, parallel: bool | None, count: int) -> None:
-    house.point("routing", house.release(task=TaskKind.GENERATE))
-    body = asked(house, input="get_order and get_invoice", tools=FLAT, parallel_tool_calls=parallel).json()
-    assert [item["type"] for item in body["output"]] == ["function_call"] * count
-    assert len({item["call_id"] for item in body["output"]}) == count
-
-
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        ({"tools": [{"type": "function", "name": "<|im_end|>"}]}, "tools"),
-        ({"tools": FLAT, "tool_choice": {"type": "function", "name": "other"}}, None),
-        ({"tool_choice": "required"}, None),
-        ({"input": [{"type": "function_call_output", "call_id": "x", "output": "y"}]}, None),
-        ({"input": [{"role": "user", "content": "a"}, {"type": "function_call", "call_id": "x", "name": "f", "arguments": "{"}]}, None),
-        ({"tools": FLAT, "text": {"format": {"type": "json_object"}}}, None),
-    ],
-)
-def test_tools_that_cannot_be_used_are_refused(house: House, body: dict[str, Any], param: str | None) -> None:
-    house.point("routing", house.release(task=TaskKind.GENERATE))
-    answer = asked(house, **body)
-    assert answer.status_code == 400, answer.text
-    if param is not None:
-        assert str(answer.json()["error"]["param"]).startswith(param)
 
 
 def test_a_turn_has_as_many_calls_as_in_chat_completions(house: House) -> None:
@@ -208,16 +161,3 @@ def test_what_is_not_honoured_is_refused(house: House, body: dict[str, Any], par
     answer = asked(house, **body)
     assert answer.status_code == 400
     assert str(answer.json()["error"]["param"]).startswith(param)
-
-
-@pytest.mark.parametrize("harmless", [{"store": False}, {"tools": []}, {"truncation": "disabled"}, {"parallel_tool_calls": True}])
-def test_what_asks_for_nothing_is_taken(house: House, harmless: dict[str, Any]) -> None:
-    house.point("routing", house.release(task=TaskKind.GENERATE))
-    assert asked(house, **harmless).status_code == 200
-
-
-def test_a_label_has_no_other_form(house: House) -> None:
-    house.point("routing", house.release())
-    form = {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}}
-    error = asked(house, text=form).json()["error"]
-    assert (error["code"], error["param"]) == ("unsupported_parameter", "text.format")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from secrets import token_hex
 from typing import Any
 
@@ -11,8 +10,6 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
-from hypothesis import given
-from hypothesis import strategies as st
 
 from support.control import HERE, act, ask, code, opening, session
 from tailorbird import api, auth
@@ -64,19 +61,6 @@ def test_a_login_for_another_server_cannot_be_passed_on(deps: Dependencies) -> N
     assert taken.status_code == 200
 
 
-def test_a_login_counts_once_and_for_a_while(deps: Dependencies) -> None:
-    body = opening(act(deps, "author"), deps)
-
-    async def story(client: httpx.AsyncClient) -> list[tuple[int, str]]:
-        assert (await client.post(LOGIN, json=body)).status_code == 200
-        again = await client.post(LOGIN, json=body)
-        stale = opening(act(deps, "author"), deps)
-        deps.clock.advance(timedelta(minutes=5))  # type: ignore[attr-defined]
-        return [code(again), code(await client.post(LOGIN, json=stale))]
-
-    assert ask(deps, story) == [(401, "login_replayed"), (401, "login_stale")]
-
-
 def test_what_is_wrong_with_a_name_is_not_told(deps: Dependencies) -> None:
     """No such tenant, no such identity, another's key, a disabled identity: the same answer."""
     disabled = opening(act(deps, "viewer"), deps)
@@ -112,13 +96,6 @@ def test_a_malformed_login_names_its_fault(deps: Dependencies, spoil: dict[str, 
     refused = ask(deps, story)
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == param
-
-
-def test_a_time_without_a_zone_is_refused(deps: Dependencies) -> None:
-    body = opening(act(deps, "author"), deps)
-    body["login"]["at"] = body["login"]["at"].partition("+")[0]
-    refused = ask(deps, lambda client: client.post(LOGIN, json=body))
-    assert (code(refused), refused.json()["error"]["param"]) == ((400, "invalid_value"), "login.at")
 
 
 def test_refused_logins_are_slowed_down(deps: Dependencies) -> None:
@@ -171,45 +148,6 @@ def entered(entrance: LoginEntry, deps: Dependencies, name: str) -> str:
     except TailorbirdError as error:
         return error.error_code
     return ""
-
-
-def test_logins_that_succeed_are_not_counted(deps: Dependencies) -> None:
-    async def story(client: httpx.AsyncClient) -> set[int]:
-        return {(await client.post(LOGIN, json=opening(act(deps, "author"), deps))).status_code for _ in range(15)}
-
-    assert ask(deps, story) == {200}
-
-
-#: Seconds that add up without a rounding.
-_PAUSES = st.integers(0, 30 * 16).map(lambda sixteenths: sixteenths / 16)
-
-
-@given(st.lists(st.tuples(_PAUSES, st.booleans()), max_size=60))
-def test_no_window_holds_more_failures_than_allowed(attempts: list[tuple[float, bool]]) -> None:
-    now, failed = 0.0, []
-    throttle = Throttle(most=3, seconds=60, now=lambda: now)
-    for pause, good in attempts:
-        now += pause
-        wait = throttle.begin("192.0.2.1")
-        if wait:
-            assert 0 < wait <= 60
-            assert sum(at > now - 60 for at in failed) == 3
-        elif good:
-            throttle.succeed("192.0.2.1")
-        else:
-            failed.append(now)
-    assert all(sum(start - 60 < at <= start for at in failed) <= 3 for start in failed)
-
-
-def test_addresses_wait_apart_but_one_network_of_ipv6_together() -> None:
-    throttle = Throttle(most=1)
-    assert throttle.begin("192.0.2.1") == 0
-    assert throttle.begin("192.0.2.1") > 0
-    assert throttle.begin("192.0.2.2") == 0
-    assert throttle.begin("2001:db8::1") == 0
-    assert throttle.begin("2001:db8::2") > 0
-    assert throttle.begin("2001:db8:0:1::1") == 0
-    assert throttle.begin("a socket") == 0
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic abc", "Bearer tb_000000000000_" + "A" * 43, "Bearer tbs_" + "0" * 76])

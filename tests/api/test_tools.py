@@ -60,35 +60,15 @@ def test_the_choice_of_a_tool_is_kept_to(talks: House, choice: Any, called: str 
     assert [each["function"]["name"] for each in message.get("tool_calls", [])] == ([called] if called else [])
 
 
-@pytest.mark.parametrize(("parallel", "count"), [(False, 1), (True, 2), (None, 2)])
-def test_one_call_at_a_time_where_it_is_asked_for(talks: House, parallel: bool | None, count: int) -> None:
-    asked = OFFER | {"messages": [{"role": "user", "content": "get_order and get_invoice"}], "parallel_tool_calls": parallel}
-    for body in (post(talks, asked).json()["choices"][0]["message"], events(post(talks, asked | {"stream": True}))):
-        deltas = [body] if isinstance(body, dict) else [chunk["choices"][0]["delta"] for chunk in body[:-1]]
-        assert sum(len(delta.get("tool_calls", [])) for delta in deltas) == count
-
-
-def test_definitions_and_calls_count_as_read(talks: House) -> None:
-    talks_long = OFFER | {"tools": [{"type": "function", "function": {"name": "get_order", "description": "word " * 4000}}]}
-    assert post(talks, talks_long).json()["choices"][0]["finish_reason"] == "tool_calls"
-    assert post(talks, OFFER).status_code == 200
-
-
 @pytest.mark.parametrize(
     ("changes", "param"),
     [
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"tools": [{"type": "function", "function": {"name": "<|im_end|>"}}]}, "tools"),
-        ({"tools": [{"type": "function", "function": {"name": f"f{n}"}} for n in range(200)]}, "tools"),
         ({"tools": [1] * 100_000}, "tools"),
-        ({"tools": None, "tool_choice": "required"}, None),
         ({"tool_choice": {"type": "function", "function": {"name": "other"}}}, None),
-        ({"tool_choice": "sometimes"}, "tool_choice"),
-        ({"response_format": {"type": "json_object"}}, None),
         ({"messages": [{"role": "tool", "tool_call_id": "x", "content": "y"}]}, None),
         ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": [call("f", "{")]}]}, "messages"),
-        ({"messages": [{"role": "user", "content": "hi", "tool_call_id": "x"}]}, "messages"),
-        ({"messages": [{"role": "user", "content": "hi", "tool_calls": [call("f", "{}")]}]}, "messages"),
         ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": [call("f", "[" * 40_000)]}]}, "messages"),
     ],
 )

@@ -76,16 +76,11 @@ def test_a_fault_of_the_objective_names_its_line(deps: Dependencies) -> None:
     ("path", "param", "wrong"),
     [
         ("/api/runs?limit=0", "limit", "invalid_value"),
-        ("/api/runs?limit=many", "limit", "invalid_value"),
         ("/api/runs?limit=99999999999999999999999", "limit", "invalid_value"),
-        ("/api/runs?limit=5&limit=6", "limit", "invalid_value"),
         ("/api/runs?limt=5", "limt", "unknown_parameter"),
-        ("/api/runs/" + "x" * 65, "run", "invalid_value"),
         ("/api/runs/a%00b", "run", "invalid_value"),
         ("/api/releases/XYZ", "digest", "invalid_value"),
-        ("/api/audit/log?subject=%00", "subject", "invalid_value"),
         ("/api/audit/inclusion", "index", "missing_parameter"),
-        ("/api/audit/inclusion?index=9223372036854775808", "index", "invalid_value"),
     ],
 )
 def test_a_parameter_that_is_wrong_is_named(deps: Dependencies, path: str, param: str, wrong: str) -> None:
@@ -100,38 +95,19 @@ def test_a_parameter_that_is_wrong_is_named(deps: Dependencies, path: str, param
     ("path", "body", "param", "wrong"),
     [
         ("/api/keys", "{", None, "invalid_json"),
-        ("/api/keys", "[]", None, "invalid_json"),
         ("/api/keys", '{"name": NaN}', None, "invalid_json"),
-        ("/api/keys", '{"name": "\\ud800"}', None, "invalid_json"),
         ("/api/keys", "{}", "name", "missing_parameter"),
         ("/api/keys", '{"name": "a\\u0000b"}', "name", "invalid_value"),
         ("/api/keys", '{"name": "robot", "days": "3"}', "days", "invalid_value"),
-        ("/api/keys", '{"name": "robot", "days": 100000000000000000000}', "days", "invalid_value"),
         ("/api/keys", '{"name": "robot", "dyas": 3}', "dyas", "unknown_parameter"),
-        ("/api/keys", '{"name": 7}', "name", "invalid_value"),
         ("/api/keys?name=robot", "{}", "name", "unknown_parameter"),
         ("/api/keys/000000000000/rotate", '{"id": "111111111111"}', "id", "unknown_parameter"),
-        ("/api/keys/000000000000/revoke", '{"more": 1}', "more", "unknown_parameter"),
     ],
 )
 def test_a_body_that_is_wrong_says_where(deps: Dependencies, path: str, body: str, param: str | None, wrong: str) -> None:
     refused = ask(deps, lambda client: client.post(path, content=body, headers={"content-type": "application/json"}), "admin")
     assert code(refused) == (400, wrong)
     assert refused.json()["error"]["param"] == param
-
-
-def test_a_body_of_another_type_is_refused(deps: Dependencies) -> None:
-    refused = ask(deps, lambda client: client.post("/api/keys", data={"name": "robot"}), "admin")
-    assert code(refused) == (400, "invalid_input")
-    assert refused.json()["error"]["hint"] == "send the header: content-type: application/json"
-
-
-def test_an_empty_body_asks_for_nothing_in_particular(deps: Dependencies) -> None:
-    async def story(client: httpx.AsyncClient) -> list[int]:
-        asked: list[dict[str, Any]] = [{}, {"json": {}}, {"content": b""}]
-        return [(await client.post("/api/audit/verify", **body)).status_code for body in asked]
-
-    assert ask(deps, story, "viewer") == [200] * 3
 
 
 def test_a_body_over_the_limit_is_not_read(deps: Dependencies) -> None:
@@ -194,16 +170,6 @@ def test_the_description_has_every_operation_with_its_own_words(deps: Dependenci
         assert told["responses"]["403"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorAnswer")
     assert described["components"]["securitySchemes"]["session"]["scheme"] == "bearer"
     assert "#/$defs" not in json.dumps(described)
-
-
-def test_constraints_of_parameters_are_told(deps: Dependencies) -> None:
-    told = control_app(deps).openapi()["paths"]["/api/runs"]["get"]["parameters"]
-    assert told[0] == {
-        "name": "limit",
-        "in": "query",
-        "required": False,
-        "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50, "title": "Limit"},
-    }
 
 
 JSON = st.recursive(

@@ -75,26 +75,6 @@ def test_a_bad_objective_is_refused_with_its_line(desk: Path, text: str, code: s
         assert word in done.stderr
 
 
-def test_a_missing_data_file_is_refused(desk: Path) -> None:
-    (desk / "objective.yaml").write_text(GOOD)
-    done = tailorbird(desk, "plan", "objective.yaml")
-    assert done.returncode == 1
-    assert "rows.csv" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_an_objective_that_is_not_there(desk: Path) -> None:
-    done = tailorbird(desk, "adapt", "nothing.yaml")
-    assert done.returncode == 1
-    assert "nothing.yaml" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_the_base_models_are_listed(desk: Path) -> None:
-    listed = json.loads(tailorbird(desk, "models", "list", "--json").stdout)
-    assert "smollm2-135m" in [model["name"] for model in listed]
-
-
 def test_an_unknown_base_model_names_the_nearest(desk: Path) -> None:
     refused(tailorbird(desk, "models", "pull", "smolm2-135m"), "model_unknown", "smollm2-135m")
 
@@ -105,28 +85,6 @@ def test_a_key_is_made_and_its_secret_printed_once(desk: Path) -> None:
     assert made.stdout.startswith("tb_")
     listed = tailorbird(desk, "key", "list", "--as", "admin", "--json").stdout
     assert made.stdout.strip() not in listed
-
-
-def test_a_role_that_is_missing_is_named(desk: Path) -> None:
-    refused(tailorbird(desk, "key", "create", "app", "--as", "viewer"), "role_missing", "admin")
-
-
-def test_an_unknown_request_is_not_found(desk: Path) -> None:
-    done = tailorbird(desk, "explain", "req_nothing")
-    assert done.returncode == 1
-    assert "hint: " in done.stderr
-
-
-def test_the_log_of_a_fresh_workspace_is_intact(desk: Path) -> None:
-    done = tailorbird(desk, "audit", "verify")
-    assert done.returncode == 0
-    assert "intact" in done.stdout
-
-
-def test_too_few_digits_of_a_digest_are_said_to_find_nothing(desk: Path) -> None:
-    found = tailorbird(desk, "audit", "log", "--about", "18dfe")
-    assert (found.returncode, found.stdout.count("\n")) == (0, 1)
-    assert "six digits" in found.stderr
 
 
 def test_an_exported_log_is_told_with_the_key_that_an_auditor_checks_it_by(desk: Path) -> None:
@@ -197,16 +155,3 @@ def test_what_nobody_said_is_refused_under_the_name_of_the_file_that_was_given(d
     text = (desk / "rows.yaml").read_text().replace("FILL IN", "said")
     (desk / "rows.yaml").write_text(re.sub(r"target: \S+", "target: 0.99", text))
     refused(tailorbird(desk, "plan", "rows.yaml"), "objective_invalid", "rows.yaml:", "cannot prove accuracy >= 0.99")
-
-
-def test_init_says_what_does_not_go_together(desk: Path) -> None:
-    refused(tailorbird(desk, "init", "--from", "rows.csv"), "file_missing", "rows.csv")
-    refused(tailorbird(desk, "init", "--from", "rows.csv", "--task", "clasify"), "invalid_input", "classify")
-    refused(tailorbird(desk, "init", "--from", "rows.csv", "--template", "rank"), "invalid_input")
-
-
-def test_a_templates_origin_is_refused_for_other_rows(desk: Path) -> None:
-    assert tailorbird(desk, "init", "--template", "classify").returncode == 0
-    with (desk / "messages.csv").open("a") as file:
-        file.write('"a message of mine, about a book that came back",renew\n')
-    refused(tailorbird(desk, "plan", "objective.yaml"), "objective_invalid", "objective.yaml:", "other rows than the template")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from support.bases import use_twins
 from support.cli import called
 from tailorbird.cli import init
-from tailorbird.domain.errors import InvalidInput
 from tailorbird.objective import ProvidedFacts
 from tailorbird.settings import find_workspace, load_settings
 
@@ -20,12 +18,6 @@ ROWS = "Message,Queue,Customer No\n" + "".join(f"words {n} {n * 31} {n * 577} an
 
 def _write(folder: Path, said: ProvidedFacts, file: str) -> tuple[Path, ...]:
     return init._written(str(folder / file), "", folder, "acme", said)
-
-
-def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text(ROWS)
-    with pytest.raises(InvalidInput, match="no column 'Mesage'"):
-        _write(tmp_path, ProvidedFacts(text=("Mesage",), label=("Queue",), terms=OPEN), "rows.csv")
 
 
 def test_what_is_said_is_written_and_what_is_open_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -73,30 +65,6 @@ def test_a_second_objective_is_told_alone_and_has_a_name_of_its_own(
     assert "name: rows-2\n" in (tmp_path / "rows.yaml").read_text()
 
 
-def test_a_guessed_encoding_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "rows.csv").write_bytes(ROWS.replace("words", "wörds").encode("cp1252"))
-    _write(tmp_path, ProvidedFacts(text=("Message",), label=("Queue",), terms=OPEN), "rows.csv")
-    assert (
-        "note: the encoding is a guess: look whether letters with accents read well, or save the file as UTF-8 (cp1252 now)"
-        in capfd.readouterr().err
-    )
-
-
-def test_why_rows_are_set_aside_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "rows.csv").write_text(ROWS + ",a,C1\n  ,b,C2\n")
-    _write(tmp_path, ProvidedFacts(text=("Message",), label=("Queue",), terms=OPEN), "rows.csv")
-    told = capfd.readouterr().err
-    assert re.search(r"quarantined 2: 2 empty_text \(first \S*rows.csv:122\)", told), told
-
-
-def test_a_proposed_target_says_what_must_be_true(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text(ROWS)
-    *_, path = _write(tmp_path, ProvidedFacts(text=("Message",), label=("Queue",), terms=OPEN), "rows.csv")
-    text = path.read_text()
-    assert "are seen to be right (to be released four times out of five, 0.9" in text
-    assert "at 80% confidence (risk: minimal)" in text
-
-
 def test_data_are_found_from_an_objective_behind_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The path is relative to the folder that the link leads to."""
     (tmp_path / "here").mkdir()
@@ -107,32 +75,3 @@ def test_data_are_found_from_an_objective_behind_a_link(tmp_path: Path, monkeypa
     said = ProvidedFacts(text=("Message",), label=("Queue",), terms=OPEN)
     *_, path = init._written("rows.csv", "", Path("link"), "acme", said)
     assert "../../here/rows.csv" in path.read_text()
-
-
-def test_codes_are_texts_where_that_is_said(tmp_path: Path) -> None:
-    """As the hint says that tells of a file in which no column holds texts."""
-    (tmp_path / "d.csv").write_text(
-        "url,type\n" + "".join(f"https://example.com/{n * 31}/page-{n * 7},{'ab'[n % 2]}\n" for n in range(120))
-    )
-    with pytest.raises(InvalidInput) as refused:
-        _write(tmp_path, ProvidedFacts(terms=OPEN), "d.csv")
-    assert "--text COLUMN" in refused.value.hint
-    _write(tmp_path, ProvidedFacts(text=("url",), terms=OPEN), "d.csv")
-    written = (tmp_path / "objective.yaml").read_text()
-    assert "kind: classify" in written
-    assert 'text: "url"' in written
-    assert 'label: "type"' in written
-
-
-def test_columns_are_named_several_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    use_twins(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "rows.csv").write_text(
-        "title,body,late,lost\n" + "".join(f"word {n} {n * 31},and {n * 577} more {n * 7},{n % 2},{n % 3 % 2}\n" for n in range(120))
-    )
-    columns = ("--text", "title", "--text", "body", "--label", "late", "--label", "lost")
-    assert called("init", "--tenant", "acme", "--from", "rows.csv", *columns) == 0
-    assert "looks like a task classify-many (text: title + body, label: late + lost)" in capfd.readouterr().err
-    written = (tmp_path / "objective.yaml").read_text()
-    assert 'text: ["title", "body"]' in written
-    assert 'label: ["late", "lost"]' in written

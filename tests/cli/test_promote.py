@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +13,6 @@ from support.bases import use_twins
 from support.cli import called, tailorbird
 from support.usecases import write_objective
 from tailorbird.cli.session import open_session
-from tailorbird.domain.evidence import Verdict
 from tailorbird.usecases.releases.release_queries import list_releases, show_release
 
 
@@ -67,15 +65,6 @@ def test_who_acts_is_told_where_nobody_said_it(here: Path, capfd: pytest.Capture
     assert "no --as was given" not in capfd.readouterr().err
 
 
-def test_what_people_found_is_told_with_the_approvals(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    judged = SimpleNamespace(verdict=Verdict.PASS, reason="they side with the candidate in 10% of them")
-    monkeypatch.setattr("tailorbird.usecases.releases.release_queries.standing_in", lambda *_: SimpleNamespace(result=judged))
-    assert called("release", "show", only_release()) == 0
-    assert "\nreview    they side with the candidate in 10% of them\n" in capfd.readouterr().out
-
-
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_a_key_that_lies_elsewhere_is_the_key_of_all_that_the_verb_asks(
     here: Path, capfd: pytest.CaptureFixture[str], options: tuple[str, ...]
@@ -116,19 +105,6 @@ def test_the_way_goes_on_after_a_promotion_and_leads_back_after_a_rollback(here:
         assert "next: tailorbird adapt" not in both
 
 
-def test_what_is_said_to_lead_back_does(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    release = only_release()
-    in_production(release)
-    assert called("rollback", "desk", "--withdraw") == 0
-    path = here / "job" / "objective.yaml"
-    path.write_text(path.read_text().replace("goal: Route messages.", "goal: Route messages of customers."))
-    assert called("adapt", "objective.yaml") == 0
-    again = only_release()
-    assert again != release
-    in_production(again)
-    assert f"acme/desk is now release {again}" in capfd.readouterr().out
-
-
 def test_a_release_is_rolled_back_first_and_withdrawn_where_it_is_asked_for(here: Path) -> None:
     first = only_release()
     in_production(first)
@@ -159,11 +135,3 @@ def test_a_release_that_is_named_is_taken_back_alone(here: Path, capfd: pytest.C
     assert called("rollback", "desk", "--release", second, "--json") == 0
     assert called("rollback", "desk", "--release", second, "--json") == 1
     assert open_session().ask(show_release, digest=first).state == "production"
-
-
-def test_a_name_that_nothing_has_gets_those_that_something_has(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert called("rollback", "acme/nope") == 1
-    assert "hint: nothing was promoted yet" in capfd.readouterr().err
-    in_production(only_release())
-    assert called("rollback", "acme/nope") == 1
-    assert "hint: names that releases were promoted under: acme/desk" in capfd.readouterr().err

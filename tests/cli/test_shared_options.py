@@ -132,10 +132,6 @@ def test_the_commands_of_the_documentation_are_parsed() -> None:
         parsed(words)
 
 
-def test_the_last_one_counts() -> None:
-    assert parsed(["--as", "viewer", "runs", "list", "--as", "admin"]).who == "admin"
-
-
 def test_values_of_other_options_and_words_after_the_dashes_are_text() -> None:
     words = ["data", "prove", "--text", "-w", "--label", "--as", "--json", "--", "--server"]
     assert parsed(words) == SharedOptions(as_json=True)
@@ -148,23 +144,11 @@ def test_the_environment_names_a_server_unless_the_command_does(monkeypatch: pyt
     assert parsed(["runs", "list", "--server", "https://two"]).server == "https://two"
 
 
-def test_help_of_a_verb_mentions_them_in_a_line() -> None:
-    shown = " ".join(tailorbird(Path.cwd(), "runs", "list", "--help").stdout.split())
-    assert "--workspace, --as, --key, --json, --server, --ca" in shown
-    assert "Workspace folder" not in shown
-
-
 def test_an_option_that_means_nothing_to_a_verb_is_refused(tmp_path: Path) -> None:
     for verb, option, flag in (("serve", ["--json"], "--json"), ("worker", ["--as", "x"], "--as"), ("init", ["--key", "x"], "--key")):
         done = tailorbird(tmp_path, verb, *option)
         assert done.returncode == 2
         assert f"{flag} means nothing to {verb}" in done.stderr
-
-
-def test_a_restored_workspace_needs_a_folder(tmp_path: Path) -> None:
-    done = tailorbird(tmp_path, "restore", "backups")
-    assert done.returncode == 2
-    assert "--workspace" in done.stderr
 
 
 def test_verbs_that_printed_text_alone_answer_json(tmp_path: Path) -> None:
@@ -207,8 +191,3 @@ def test_a_confirmation_is_asked_for_or_told_the_key(tmp_path: Path) -> None:
     assert mark[:9] in tailorbird(tmp_path, "identity", "list").stdout
     assert json.loads(tailorbird(tmp_path, "--json", "identity", "list").stdout)[4]["pending"]
     assert tailorbird(tmp_path, *confirm, "--public-key", mark).returncode == 0
-
-
-def test_brackets_in_help_are_shown(tmp_path: Path) -> None:
-    assert "[@REVISION]" in tailorbird(tmp_path, "models", "pull", "--help").stdout
-    assert "[default: stdout]" in " ".join(tailorbird(tmp_path, "audit", "export", "--help").stdout.split())

@@ -50,20 +50,6 @@ def test_a_line_a_tenant_and_status_0_where_each_has_a_release(call: Call, tmp_p
     ]
 
 
-def test_what_comes_next_is_done_in_the_same_tenant(call: Call, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    objective = str(write_tenants(tmp_path / "job", ("bolt",)))
-    assert call("adapt", objective, "--as", "bolt/author") == 0
-    assert "--as bolt/approver" in capfd.readouterr().err
-    assert call("release", "list", "--json", "--as", "bolt/author") == 0
-    (release,) = json.loads(capfd.readouterr().out)
-    assert call("data", "diff", release["digest"][7:19], release["content"]["run"], "--json", "--as", "bolt/author") == 0
-    assert json.loads(capfd.readouterr().out)["one"] == release["content"]["snapshot"]
-    assert call("adapt", objective, "--as", "bolt/author", "--detach") == 0
-    assert "has ended already (done)" in capfd.readouterr().out
-    assert call("release", "approve", release["digest"], "--as", "bolt/approver") == 0
-    assert "--as bolt/operator" in capfd.readouterr().err
-
-
 def test_status_1_where_one_failed_and_4_where_one_got_no_release(call: Call, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     objective = write_tenants(tmp_path / "job", ("bolt", "cove"))
     (objective.parent / "rows" / "bolt.csv").unlink()
@@ -77,15 +63,6 @@ def test_status_1_where_one_failed_and_4_where_one_got_no_release(call: Call, tm
     )
     assert call("adapt", str(hard), "--tenants", "cove") == 4
     assert "cove: no release: " in capfd.readouterr().out
-
-
-def test_detach_leaves_them_to_workers(call: Call, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    objective = str(write_tenants(tmp_path / "job", ("bolt", "cove")))
-    assert call("adapt", objective, "--tenants", "bolt,cove", "--detach", "--json") == 0
-    assert {each["state"] for each in json.loads(capfd.readouterr().out)} == {"submitted"}
-    assert call("adapt", objective, "--tenants", "bolt") == 0
-    assert call("adapt", objective, "--tenants", "bolt,cove", "--detach", "--json") == 0
-    assert [each["state"] for each in json.loads(capfd.readouterr().out)] == ["release", "submitted"]
 
 
 def test_an_interruption_says_how_many_are_done(

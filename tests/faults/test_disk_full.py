@@ -105,8 +105,6 @@ def pages(workspace: Path) -> int:
     [
         (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
         (OSError(errno.EROFS, "Read-only file system"), "storage_forbidden"),
-        pytest.param(PermissionError(errno.EACCES, "Permission denied"), "storage_forbidden", marks=pytest.mark.slow),
-        pytest.param(OSError(errno.EIO, "Input/output error"), "storage_unreachable", marks=pytest.mark.slow),
     ],
 )
 def test_a_fault_of_the_disk_in_mid_step_fails_the_step_cleanly(

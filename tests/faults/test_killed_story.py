@@ -68,17 +68,6 @@ def test_a_story_killed_while_it_stores_things(desk: Desk, undisturbed: Ending) 
 
 
 @pytest.mark.parametrize("verb", ["adapt", "worker"])
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.jobs) for seed in range(1, 4))])
-def test_a_story_killed_at_random_moments(desk: Desk, undisturbed: Ending, verb: str, seed: int) -> None:
-    draw = random.Random(f"{verb} {seed}")
-    command = command_of(desk, verb)
-    for _ in range(8):
-        die(desk, command, Kill(nth=draw.randrange(1, 40)))
-    finish(desk, command)
-    assert ending_of(desk) == undisturbed
-
-
-@pytest.mark.parametrize("verb", ["adapt", "worker"])
 def test_a_story_killed_at_random_times(desk: Desk, undisturbed: Ending, verb: str) -> None:
     draw = random.Random(verb)
     command = command_of(desk, verb)

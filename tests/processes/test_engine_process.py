@@ -14,7 +14,7 @@ import pytest
 from support.doubles import MemoryEngine
 from support.processes import SECRET, engine_server, wait_until
 from support.serving import ASK, LABELS, House, scoring, writing
-from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound, TooLarge, Unavailable
+from tailorbird.domain.errors import Forbidden, NotFound, TooLarge, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
@@ -63,9 +63,7 @@ def test_a_release_is_loaded_asked_and_unloaded(house: House) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        Corrupt("bytes changed", "restore them", code="artifact_corrupt"),
         Forbidden("not approved", "ask an approver", code="not_approved"),
-        Conflict("too soon", "wait"),
         TooLarge("too large", "shrink it", param="messages"),
         Unavailable("busy", "wait", retry_after=2.0),
     ],

@@ -16,7 +16,6 @@ import httpx
 
 from support.processes import CHAT, SECRET, in_thread, wait_ready, wait_until
 from support.serving import House
-from tailorbird.domain.objective import TaskKind
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.processes.engine_process import SECRET_VARIABLE
 from tailorbird.processes.gateway import gateway_app
@@ -97,28 +96,3 @@ def test_a_replica_that_is_killed_fails_no_request_and_comes_back(house: House, 
     rows = house.rows()
     assert len(rows) == 208
     assert {(row.alias.removeprefix("acme/"), row.release) for row in rows} == set(releases.items())
-
-
-def test_a_replica_that_is_told_to_end_loses_no_request(house: House, tmp_path: Path) -> None:
-    """It finishes what it has begun, and refuses what is new, which the other answers."""
-    for number, name in enumerate(NAMES, 1):
-        house.point(name, house.release(number, task=TaskKind.GENERATE))
-    pair = Pair(house, tmp_path)
-    with pair.running() as stack:
-        client = stack.enter_context(pair.client())
-        pool = stack.enter_context(ThreadPoolExecutor(16))
-
-        def ask(number: int) -> int:
-            body = {"model": f"acme/{NAMES[number % 4]}", "messages": [{"role": "user", "content": f"where is parcel {number}"}]}
-            return client.post(CHAT, json=body).status_code
-
-        for ending, place in zip(pair.engines, pair.places, strict=True):
-            answers = [pool.submit(ask, number) for number in range(200)]
-            for answer in answers[:20]:
-                answer.result()
-            ending.terminate()
-            assert {answer.result() for answer in answers} == {200}
-            assert ending.wait(60) == 0
-            stack.enter_context(engine(tmp_path, place))
-            wait_until(place.exists, 60)
-    assert len(house.rows()) == 400

@@ -14,15 +14,13 @@ import pytest
 
 from support.hosted import MODEL, Reply, endpoint, fault, scripted
 from support.processes import ASK, CHAT, Live, live, wait_until
-from support.serving import LABELS, House, digest, make_release
-from tailorbird.crypto.canonical_json import digest_of
+from support.serving import LABELS, House, digest
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.endpoint import Endpoint, HostedModel
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Entry, Retrieval
-from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.hosted_endpoint import OpenAiEndpoint
 from tailorbird.ports.endpoint import EndpointClient
@@ -35,18 +33,12 @@ def hosted_release(
     house: House, made: Endpoint, model: str, task: TaskKind = TaskKind.CLASSIFY, retrieval: Retrieval | None = None
 ) -> Digest:
     """A release in production on the endpoint, which the tenant may use."""
-    plain = make_release("acme", 9, task, house.clock.now())
     hosted = HostedModel(endpoint=made.name, url=made.url, model=model, reported=model)
-    content = plain.content.model_copy(update={"hosted": hosted, "retrieval": retrieval})
-    dossier = plain.dossier.model_copy(update={"release": digest_of(content)})
-    release = Release(digest=digest_of(content), content=content, dossier=dossier, state=plain.state, signature=plain.signature)
     with house.ledger.system() as system:
         tenant = system.tenants.get("acme")
         policy = TrafficPolicy(endpoints=(made.name,))
         system.tenants.replace(tenant.model_copy(update={"endpoints": (made,), "policy": policy}))
-    with house.ledger.work("acme") as work:
-        work.releases.add(release)
-    return release.digest
+    return house.release(9, task=task, hosted=hosted, retrieval=retrieval)
 
 
 class Watched(OpenAiEndpoint):
@@ -187,10 +179,7 @@ def test_a_caller_who_leaves_is_charged_for_what_was_asked(house: House, stream:
     assert f'tailorbird_endpoint_money_total{{usage="estimated"}} {row.paid}' in told
 
 
-@pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE])
-def test_passages_are_found_here_of_what_its_asker_may_read(
-    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: TaskKind
-) -> None:
+def test_passages_are_found_here_of_what_its_asker_may_read(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine holds the index and no model; another asker's passages do not leave the house."""
     public, secret = "lost cards are blocked at once", "lost cards cost the board a million"
     (tmp_path / "index").mkdir()
@@ -198,7 +187,7 @@ def test_passages_are_found_here_of_what_its_asker_may_read(
     write_index(tmp_path / "index", entries, None)
     spec = Retrieval(what="passages", ways=("words",), count=2, index=digest("index"))
     with scripted() as server:
-        release = hosted_release(house, endpoint(url=server.url, private=True), MODEL, task, spec)
+        release = hosted_release(house, endpoint(url=server.url, private=True), MODEL, TaskKind.GENERATE, spec)
         house.lookups[release] = LocalRetrieval(spec=spec, index=str(tmp_path / "index"))
         plain, hosted = house.admit, HostedModel(endpoint="outside", url=server.url, model=MODEL, reported=MODEL)
         monkeypatch.setattr(house, "admit", lambda request: plain(request).model_copy(update={"hosted": hosted, "base": ""}))

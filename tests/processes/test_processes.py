@@ -47,8 +47,7 @@ def test_an_engine_that_hangs_is_started_again(
         wait_ready(running.url, running.process)
         (first,) = running.engine_pids()
         os.kill(first, signal.SIGSTOP)
-        seconds = wait_until(lambda: len(running.engine_pids()) == 2, 60)
-        assert seconds > 3  # not at the first late answer
+        wait_until(lambda: len(running.engine_pids()) == 2, 60)
         assert not is_alive(first)
         wait_until(lambda: httpx.post(running.url + CHAT, json=ASK, headers=headers, timeout=30).status_code == 200)
         assert "does not answer for" in running.errors.read_text()

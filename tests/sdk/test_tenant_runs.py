@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,11 +9,11 @@ import pytest
 
 from support.bases import place_twin, use_twins
 from support.control import NowClock, control_app, served, use_clock
-from support.tenants import SOURCE, TENANTS, write_tenants
+from support.tenants import TENANTS, write_tenants
 from support.usecases import everything
 from tailorbird import Workspace
 from tailorbird.domain.dataset import SnapshotManifest
-from tailorbird.domain.errors import InvalidInput, NotFound, ObjectiveInvalid
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.identity import Role
 from tailorbird.processes.worker import StepWorker
 from tailorbird.sdk import runs as remote_runs
@@ -85,21 +83,6 @@ def test_one_tenants_failure_ends_no_other(workspace: Workspace, objective: Path
     assert failure.hint in repr(found)
 
 
-def test_a_defect_in_one_tenants_run_ends_no_other(workspace: Workspace, objective: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = runs.adapt
-
-    def broken(deps: Dependencies, actor: object, path: Path, progress: Progress, **options: bool) -> object:
-        if actor.tenant == "bolt":  # type: ignore[attr-defined]
-            raise ZeroDivisionError("words of a row")
-        return real(deps, actor, path, progress, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(runs, "adapt", broken)
-    found = workspace.adapt_tenants(objective, "bolt,cove")
-    assert states(found) == {"bolt": "failed", "cove": "release"}
-    assert found[0].failure is not None
-    assert (found[0].failure.code, "words" in found[0].failure.message) == ("internal", False)
-
-
 def test_doing_it_again_goes_on_where_it_was_interrupted(workspace: Workspace, objective: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = runs.adapt
 
@@ -117,79 +100,26 @@ def test_doing_it_again_goes_on_where_it_was_interrupted(workspace: Workspace, o
     assert [each.done_before for each in again] == [True, False, False]
 
 
-def test_no_release_is_told_with_its_reason(workspace: Workspace, tmp_path: Path) -> None:
-    objective = write_tenants(tmp_path / "hard", ladder=["prompt"], floor="reference", kpis=[{"metric": "accuracy", "target": 0.97}])
-    found = workspace.adapt_tenants(objective, "bolt")
-    assert (found[0].state, found[0].split, found[0].verdict) == ("no_release", "dev", "fail")
-    assert found[0].reason in " ".join(repr(found).split())
-
-
 def test_all_leaves_out_who_has_no_rows_and_who_is_suspended(workspace: Workspace, objective: Path) -> None:
     suspend_tenant(workspace._session.deps, workspace._session.actor("admin"), "dune")
     found = workspace.adapt_tenants(objective, "all")
     assert states(found) == {"bolt": "release", "cove": "release", "host": "left_out"}
 
 
-def test_a_file_names_one_tenant_a_line(workspace: Workspace, objective: Path, tmp_path: Path) -> None:
-    (tmp_path / "tenants.txt").write_text("# ours\nbolt\n\ncove  # since May\n")
-    assert set(states(workspace.adapt_tenants(objective, str(tmp_path / "tenants.txt")))) == {"bolt", "cove"}
-
-
-@pytest.mark.parametrize("named", ["bolt,bolt", ",", "", "../bolt", "bolt,a/b", "Bolt", "no-such-file.txt/"])
+@pytest.mark.parametrize("named", ["bolt,bolt", "", "../bolt", "Bolt"])
 def test_what_names_no_tenant_is_refused(workspace: Workspace, objective: Path, named: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         workspace.adapt_tenants(objective, named)
     assert caught.value.error_code == "invalid_input"
 
 
-def test_an_unknown_tenant_is_refused_before_anything_is_done(workspace: Workspace, objective: Path) -> None:
-    with pytest.raises(NotFound, match="there is no tenant cov") as caught:
-        workspace.adapt_tenants(objective, "bolt,cov")
-    assert caught.value.error_code == "tenant_missing"
-    with workspace._session.deps.ledger.work("bolt", write=False) as work:
-        assert not work.runs.all()
-
-
-def test_a_named_tenant_without_rows_fails(workspace: Workspace, objective: Path) -> None:
-    (objective.parent / "rows" / "cove.csv").unlink()
-    found = workspace.adapt_tenants(objective, "bolt,cove")
-    assert states(found) == {"bolt": "release", "cove": "failed"}
-    assert found[1].failure is not None
-    assert found[1].failure.code == "file_missing"
-
-
-def test_an_objective_of_one_tenant_is_not_adapted_for_many(workspace: Workspace, tmp_path: Path) -> None:
-    objective = write_tenants(tmp_path / "one", tenant="bolt", data=[SOURCE | {"path": "rows.csv"}])
-    with pytest.raises(ObjectiveInvalid, match="the objective is of bolt alone") as caught:
-        workspace.adapt_tenants(objective, "bolt,cove")
-    assert "{tenant}" in caught.value.hint
-
-
-def test_a_pattern_without_the_placeholder_is_refused(workspace: Workspace, tmp_path: Path) -> None:
-    objective = write_tenants(tmp_path / "same", data=[SOURCE | {"path": "rows.csv"}])
-    with pytest.raises(ObjectiveInvalid, match=r"`data\.0\.path` is the same for every tenant"):
-        workspace.adapt_tenants(objective, "bolt,cove")
-
-
-@pytest.mark.parametrize("how", ["link", "copy"])
-def test_two_tenants_with_the_same_rows_are_both_refused_and_the_third_goes_on(workspace: Workspace, objective: Path, how: str) -> None:
+def test_two_tenants_with_the_same_rows_are_both_refused_and_the_third_goes_on(workspace: Workspace, objective: Path) -> None:
     rows = objective.parent / "rows"
     (rows / "cove.csv").unlink()
-    if how == "link":
-        (rows / "cove.csv").symlink_to(rows / "bolt.csv")
-    else:
-        shutil.copyfile(rows / "bolt.csv", rows / "cove.csv")
+    (rows / "cove.csv").symlink_to(rows / "bolt.csv")
     found = workspace.adapt_tenants(objective, "bolt,cove,dune")
     assert states(found) == {"bolt": "failed", "cove": "failed", "dune": "release"}
     assert {each.failure.code for each in found if each.failure} == {"tenants_share_rows"}
-
-
-def test_rows_that_are_said_to_be_shared_are_learned_by_all(workspace: Workspace, tmp_path: Path) -> None:
-    objective = write_tenants(tmp_path / "shared", data=[SOURCE, SOURCE | {"path": "small_talk.csv", "shared": True}])
-    with (objective.parent / "small_talk.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("text", "label"), ("good morning to the refund desk", "refund"), ("a parcel of delivery", "delivery")])
-    found = workspace.adapt_tenants(objective, "bolt,cove")
-    assert states(found) == {"bolt": "release", "cove": "release"}
 
 
 def test_who_may_not_author_for_a_tenant_fails_there_alone(workspace: Workspace, objective: Path) -> None:
@@ -202,13 +132,6 @@ def test_who_may_not_author_for_a_tenant_fails_there_alone(workspace: Workspace,
     assert [each.failure.code for each in found if each.failure] == ["role_missing", "identity_missing"]
     with deps.ledger.work("bolt", write=False) as work:
         assert work.releases.all()[0].content.author == "seller"
-
-
-def test_adapting_as_one_tenant_alone_binds_the_same_objective(workspace: Workspace, objective: Path) -> None:
-    with Workspace(workspace._session.settings.workspace, identity="bolt/author") as there:
-        run = there.adapt(objective)
-    assert run.objective.tenant == "bolt"
-    assert workspace.adapt_tenants(objective, "bolt")[0].done_before
 
 
 def test_by_url_workers_climb_for_all_and_each_is_followed(tmp_path: Path, deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> None:

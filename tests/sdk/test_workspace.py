@@ -81,27 +81,6 @@ def test_from_data_to_production_and_back(workspace: Workspace, objective: Path)
     assert (release.digest, release.signature.identity) == (run.release, "author")
 
 
-def test_a_second_release_is_let_in_by_degrees(workspace: Workspace, objective: Path, tmp_path: Path) -> None:
-    """At the tier limited ``promote`` refuses it, and says to start a rollout: there was no call for that."""
-    releases = [workspace.adapt(path).release for path in (objective, write_objective(tmp_path / "second", ladder=["floor"], margin=0.03))]
-    for digest in releases:
-        assert digest is not None
-        workspace.approve(digest)
-        workspace.stage(digest)
-    workspace.promote(str(releases[0]))
-    with pytest.raises(Conflict) as refused:
-        workspace.promote(str(releases[1]))
-    assert refused.value.error_code == "rollout_needed"
-    begun = workspace.roll_out(str(releases[1]), {"steps": [{"share": 0.5, "requests": 1, "minutes": 0}], "then": "hold"})
-    assert begun.plan.steps[0].share == 0.5
-    assert workspace.rollouts() == (begun,)
-    assert workspace.decide_rollout(begun.id, "hold", "a look").state.value == "held"
-    assert workspace.rollout(begun.id[:6]).judgement.requests == 0
-    assert workspace.decide_rollout(begun.id, "roll_back").state.value == "rolled_back"
-    with pytest.raises(InvalidInput, match="steps"):
-        workspace.roll_out(str(releases[1]), {"steps": []})
-
-
 def test_a_call_acts_as_somebody_else_by_name(workspace: Workspace, objective: Path) -> None:
     digest = workspace.adapt(objective).release
     assert digest is not None
@@ -113,33 +92,6 @@ def test_a_call_acts_as_somebody_else_by_name(workspace: Workspace, objective: P
         with pytest.raises(InvalidInput):
             workspace.approve(digest, as_=named)
     assert workspace.reject(digest, "not now", as_="acme/approver").state is ReleaseState.REJECTED
-
-
-def test_a_workspace_opened_as_somebody_acts_as_them(workspace: Workspace, tmp_path: Path, objective: Path) -> None:
-    keys = tmp_path / ".tailorbird" / "keys" / "acme"
-    with Workspace(tmp_path / ".tailorbird", identity="viewer", key=keys / "viewer.key") as viewer:
-        assert repr(viewer).endswith("tenant='acme', identity='viewer')")
-        assert viewer.runs() == ()
-        with pytest.raises(Forbidden) as refused:
-            viewer.adapt(objective)
-    assert refused.value.hint
-
-
-def test_a_key_named_by_a_relative_path_is_found_after_the_folder_changed(
-    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    key = Path(".tailorbird", "keys", "acme", "viewer.key")
-    with Workspace(".tailorbird", identity="viewer", key=key) as viewer:
-        monkeypatch.chdir("/")
-        assert viewer.runs() == ()
-
-
-def test_a_workspace_is_found_here_or_above(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "deep" / "er").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "deep" / "er")
-    with Workspace() as found:
-        assert repr(found) == repr(workspace)
 
 
 def test_errors_of_places(workspace: Workspace, tmp_path: Path) -> None:
@@ -175,13 +127,6 @@ def test_progress_is_heard_as_sentences_as_events_or_on_stderr(
     assert "conclude" in steps
     assert counts
     assert capsys.readouterr().err == ""
-
-
-def test_progress_is_shown_on_stderr(workspace: Workspace, objective: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    workspace.adapt(objective, progress=True)
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert "items" in shown.err
 
 
 def test_answers_show_themselves_as_tables(workspace: Workspace, objective: Path) -> None:
