@@ -75,10 +75,8 @@ def test_a_stream_whose_server_is_killed_ends(house: House, secret: str, victim:
     with gateway_process(house.folder) as running:
         wait_ready(running.url, running.process)
         lines: list[str] = []
-        started = time.monotonic()
         with httpx.stream("POST", running.url + CHAT, json=question, headers={"authorization": f"Bearer {secret}"}, timeout=20) as response:
             broke = read_until_it_ends(response, lines, running, victim)
-        assert time.monotonic() - started < 15
         assert broke == (victim == "gateway")
         assert "data: [DONE]" not in lines
         if victim == "engine":
