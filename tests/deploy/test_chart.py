@@ -188,14 +188,6 @@ def test_who_migrates_reads_no_artifacts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_settings_are_taken_by_the_product(name: str, tmp_path: Path) -> None:
-    files = [manifest["data"]["settings.yaml"] for manifest in of_kind(name, "ConfigMap")]
-    assert len(set(files)) == 1
-    (tmp_path / "settings.yaml").write_text(files[0], encoding="utf-8")
-    assert load_settings(tmp_path, {}).tenant == "acme"
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
 def test_probes_ask_where_the_gateway_answers(name: str) -> None:
     (gateway,) = [pod["containers"][0] for component, pod in pods(name) if component == "gateway"]
     asked = {kind: gateway[kind]["httpGet"] for kind in ("startupProbe", "livenessProbe", "readinessProbe")}
@@ -228,13 +220,6 @@ def test_one_process_signs_checkpoints(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_who_shares_a_volume_with_a_group_leaves_modes_as_they_are(name: str) -> None:
-    for _, pod in pods(name):
-        if "fsGroup" in pod["securityContext"]:
-            assert pod["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_schema_is_made_before_anything_else(name: str) -> None:
     hooks = [manifest for manifest in RENDERED[name] if "helm.sh/hook" in manifest["metadata"].get("annotations", {})]
     assert [manifest["kind"] for manifest in hooks] == ["ConfigMap", "Job"]
@@ -261,13 +246,6 @@ def test_nothing_is_reached_but_the_gateway_by_its_callers(name: str) -> None:
     if name == "ray.yaml":
         (rule,) = policies["tb-tailorbird-ray"]["ingress"]
         assert rule["from"] == [{"podSelector": policies["tb-tailorbird-ray"]["podSelector"]}]
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_services_lead_to_gateways_alone(name: str) -> None:
-    reached = [told for told in of_kind(name, "Service") if told["spec"].get("ports")]
-    assert [told["spec"]["selector"]["app.kubernetes.io/component"] for told in reached] == ["gateway"]
-    assert {told["spec"].get("type", "ClusterIP") for told in of_kind(name, "Service")} == {"ClusterIP"}
 
 
 def test_vllm_listens_on_loopback_as_its_driver_demands() -> None:

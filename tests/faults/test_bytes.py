@@ -29,7 +29,6 @@ def objective_with(folder: Path, template: Desk, name: str, content: bytes) -> P
 
 DATA = {
     "rows.csv": b"text,label\n" + b"a good one,refund\n" * 3 + BAD + b",refund\n",
-    "rows.tsv": b"text\tlabel\n" + b"a good one\trefund\n" * 3 + BAD + b"\trefund\n",
     "rows.jsonl": b'{"text": "a good one", "label": "refund"}\n' * 3 + b'{"text": "' + BAD + b'", "label": "refund"}\n',
 }
 
@@ -52,24 +51,9 @@ def test_in_data(desk: Desk, template: Desk, tmp_path: Path, name: str) -> None:
     assert name in said
 
 
-def test_in_an_objective(desk: Desk, tmp_path: Path) -> None:
-    path = tmp_path / "objective.yaml"
-    path.write_bytes(b"name: desk\ntenant: acme\n# " + BAD + b"\n")
-    assert f"{path.name}:3" in refused(desk, "adapt", str(path)).replace("\n", "")
-
-
 def test_in_a_key_file(desk: Desk) -> None:
     (desk.workspace / "keys" / "acme" / "admin.key").write_bytes(BAD)
     refused(desk, "key", "list", "--as", "admin")
-
-
-def test_in_settings(desk: Desk) -> None:
-    (desk.workspace / "settings.yaml").write_bytes(b"tenant: " + BAD)
-    refused(desk, "runs", "list")
-
-
-def test_in_the_name_of_a_file(desk: Desk, tmp_path: Path) -> None:
-    refused(desk, "adapt", os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.yaml"))
 
 
 def test_in_arguments(desk: Desk) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from support.tools import TOOLS
 from support.usecases import open_workspace
 from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid
 from tailorbird.domain.objective import FILL_IN, Objective, TaskKind
@@ -56,17 +55,6 @@ def free_answers(folder: Path) -> str:
     return "faq.jsonl"
 
 
-def turns_with_tools(folder: Path) -> str:
-    """Definitions as lists, as their JSON text, and none at all; a list of other objects beside them."""
-    lines = []
-    for n in range(200):
-        turns = [{"role": "user", "content": words(n, 5)}, {"role": "assistant", "content": words(n + 3000, 5)}]
-        offered = [TOOLS, json.dumps(TOOLS), [tool["function"] for tool in TOOLS], []][n % 4]
-        lines.append(json.dumps({"log": [{"at": n}], "messages": turns, "functions": offered}))
-    (folder / "agents.jsonl").write_text("\n".join(lines))
-    return "agents.jsonl"
-
-
 def queries_with_passages(folder: Path) -> str:
     rows = [["query", "passage"], *([words(n, 5), f"Passage {n % 80}: " + words(n % 80 + 4000)] for n in range(240))]
     (folder / "search.csv").write_text(as_csv(rows))
@@ -84,7 +72,6 @@ SHAPES: list[tuple[Callable[[Path], str], TaskName, dict[str, object]]] = [
     (odd_columns, "classify", {"text": "Was der Kunde schrieb", "label": "Art"}),
     (lists_of_labels, "classify-many", {"text": "clause", "label": "tags"}),
     (free_answers, "generate", {"text": "q", "label": "a"}),
-    (turns_with_tools, "chat", {"messages": "messages", "tools": "functions"}),
     (a_column_of_splits, "classify", {"text": "text", "label": "label"}),
     (queries_with_passages, "rank", {"text": "query", "label": "passage"}),
 ]

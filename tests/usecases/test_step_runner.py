@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from support.usecases import VIEWER, write_objective
-from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, LeaseLost
+from tailorbird.domain.errors import Conflict, Exhausted, Forbidden
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.objective import Budget
 from tailorbird.domain.release import Release, ReleaseState
@@ -136,26 +136,6 @@ def test_both_limits_raise_from_a_callback(budget: Budget, spent: Spent, says: s
     with pytest.raises(Exhausted, match=says) as caught:
         progress.count(1, 2)
     assert caught.value.error_code == "budget_spent"
-
-
-def test_a_lost_lease_commits_nothing(deps: Dependencies, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker was thought dead; another took the step over in the middle of it."""
-    monkeypatch.setattr(engine, "LEASE", engine.LEASE * 0)
-    run = climbing.submit(deps, author, objective_path, RunState.ACTIVE)
-    stolen: list[str] = []
-
-    def steal(text: str) -> None:
-        if text.startswith("step ") or stolen:
-            return
-        with deps.ledger.work("acme") as work:
-            taken = work.steps.lease(run.id, "other:1", engine.LEASE)
-        stolen.append(taken.name)
-
-    with pytest.raises(LeaseLost):
-        climbing.adapt(deps, author, objective_path, Progress(tell=steal))
-    found = show_run(deps, VIEWER, run.id)
-    assert found.steps[-1].owner == "other:1"
-    assert stolen[0] not in {step.name for step in found.steps if step.state is StepState.DONE}
 
 
 def test_a_defect_fails_the_step_and_ends_no_other_worker(

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from support.doubles import FixedClock, MemoryEndpoint, MemoryNotifier
-from support.hosted import MODEL, NAMED, allow, hosting, last_word, register
+from support.doubles import FixedClock, MemoryNotifier
 from support.ledger_samples import request as a_request
 from support.usecases import write_objective
 from tailorbird.data import load_rows
 from tailorbird.domain.dataset import SnapshotManifest, Split
-from tailorbird.domain.deployment import FALLBACK
 from tailorbird.domain.errors import Corrupt, Forbidden
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, Severity, Signal
 from tailorbird.monitoring.sketch import sketch
@@ -112,24 +110,6 @@ def test_other_messages_are_an_alarm_that_is_told_once(deps: Dependencies, opera
     assert len(ear.sent) == 1
     with deps.ledger.work("acme", write=False) as work:
         assert [entry.event.kind for entry in work.events.latest(len(found.told))] == ["signal.raised"] * len(found.told)
-
-
-def test_a_hosted_model_that_the_release_before_stands_in_for_is_an_alarm(
-    deps: Dependencies, author: Actor, operator: Actor, tmp_path: Path
-) -> None:
-    """Its own rows say nothing of it: there are none."""
-    former = put_in_production(deps, author, write_objective(tmp_path / "former", business=MINIMAL))
-    deps = hosting(deps, MemoryEndpoint(last_word, model=MODEL))
-    register(deps)
-    allow(deps, "outside")
-    assert "service.fallback_rate" not in by_name(watch.watch_production(deps, operator).signals)
-    hosted = put_in_production(deps, author, write_objective(tmp_path / "hosted", business=MINIMAL, ladder=["hosted"], **NAMED))
-    answered(deps, former, ["hello"] * 150, arm=FALLBACK, endpoint="outside")
-    found = by_name(watch.watch_production(deps, operator).signals)["service.fallback_rate"]
-    assert (found.release, found.severity, found.n, found.value) == (hosted, Severity.ALARM, 150, 1.0)
-    answered(deps, hosted, ["hello"] * 9850, endpoint="outside")
-    found = by_name(watch.watch_production(deps, operator).signals)["service.fallback_rate"]
-    assert (found.severity, found.n, found.value) == (Severity.INFO, 10_000, 0.015)
 
 
 def test_a_release_that_the_engine_refuses_is_an_alarm_as_long_as_it_does(deps: Dependencies, operator: Actor, answer: Answer) -> None:

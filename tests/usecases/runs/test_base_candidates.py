@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.bases import Biased, author_of, two_bases
-from support.doubles import MemoryEncoder
-from support.usecases import write_objective
-from tailorbird.domain.base_model import BaseModelRef, EncoderPrefixes
+from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LoadRequest
@@ -73,38 +71,3 @@ def test_the_plan_tells_why_each_base_is_in_or_out(deps: Dependencies, author: A
     assert "asks to run code of its own" in told["encoder"]
     assert told["again"].startswith("out: it is the same model as base")
     assert "somebody must read its licence (unknown)" in told["base"]
-
-
-def encoder_folder(place: Path) -> Path:
-    """A folder that the reader's twin reads as an encoder."""
-    place.mkdir()
-    (place / "config.json").write_text("{}")
-    (place / "modules.json").write_text("[]")
-    (place / "model.safetensors").write_bytes(b"weights")
-    return place
-
-
-def planned_encoder(deps: Dependencies, author: Actor, path: Path) -> BaseModelRef:
-    """The encoder that the plan of an objective names for the floor."""
-    stage = climbing.plan(deps, author, path, SILENT)
-    assert stage.plan.encoder is not None
-    with deps.ledger.work("acme", write=False) as work:
-        found = work.records.get(BaseModelRef, stage.plan.encoder)
-    assert stage.plan.floor.encoder == found.digest
-    return found
-
-
-def test_the_objective_names_the_encoder_and_its_prefixes(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    able = replace(deps, encoder=MemoryEncoder)
-    path = write_objective(tmp_path / "job", encoder={"model": "mine"}, ladder=["floor", "encoder"])
-    encoder_folder(path.parent / "mine")
-    own = planned_encoder(able, author, path)
-    assert (own.name, own.license) == ("mine", "unknown")
-    assert own.encoder.prefixes == EncoderPrefixes()
-    asked = path.read_text().replace("model: mine", "model: mine\n  prefixes: e5")
-    path.write_text(asked)
-    other = planned_encoder(able, author, path)
-    assert other.encoder.prefixes == EncoderPrefixes(query="query: ", passage="passage: ", text="query: ")
-    assert other.digest != own.digest
-    weights = [deps.artifacts.tree(each.digest)["model.safetensors"] for each in (own, other)]
-    assert weights[0] == weights[1]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from support.doubles import MemoryEndpoint, MemoryEngine
+from support.doubles import MemoryEndpoint
 from support.hosted import (
     MODEL,
     NAMED,
@@ -22,15 +22,12 @@ from support.hosted import (
 )
 from support.ranking import WideReader
 from support.usecases import VIEWER, write_objective
-from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.erasure import ObligationKind
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.prompt import Message
-from tailorbird.ports.engine import LoadRequest
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure.erase import erase
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.releases.load_verification import admit_hosted
 from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.runs.queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt
@@ -100,21 +97,6 @@ def test_passages_are_found_here_and_shown_there(deps: Dependencies, author: Act
     assert candidate.retrieval.index in card
     assert "is sent there, with passages of the documents" in card
     assert client.closed
-
-
-def test_a_release_is_admitted_with_what_it_looks_up(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
-    deps = granted(deps, MemoryEndpoint(led, model=MODEL))
-    told = climbed(deps, author, written(tmp_path / "job"))
-    servable = admit_hosted(deps, LoadRequest(tenant="acme", release=str(told.conclusion.release), purpose="staging"))
-    assert servable.retrieval is not None
-    assert servable.base == ""
-    engine = MemoryEngine()
-    engine.load(servable)
-    found = {
-        group: engine.retrieve(servable.id, ["the board buys the mill"], frozenset({EVERYONE, *group}), 3)[0] for group in ((), ("board",))
-    }
-    assert SECRET not in {one.entry.text for one in found[()]}
-    assert SECRET in {one.entry.text for one in found["board",]}
 
 
 def test_a_document_that_is_erased_reaches_the_release_and_the_server(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

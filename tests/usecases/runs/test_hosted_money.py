@@ -10,16 +10,13 @@ import pytest
 from support.doubles import MemoryEndpoint
 from support.hosted import MODEL, NAMED, allow, endpoint, hosting, last_word, register
 from support.usecases import write_objective
-from tailorbird.domain.endpoint import Endpoint
 from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.ladder import Ladder, RungKind
-from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.prompt import Message
 from tailorbird.domain.run import RunState, Step
-from tailorbird.ports.endpoint import HostedAnswer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.engine import WorkedRun
-from tailorbird.usecases.runs.hosted_engine import HostedEngine
 
 #: Prices at which every word that is read costs as much, and answers nothing.
 PRICED = {"input_price": 100.0, "output_price": 0.0}
@@ -136,34 +133,3 @@ def test_a_look_that_cannot_be_paid_is_not_begun(deps: Dependencies, author: Act
         assert work.looks.count("poor") == 0
         assert not [e for e in work.events.entries() if e.event.data.get("objective") == "poor" and e.event.data.get("split") == "test"]
     assert len(client.asked) > sent
-
-
-class Prompted(MemoryEndpoint):
-    """Fails for one prompt, and loses tokens with it."""
-
-    async def answer(self, prompt: Sequence[Message], sampling: Sampling) -> HostedAnswer:
-        if prompt[0].content == "bad":
-            self.lost = (self.lost[0] + 40, self.lost[1] + 2)
-            raise AWAY
-        return await super().answer(prompt, sampling)
-
-
-def engine(client: MemoryEndpoint, made: Endpoint | None = None, money: float = 1.0) -> tuple[HostedEngine, list[float]]:
-    told: list[float] = []
-    return HostedEngine(made or endpoint(**PRICED), MODEL, lambda: client, money, told.append), told
-
-
-def asking(*texts: str) -> list[tuple[Message, ...]]:
-    return [(Message(role="user", content=text),) for text in texts]
-
-
-def test_siblings_of_a_request_that_fails_are_paid_for() -> None:
-    client = Prompted(lambda _: "x", model=MODEL)
-    asked, told = engine(client)
-    with pytest.raises(Unavailable):
-        asked.ask(asking("one two", "bad", "three", "four"), Sampling())
-    assert asked.use.requests == 3
-    assert asked.use.lost == 42
-    assert told == [pytest.approx((4 + 40) * 100e-6)]
-    assert asked.use.money == pytest.approx(told[0])
-    asked.unload("")

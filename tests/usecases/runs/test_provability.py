@@ -9,14 +9,12 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from support.doubles import MemoryModelReader
 from support.release import manifest
 from support.usecases import write_objective
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import Choice, Ladder
 from tailorbird.domain.plan import PreflightSeverity
-from tailorbird.objective import write_template
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.provability import thin_labels_finding, trivial_target_finding
@@ -122,17 +120,6 @@ def test_a_look_that_nothing_could_pass_is_told_beforehand(deps: Dependencies, a
     path = small(tmp_path / "looked", 130, kpis=[{"metric": "accuracy", "target": 0.75}])
     climbing.plan(deps, author, path, Progress(tell=told.append))
     assert any("look 41 at the sealed test could not prove accuracy" in line for line in told)
-
-
-@pytest.mark.parametrize("name", ["classify", "classify-many", "generate", "chat"])
-def test_the_templates_ask_for_nothing_that_cannot_be_proven(deps: Dependencies, author: Actor, tmp_path: Path, name: str) -> None:
-    folder = tmp_path / name
-    path = write_template(name, folder, "acme")[-1]
-    (folder / "base").mkdir()
-    MemoryModelReader().convert(folder, folder / "base")
-    path.write_text(path.read_text().replace("base_model: smollm2-135m", "base_model: base"))
-    plan = climbing.plan(deps, author, path, SILENT).plan
-    assert not plan.traffic.assumed
 
 
 def _ladder(deps: Dependencies, digest: str) -> Ladder:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from support.doubles import MemoryEncoder
 from support.ranking import EncoderReader, WideReader, write_ranking
 from support.usecases import VIEWER, write_objective
-from tailorbird.domain.base_model import Purpose
 from tailorbird.domain.erasure import ObligationKind
 from tailorbird.domain.errors import Conflict, ObjectiveInvalid
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.run import RunState
-from tailorbird.ports.encoder import Vectors
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure.erase import erase
 from tailorbird.usecases.identities import act_as
@@ -29,17 +25,6 @@ from tailorbird.usecases.runs.submit import adapt, plan, submit
 
 ORIGIN = {"origin": "written for this test", "license": "Apache-2.0"}
 WHO = "Ada Lovelace"
-
-
-class CountingEncoder(MemoryEncoder):
-    """Notes how many texts it is asked for at once."""
-
-    def __init__(self) -> None:
-        self.asked: list[int] = []
-
-    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None, purpose: Purpose = "text") -> Vectors:
-        self.asked.append(len(texts))
-        return super().embed(folder, texts, tuned)
 
 
 @pytest.fixture
@@ -166,16 +151,3 @@ def test_a_person_who_is_erased_is_followed_through_the_encoder_that_was_lent(
         assert work.runs.get(waiting.id).state is RunState.CANCELLED
     told = refused(answering, author, write_grounded(tmp_path / "new", "acme/search", name="new"))
     assert told.error_code == "conflict"
-
-
-def test_the_index_is_made_once_for_all_rungs_and_runs(ranking: Dependencies, author: Actor, tmp_path: Path) -> None:
-    encoder = CountingEncoder()
-    counted = replace(ranking, encoder=lambda: encoder)
-    path = write_ranking(tmp_path / "ranking", ladder=["search", "bi-encoder", "cross-encoder"])
-    told = climbed(counted, author, path)
-    assert len(told.ladder.climbs) == 7
-    assert encoder.asked.count(400) == 1
-    content = yaml.safe_load(path.read_text()) | {"margin": 0.05}
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    climbed(counted, author, path)
-    assert encoder.asked.count(400) == 1

@@ -14,7 +14,6 @@ import yaml
 from support.doubles import MemoryTracker, MemoryTrainer
 from support.usecases import write_objective
 from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach
-from tailorbird.domain.errors import Corrupt
 from tailorbird.domain.ladder import Climb, RungKind
 from tailorbird.domain.run import StoredTraining, TrainingOrigin, TrainingPlateau
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
@@ -146,28 +145,9 @@ def test_a_waiting_allowance_counts_only_where_it_could_have_changed_something(
     assert waits_alike(one, plateau, asked) is same
 
 
-def damage(deps: Dependencies, tree: str) -> None:
-    """Changes a byte of a file of ``tree`` where it lies; its size stays."""
-    (file,) = deps.artifacts.tree(tree).values()
-    name = file.removeprefix("sha256:")
-    place = next((deps.workspace / "artifacts").rglob(name))
-    data = bytearray(place.read_bytes())
-    data[-2] ^= 1
-    place.chmod(0o600)
-    place.write_bytes(data)
-
-
 def stored(deps: Dependencies) -> StoredTraining:
     with deps.ledger.work("acme", write=False) as work:
         return work.records.get(StoredTraining, work.records.digests(StoredTraining)[-1])
-
-
-def test_weights_that_were_tampered_with_are_not_reused(deps: Dependencies, adapt: Adapt, trainer: CountingTrainer) -> None:
-    adapt()
-    damage(deps, stored(deps).tree)
-    with pytest.raises(Corrupt):
-        adapt(margin=0.05)
-    assert trainer.trained == ["lora"]
 
 
 def ask_erasure(deps: Dependencies) -> Erasure:
