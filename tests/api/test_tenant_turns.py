@@ -16,8 +16,6 @@ from tailorbird.api.control import TenantTurns
 from tailorbird.domain.errors import Exhausted
 from tailorbird.usecases import Dependencies
 
-RAW = {"content-type": "application/octet-stream"}
-
 
 def test_long_calls_of_a_tenant_keep_no_other_tenant_out(deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each held one of the threads that all calls shared, and who called was looked for in the same threads."""

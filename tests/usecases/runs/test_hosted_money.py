@@ -10,7 +10,6 @@ import pytest
 from support.doubles import MemoryEndpoint
 from support.hosted import MODEL, NAMED, allow, endpoint, hosting, last_word, register
 from support.usecases import write_objective
-from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.ladder import Ladder, RungKind
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.run import RunState, Step
@@ -56,9 +55,6 @@ def adapt(deps: Dependencies, author: Actor, path: Path) -> WorkedRun:
 def ladder_of(deps: Dependencies, worked: WorkedRun) -> Ladder:
     with deps.ledger.work("acme", write=False) as work:
         return work.records.get(Ladder, worked.conclusion.ladder)
-
-
-AWAY = Unavailable("the endpoint outside cannot be reached", "look whether it is up", code="endpoint_unavailable")
 
 
 def test_all_that_a_run_pays_is_on_record(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
