@@ -44,6 +44,9 @@ def answered(deps: Dependencies, release: str, texts: list[str], **changes: obje
                 "release": release,
                 "prediction": text.split()[-1],
                 "latency_ms": 0.0,
+                "cost": 0.0,
+                "prompt_tokens": 10,
+                "completion_tokens": 1,
             }
             | {"at": now - timedelta(seconds=number + 1), "characters": len(text), "sketch": sketch(text), "confidence": None}
             | changes
