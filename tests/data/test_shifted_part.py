@@ -19,7 +19,27 @@ from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Objective, SplitPolicy, TaskKind
 from tailorbird.text.dates import time_of
 
-WORDS = "amber brook cedar delta ember fjord grove haven islet jolly knoll lemon mango nylon ocean pearl quilt river sugar".split()
+WORDS = [
+    "amber",
+    "brook",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "haven",
+    "islet",
+    "jolly",
+    "knoll",
+    "lemon",
+    "mango",
+    "nylon",
+    "ocean",
+    "pearl",
+    "quilt",
+    "river",
+    "sugar",
+]
 
 
 def message(seed: int) -> str:

@@ -176,7 +176,9 @@ def measure_floor(context: StepContext) -> StepOutcome:
     return StepOutcome(Measured(**digests, choice=choice, reason=reason), facts, keep)
 
 
-def _fitted(context: StepContext, train: Sequence[Row], embed: Callable[[Sequence[str]], Vectors] | None) -> tuple[rungs.FloorModel, ScopeTrial | None]:
+def _fitted(
+    context: StepContext, train: Sequence[Row], embed: Callable[[Sequence[str]], Vectors] | None
+) -> tuple[rungs.FloorModel, ScopeTrial | None]:
     """The floor; where requests out of scope are refused, with what tells them, and how scorers did on labels left out where there are no
     examples, or too few."""
     objective, labels, scoped = context.objective, context.manifest.labels, context.objective.task.out_of_scope is not None

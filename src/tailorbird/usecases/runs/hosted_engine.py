@@ -280,7 +280,9 @@ def _admitted(context: StepContext, name: str, model: str, url: str, rows: Mappi
             tell_sent(work, context.actor.name, deps, endpoint, facts)
     left = max(0.0, objective.budget.money - context.spent.money)
     pay = context.payments.pay if context.payments else None
-    return HostedEngine(endpoint, model, lambda: deps.endpoint_client(endpoint, model), left, pay, max(AT_ONCE, context.concurrency), deps.engine)
+    return HostedEngine(
+        endpoint, model, lambda: deps.endpoint_client(endpoint, model), left, pay, max(AT_ONCE, context.concurrency), deps.engine
+    )
 
 
 def paid(making: Making, asked: HostedEngine | None) -> Making:

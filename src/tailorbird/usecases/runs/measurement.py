@@ -241,9 +241,7 @@ def _with_memorisation(context: StepContext, candidate: Candidate, training: Dig
     context.progress.tell("looking for the strings that were planted in training")
     servable = context.servable(candidate)
     with loaded(context.deps.engine(), servable):
-        found = measure_memorisation(
-            context.deps.engine(), servable, canary_set(context.objective.seed), received, context.confidence()
-        )
+        found = measure_memorisation(context.deps.engine(), servable, canary_set(context.objective.seed), received, context.confidence())
     kept = {"memorisation": context.deps.artifacts.put(canonical_json(found))}
     reason = why_invalid(found)
     if reason and not found.extracted:

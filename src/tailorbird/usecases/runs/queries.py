@@ -43,7 +43,6 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.evaluation import comparison
 from tailorbird.evaluation.comparison import ComparisonRule
 from tailorbird.evaluation.metrics import CATALOGUE, first_compared, margin_in
-from tailorbird.ledger import UnitOfWork
 from tailorbird.release import REPEATED, EndedClimb, remedies
 from tailorbird.reporting.documents import EvidenceFacts
 from tailorbird.usecases import label_review
