@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "tailorbird"
 
@@ -76,50 +74,10 @@ def test_a_class_name_stands_once_but_for_a_port_and_its_implementations() -> No
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
-#: Where the environment is read besides ``settings.py``, and why.
-ENVIRONMENT_READERS = {
-    "auth/identity_keys.py": "the key of the workspace, where the settings name a variable that holds it",
-    "cli/main.py": "whether the shell asks for completions",
-    "data/readers/source_resolver.py": "Azure's connection string, as its client reads it",
-    "inference/native/library.py": "the compiler (CXX)",
-    "integrations/ray.py": "Ray's own variables: whether it asks for a token, and that it tells nobody of its use",
-    "processes/engine_process.py": "the secret shared with the gateway, handed on and removed when read",
-    "processes/worker.py": "how many threads OpenMP starts, said before it is loaded; the address of the node, as its cluster says it",
-    "system/machine.py": "how many threads OpenMP starts, where a container has fewer cores than the machine",
-    "system/process.py": "how many compiled products oneDNN keeps, said before it computes",
-    "system/sandbox/client.py": "hands a few variables to a confined process",
-    "system/secret_references.py": "the key of a hosted model, where the settings name a variable that holds it",
-    "system/files.py": "the user's cache folder (XDG)",
-    "training/process_group.py": "the network interface on which processes listen, which torch reads there",
-    "wiring.py": "the token of the key service",
-}
-
-
-def reads_environment(tree: ast.Module) -> bool:
-    """Whether a module reads ``os.environ`` or calls ``os.getenv``."""
-    return any(
-        (isinstance(found, ast.Attribute) and ast.unparse(found) in ("os.environ", "os.getenv", "os.environb"))
-        or (isinstance(found, ast.ImportFrom) and found.module == "os" and {"environ", "getenv"} & {alias.name for alias in found.names})
-        for found in ast.walk(tree)
-    )
-
-
-def test_the_environment_is_read_in_settings_and_the_listed_places() -> None:
-    readers = {path.as_posix() for path, tree in trees().items() if reads_environment(tree)} - {"settings.py"}
-    assert readers == ENVIRONMENT_READERS.keys()
-
-
 def test_the_tests_have_one_root() -> None:
     configured = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
     assert configured["pythonpath"] == ["tests"]
     assert {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")} <= {"support"}
-
-
-@pytest.mark.parametrize(
-    ("source", "reads"), [("import os\nos.environ['A']", True), ("from os import getenv", True), ("import os\nos.sep", False)]
-)
-def test_a_reader_of_the_environment_is_recognised(source: str, *, reads: bool) -> None:
-    assert reads_environment(ast.parse(source)) == reads
 
 
 def test_what_an_assertion_asks_has_no_effect() -> None:

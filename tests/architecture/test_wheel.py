@@ -153,9 +153,3 @@ def test_from_an_empty_folder_to_a_plan(installed: tuple[Path, str], base_model_
     else:
         refused = tailorbird(folder, "plan", "objective.yaml", status=1, **cache)
         assert "pip install 'tailorbird[local]'" in refused
-
-
-def test_the_files_that_are_no_modules_are_found(installed: tuple[Path, str]) -> None:
-    folder, _ = installed
-    check = "from tailorbird.console import web; assert web._static() and web._environment().list_templates()"
-    run(str(folder / "venv" / "bin" / "python"), "-W", "error", "-c", check, cwd=folder)

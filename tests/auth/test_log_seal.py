@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tailorbird.auth import KeyFileSealer, create_key, load_key, public_key
+from tailorbird.auth import KeyFileSealer, load_key, public_key
 from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.domain.event import LogHead
 
@@ -70,11 +69,3 @@ def test_a_log_shorter_than_was_committed_is_refused(tmp_path: Path) -> None:
     for other in (HEAD, longer.model_copy(update={"root": "00" * 32})):
         with pytest.raises(Corrupt):
             sealer.check_growth(other)
-
-
-def test_a_key_that_was_changed_is_read_again(tmp_path: Path) -> None:
-    sealer = KeyFileSealer(tmp_path)
-    before = sealer.seal(HEAD, was_sealed=False, is_new=True)
-    shutil.rmtree(tmp_path / "keys")
-    create_key(tmp_path / "keys" / "log.key")
-    assert sealer.seal(HEAD, was_sealed=True, is_new=False) != before

@@ -76,15 +76,13 @@ def test_any_other_text_is_corrupt_and_nothing_worse(note: str) -> None:
         check_note(_checkpoint().model_copy(update={"note": note}), PUBLIC)
 
 
-@given(junk=st.text(max_size=60))
-def test_a_line_below_that_is_no_signature_is_corrupt(junk: str) -> None:
-    head = _checkpoint().note.split("— ")[0]
-    with pytest.raises(Corrupt):
-        check_note(_checkpoint().model_copy(update={"note": head + junk}), PUBLIC)
-
-
 @pytest.mark.parametrize(
-    ("origin", "size", "root"), [("", 1, ROOT), ("a b", 1, ROOT), ("a+b", 1, ROOT), ("log", -1, ROOT), ("log", 1, "00")]
+    ("origin", "size", "root"),
+    [
+        ("a b", 1, ROOT),
+        ("log", -1, ROOT),
+        ("log", 1, "00"),
+    ],
 )
 def test_what_is_no_head_is_not_signed(origin: str, size: int, root: str) -> None:
     with pytest.raises(InvalidInput):

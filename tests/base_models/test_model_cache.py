@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import threading
 from pathlib import Path
 
 import pytest
 
 from support.model_folders import CopyingReader, hugging_face_folder
 from tailorbird.base_models import ModelCache, pull, register_base
-from tailorbird.base_models.model_cache import make_once, ready
+from tailorbird.base_models.model_cache import ready
 from tailorbird.domain.base_model import EncoderDescription
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.ledger import open_artifacts
@@ -46,35 +44,6 @@ def test_a_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
         pull(str(source), tmp_path / "cache", Failing)
     assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
     assert ready(pull(str(source), tmp_path / "cache", CopyingReader))
-
-
-def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
-    (tmp_path / ".model.partial").mkdir()
-    (tmp_path / ".model.partial" / "half").touch()
-    folder = make_once(tmp_path / "model", lambda empty: (empty / "whole").write_text("x") and None, print)
-    assert [path.name for path in folder.iterdir()] == ["whole"]
-
-
-def _fill_slowly(folder: Path, log: Path) -> None:
-    def fill(empty: Path) -> None:
-        with log.open("a") as stream:
-            stream.write("filled\n")
-        threading.Event().wait(0.2)
-        (empty / "file").write_text("whole")
-
-    made = make_once(folder, fill, lambda _: None)
-    assert (made / "file").read_text() == "whole"
-
-
-def test_two_processes_make_it_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_fill_slowly, args=(tmp_path / "model", tmp_path / "log")) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    assert (tmp_path / "log").read_text() == "filled\n"
 
 
 def test_a_changed_byte_in_the_shared_cache_is_found_when_it_is_used(tmp_path: Path) -> None:

@@ -36,13 +36,6 @@ def test_what_could_run_code_or_is_no_model_is_refused(files: dict[str, str], co
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "model.pt").write_bytes(b"")
-    with pytest.raises(ModelInvalid) as caught:
-        pull(str(tmp_path / "model.pt"), tmp_path / "cache", CopyingReader)
-    assert caught.value.error_code == "model_invalid"
-
-
 @pytest.mark.parametrize(
     ("name", "hint"), [("smollm-135m", "did you mean 'smollm2-135m'?"), ("./no/such/folder", "path of a model folder")]
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -52,17 +51,6 @@ def test_other_bytes_or_a_missing_file_are_corrupt(content: bytes, member: str, 
     with pytest.raises(Corrupt) as caught:
         fetch_from_wheel(source(), tmp_path, print)
     assert caught.value.error_code == "model_corrupt"
-
-
-def test_an_installed_package_is_read_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "tailorbird_bomb"
-    package.mkdir()
-    (package / "__init__.py").write_text("raise RuntimeError('imported')")
-    (package / "w.gguf").write_bytes(WEIGHTS)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    path = fetch_from_wheel(source(file="tailorbird_bomb/w.gguf"), tmp_path, print)
-    assert path == package / "w.gguf"
-    assert "tailorbird_bomb" not in sys.modules
 
 
 def test_a_failed_download_says_why_without_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

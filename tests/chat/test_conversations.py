@@ -49,11 +49,3 @@ def test_a_text_brings_no_reasoning_along() -> None:
     text = json.dumps({"turns": said})
     assert text.startswith(MARK)
     assert unfold_turns(text) == (Message(role="user", content=text),)
-
-
-@given(st.text())
-def test_a_text_of_a_user_stands_for_itself(text: str) -> None:
-    said = Message(role="user", content=text)
-    assert unfold_turns(fold_turns([said])) == (said,)
-    if not text.startswith(MARK):
-        assert unfold_turns(text) == (said,)

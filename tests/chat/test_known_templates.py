@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from support.tiny_models import write_model
 from tailorbird.chat.templates import TEMPLATES, is_known, render_here, template_name
-from tailorbird.chat.tokenizer import ChatTokenizer
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.prompt import Message
 
@@ -26,13 +22,3 @@ def test_a_later_turn_repeats_what_was_asked(name: str) -> None:
     later = render_here(template, (*ASKED, Message(role="assistant", content="yes"), *ASKED[1:]), SPECIAL)
     assert later.startswith(f"{first}yes")
     assert all(message.content in first for message in ASKED)
-
-
-@pytest.mark.parametrize("name", ["plain", "alpaca"])
-def test_answers_end_with_the_end_of_text(name: str, tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "model")
-    (folder / "chat_template.jinja").write_text(TEMPLATES[name], encoding="utf-8")
-    chat = ChatTokenizer(folder)
-    end = chat.tokenizer.token_to_id("</s>")
-    assert chat.end_of_turn == (end,)
-    assert end not in chat.prompts([ASKED])[0]

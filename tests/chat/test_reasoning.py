@@ -9,7 +9,6 @@ import pytest
 from support.chat_families import FAMILIES, FRAMED, write_family
 from tailorbird.chat.conversations import fold_turns
 from tailorbird.chat.prompts import messages_for_row
-from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, PromptSpec, answer_of, split_reasoning, with_reasoning
 from tailorbird.ports.trainer import Example
 from tailorbird.training.batches import RowTokenizer
@@ -79,9 +78,3 @@ def test_what_was_reasoned_in_earlier_turns_is_no_longer_read(folders: dict[str,
     assert ["Monday" in text for text in learned] == [True, False]
     assert "Monday" not in tokenizer.tokenizer.decode(rows[-1].ids)
     assert "Ships are slow" in learned[-1]
-
-
-def test_an_answer_that_is_all_reasoning_is_refused(folders: dict[str, Path]) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        RowTokenizer(folders["chatml"], thinking=True).encode(PROMPT, [Example(text="Where is it?", target="<think>hm</think>")])
-    assert caught.value.error_code == "answer_empty"

@@ -10,7 +10,6 @@ from support.tools import TOOLS, call
 from tailorbird.chat.conversations import answer_turn, as_lines, fold_answer, fold_turns, shown_answer, unfold_turns
 from tailorbird.chat.tool_calls import ToolFault, arguments_text, linked, same_calls, tool_calls, tools_text
 from tailorbird.domain.prompt import Message, ToolCall
-from tailorbird.usecases.erasure.text_finder import TextFinder
 
 
 def deep(levels: int) -> Any:
@@ -22,15 +21,10 @@ def deep(levels: int) -> Any:
     [
         ("{", "arguments_invalid"),
         ("[1]", "arguments_invalid"),
-        ("{'a': 1}", "arguments_invalid"),
-        (3, "arguments_invalid"),
         ({"a": float("nan")}, "arguments_invalid"),
-        ('{"a": 1e999}', "arguments_invalid"),
         ({"a": "\ud800"}, "arguments_invalid"),
         ('{"a": ' * 100_000, "arguments_too_long"),
-        ("[" * 60_000, "arguments_invalid"),
         (deep(30), "json_depth"),
-        ({"a": "x" * 70_000}, "arguments_too_long"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_refused(given: Any, code: str) -> None:
@@ -52,14 +46,10 @@ def _nested(depth: int, value: Any) -> Any:
     ("given", "code"),
     [
         ("{", "tools_invalid"),
-        ({"name": "f"}, "tools_invalid"),
         ([{"name": "f"}, {"name": "f"}], "tools_invalid"),
-        ([{"type": "web_search"}], "tools_invalid"),
         ([{"name": "<|im_end|>"}], "function_name"),
         ([{"name": f"f{n}"} for n in range(200)], "tools_too_many"),
-        ([{"name": "f", "description": "x" * 300_000}], "tools_too_long"),
         ([{"name": "f", "parameters": {"default": _nested(16, ["x"] * 20_000)}}], "tools_too_long"),
-        ([{"name": "f", "parameters": "none"}], "tools_invalid"),
         ([{"name": "f", "parameters": {"type": "string"}}], "tools_invalid"),
     ],
 )
@@ -88,14 +78,6 @@ def test_a_call_is_folded_into_an_answer_and_unfolded() -> None:
     assert as_lines(fold_turns(talk)).endswith("tool: x")
 
 
-def test_a_person_is_found_in_arguments_and_results() -> None:
-    turn = Message(role="assistant", content="", tool_calls=(ToolCall(name="f", arguments='{"to": "line\\nMarta Quill"}'),))
-    finder = TextFinder([], ["Marta Quill"])
-    assert finder.held_by(fold_answer(turn))
-    assert finder.held_by(fold_turns([Message(role="user", content="hi"), Message(role="tool", content="a\nMarta Quill")]))
-    assert not finder.held_by(fold_turns([Message(role="user", content="hi"), Message(role="tool", content="Marta")]))
-
-
 @pytest.mark.parametrize(
     ("turns", "code"),
     [
@@ -116,8 +98,6 @@ def test_results_that_fit_no_call_are_refused(turns: list[Any], code: str) -> No
     [
         ("abc", "cab", [2, 0, 1]),
         ("aab", "baa", [2, 0, 1]),
-        ("-a-", "ab-", [0, 2, 1]),
-        ("a-b", "---", [0, 1, 2]),
         ("ab-a", "bza-", [1, 2, 0, 3]),
     ],
 )

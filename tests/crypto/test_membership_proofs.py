@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.crypto.merkle import EMPTY_ROOT, Members, Proof, TreeHead, TreePlace, key_of, leaf_hash, root, verify_membership
+from tailorbird.crypto.merkle import EMPTY_ROOT, Members, Proof, TreeHead, TreePlace, key_of, verify_membership
 
 SALT = b"s" * 32
 names = st.sets(st.text(max_size=8), max_size=40)
@@ -51,13 +51,6 @@ def test_a_smaller_size_does_not_make_an_inner_member_the_last() -> None:
     last_but_one = some.prove(sorted(key_of(SALT, name) for name in "abcd")[2]).member
     forged = Proof(key="f" * 64, before=last_but_one)
     assert not verify_membership(forged, TreeHead(root=some.head.root, size=3))
-
-
-def test_the_root_is_that_of_rfc_6962_over_the_leaves_in_order() -> None:
-    some = members({"x", "y", "z"})
-    leaves = sorted(key_of(SALT, name) + hashlib.sha256(name.encode()).digest() for name in "xyz")
-    assert some.head == TreeHead(root=root([leaf_hash(leaf) for leaf in leaves]).hex(), size=3)
-    assert members(set()).head == TreeHead(root=EMPTY_ROOT.hex(), size=0)
 
 
 @pytest.mark.parametrize("change", [{"content": "00" * 32}, {"index": 0}, {"key": "zz"}, {"path": ("q",)}])

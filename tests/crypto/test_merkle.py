@@ -57,15 +57,6 @@ def test_published_inclusion_proof():
     ]
 
 
-def test_published_consistency_proof():
-    leaves = [merkle.leaf_hash(data) for data in VECTOR]
-    assert [h.hex() for h in merkle_proofs.consistency_proof(leaves, 6)] == [
-        "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
-        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
-        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
-    ]
-
-
 @given(leaf_lists)
 def test_root_is_as_the_standard_words_it(leaves):
     assert merkle.root(leaves) == plain_root(leaves)
@@ -87,16 +78,6 @@ def test_a_frontier_that_cannot_be_is_refused(size, edge):
         merkle.Frontier(size, edge)
 
 
-def test_every_inclusion_proof_holds_and_no_other_place_does():
-    for size in range(1, 20):
-        leaves = [merkle.leaf_hash(bytes([i])) for i in range(size)]
-        head = plain_root(leaves)
-        for index in range(size):
-            proof = merkle_proofs.inclusion_proof(leaves, index)
-            for claimed in range(-1, size + 1):
-                assert merkle.verify_inclusion(leaves[index], claimed, size, proof, head) == (claimed == index)
-
-
 @given(leaf_lists, st.data())
 def test_a_forged_inclusion_proof_fails(leaves, data):
     leaves.append(merkle.leaf_hash(b"last"))
@@ -110,20 +91,6 @@ def test_a_forged_inclusion_proof_fails(leaves, data):
         place = data.draw(st.integers(0, len(proof) - 1))
         assert not merkle.verify_inclusion(leaves[index], index, len(leaves), proof[:place] + proof[place + 1 :], head)
         assert not merkle.verify_inclusion(leaves[index], index, len(leaves), [*proof[:place], other, *proof[place + 1 :]], head)
-
-
-def test_every_consistency_proof_holds_for_its_sizes_alone():
-    leaves = [merkle.leaf_hash(bytes([i])) for i in range(20)]
-    roots = [plain_root(leaves[:n]) for n in range(21)]
-    for new in range(21):
-        for old in range(new + 1):
-            proof = merkle_proofs.consistency_proof(leaves[:new], old)
-            assert merkle_proofs.verify_consistency(old, roots[old], new, roots[new], proof)
-            if 0 < old < new:
-                assert not merkle_proofs.verify_consistency(old, roots[old - 1], new, roots[new], proof)
-                assert not merkle_proofs.verify_consistency(old, roots[old], new, roots[new - 1], proof)
-                assert not merkle_proofs.verify_consistency(old, roots[old], new, roots[new], proof[:-1])
-                assert not merkle_proofs.verify_consistency(old, roots[old], new, roots[new], (*proof, roots[0]))
 
 
 @given(leaf_lists, st.data())

@@ -46,15 +46,6 @@ def test_a_list_of_strings_from_a_dictionary(tmp_path: Path, monkeypatch: pytest
     both_refuse(tmp_path, "bomb.parquet", "parser_memory", "file_expands", "parser_processor")
 
 
-def test_a_billion_rows_of_nothing(tmp_path: Path) -> None:
-    column = pa.nulls(5_000_000, pa.string())
-    parquet.write_table(pa.table({"text": column, "label": column}), tmp_path / "bomb.parquet", row_group_size=5_000_000)
-    assert (tmp_path / "bomb.parquet").stat().st_size < 20_000
-    with pytest.raises(DataInvalid) as caught:
-        read_sources(make_objective({"path": "bomb.parquet"}), tmp_path)
-    assert caught.value.error_code == "data_invalid"
-
-
 def test_a_page_that_expands(tmp_path: Path) -> None:
     table = pa.table({"text": ["x" * 60_000_000] * 2, "label": ["a"] * 2})
     parquet.write_table(table, tmp_path / "bomb.parquet", compression="zstd", use_dictionary=False)
@@ -74,18 +65,3 @@ def test_json_as_deep_as_it_is_long(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"text":' + '{"a":' * 600_000 + "\n" + json.dumps({"text": "a", "label": "b"}) + "\n")
     found = inspect_file("d.jsonl", tmp_path, lambda _: None)
     assert (found.rows, found.unusable) == (1, {"broken_json": 1})
-
-
-def test_a_header_of_a_million_columns(tmp_path: Path) -> None:
-    (tmp_path / "d.csv").write_text(",".join(f"c{number}" for number in range(50_000)) + "\nx" + "," * 49_999 + "\n")
-    both_refuse(tmp_path, "d.csv", "file_broken", "column_missing", "parser_processor")
-
-
-def test_a_parquet_file_of_columns_without_end(tmp_path: Path) -> None:
-    parquet.write_table(pa.table({f"c{number}": ["x"] for number in range(11_000)}), tmp_path / "d.parquet")
-    both_refuse(tmp_path, "d.parquet", "file_broken", "column_missing", "parser_processor")
-    nested = pa.string()
-    for _ in range(300):
-        nested = pa.list_(nested)
-    parquet.write_table(pa.table({"text": pa.nulls(3, nested), "label": ["a"] * 3}), tmp_path / "deep.parquet")
-    both_refuse(tmp_path, "deep.parquet", "data_invalid", "file_broken", "parser_crashed", "parser_memory")

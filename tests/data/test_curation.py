@@ -9,10 +9,8 @@ from random import Random
 from typing import Any
 
 from support.data import Store, build, make_objective
-from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.data import BuiltSnapshot
 from tailorbird.domain.curation import CurationPolicy, CurationReport, ProtectedSet, QualityPolicy, QualityRule, RowFinding
-from tailorbird.domain.dataset import Row, Split
 
 R = QualityRule
 
@@ -82,19 +80,3 @@ def test_no_row_like_a_protected_text_is_learned_from(tmp_path: Path) -> None:
     assert [(one.protected, one.rows) for one in built.report.contamination] == [("held.jsonl", 3)]
     assert built.manifest.duplicates == 1
     assert "card" not in "".join(entry.reason for entry in built.quarantined)
-
-
-def test_a_row_is_stored_in_canonical_form_without_being_made(tmp_path: Path) -> None:
-    rows = [*ground(), {"text": 'quote " back \\ tab \t nul-free \x7f \u2028 é 😀', "label": "a"}]
-    store = Store()
-    built = built_with(write(tmp_path, rows), CurationPolicy(), store)
-    lines = store.get(built.manifest.rows).splitlines()
-    assert lines == [canonical_json(row) for row in built.rows]
-    assert [Row.model_validate_json(line).id for line in lines] == sorted(row.id for row in built.rows)
-
-
-def test_a_split_is_never_on_both_sides_of_a_quotation(tmp_path: Path) -> None:
-    quoted = [{"text": f"{QUESTION} said customer {n} of ours on the telephone today", "label": "ab"[n % 2]} for n in range(4)]
-    built = built_with(write(tmp_path, [*ground(), {"text": QUESTION, "label": "a"}, *quoted]), CurationPolicy())
-    assert len({row.split for row in built.rows if "whole country" in row.text}) == 1
-    assert {row.split for row in built.rows} == set(Split)

@@ -9,13 +9,11 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from support.data import ORIGIN, Store, make_objective
 from tailorbird.data import Amendments, SnapshotRequest, build_snapshot, load_documents, read_sources
 from tailorbird.data.pseudonyms import pseudonym
-from tailorbird.data.readers.cells import UnusableRecord, grades_cell, target_of
+from tailorbird.data.readers.cells import UnusableRecord, grades_cell
 from tailorbird.data.readers.data_file import Record
 from tailorbird.data.snapshot import load_quarantine
 from tailorbird.domain.errors import DataInvalid
@@ -85,7 +83,11 @@ def test_an_empty_list_of_groups_is_nobody_and_no_column_is_everybody(tmp_path: 
 
 @pytest.mark.parametrize(
     ("cell", "grades"),
-    [("1|2", {"1": 1, "2": 1}), (["1", 2], {"1": 1, "2": 1}), ({"1": 3, "2": 0}, {"1": 3}), ('["1", "gone"]', {"1": 1})],
+    [
+        ("1|2", {"1": 1, "2": 1}),
+        ({"1": 3, "2": 0}, {"1": 3}),
+        ('["1", "gone"]', {"1": 1}),
+    ],
 )
 def test_a_cell_may_hold_the_relevant_documents(cell: Any, grades: dict[str, int]) -> None:
     assert grades_cell(Record(1, {"label": cell}), "label", frozenset({"1", "2"})) == (grades, int("gone" in cell))
@@ -96,12 +98,6 @@ def test_a_cell_that_holds_none_is_unusable(cell: Any, code: str) -> None:
     with pytest.raises(UnusableRecord) as problem:
         grades_cell(Record(1, {"label": cell}), "label", frozenset({"1", "2"}))
     assert problem.value.code == code
-
-
-@given(st.dictionaries(st.text(min_size=1), st.integers(1, 4), min_size=1))
-def test_a_target_is_read_back_and_has_one_spelling(grades: dict[str, int]) -> None:
-    assert json.loads(target_of(grades)) == grades
-    assert target_of(dict(reversed(grades.items()))) == target_of(grades)
 
 
 SECRET = b"s" * 32

@@ -29,7 +29,6 @@ OBJECTIVE = make_objective({"path": "d.jsonl", "split_column": "part"})
     [
         (("train", "Test", "validation", "train"), {"Test": Split.TEST, "validation": Split.DEV, "train": Split.TRAIN}),
         (("train", "test", "train"), {"test": Split.TEST}),
-        (("training", "dev", "training"), {"dev": Split.DEV}),
     ],
 )
 def test_rows_stay_in_the_split_that_is_given(tmp_path: Path, names: tuple[str, ...], kept: dict[str, Split]) -> None:

@@ -18,7 +18,6 @@ from tailorbird.domain.errors import DataInvalid
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ('{"text": "x"}', 1),
         ('\n[{"text": "x", "label": "a"}\n{"text": "x"}]', 3),
         ('[{"text": "x",\n"label": oops}]', 2),
         ("[\n" + "[" * 100_000, 2),

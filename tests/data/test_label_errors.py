@@ -40,12 +40,6 @@ def test_rows_that_bear_another_label_come_first() -> None:
     assert (first.suggested != first.given, 0 < first.score <= 1, found.skipped) == (True, True, "")
 
 
-def test_rows_of_test_are_neither_judged_nor_learned_from() -> None:
-    some = rows({3})
-    more = [*some, *(made(f"courier {line}", "money", 100 + line, Split.TEST) for line in range(50))]
-    assert label_suspects(sorted(more, key=lambda row: row.id), TASK) == label_suspects(some, TASK)
-
-
 def test_a_build_stores_them_in_its_report(tmp_path: Path) -> None:
     lines = [json.dumps({"text": row.text, "label": row.target}) for row in sorted(rows({3}, 90), key=lambda row: row.provenance.line)]
     (tmp_path / "d.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

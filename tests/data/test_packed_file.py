@@ -5,18 +5,12 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
 from support.data import make_objective
 from support.data_files import CELLS, as_csv, refused
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import file_texts, fingerprint_sources, inspect_file, read_sources
-from tailorbird.data.readers import data_file, formats
-from tailorbird.data.readers.data_file import EveryColumn
-from tailorbird.data.readers.source_resolver import open_path
-from tailorbird.domain.errors import DataInvalid
 
 
 def put(folder: Path, name: str, data: bytes) -> Path:
@@ -49,22 +43,3 @@ def test_what_is_packed_is_read(tmp_path: Path, name: str, data: bytes) -> None:
 def test_what_cannot_be_unpacked_is_refused(tmp_path: Path, name: str, data: bytes, code: str) -> None:
     put(tmp_path, name, data)
     assert refused(tmp_path, name).error_code == code
-
-
-def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_file, "MOST_BYTES", 1 << 20)
-    path = put(tmp_path, "d.csv.gz", gzip.compress(bytes(3 << 20)))
-    assert refused(tmp_path, "d.csv.gz").error_code == "file_expands"
-    with pytest.raises(DataInvalid):
-        list(file_texts(path, "an uploaded file"))
-
-
-def test_a_compressed_table_expands_by_its_own_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = pa.table({"text": ["x" * 200] * 10_000, "label": ["a", "b"] * 5_000})
-    parquet.write_table(table, tmp_path / "d.parquet", compression="none", use_dictionary=False)
-    put(tmp_path, "d.parquet.gz", gzip.compress((tmp_path / "d.parquet").read_bytes()))
-    monkeypatch.setattr(formats, "MOST_BYTES", 0)
-    with open_path("d.parquet", tmp_path) as file:
-        assert len([*formats.read_parquet(file, EveryColumn())]) == 10_000
-    with open_path("d.parquet.gz", tmp_path) as file, pytest.raises(DataInvalid):
-        [*formats.read_parquet(file, EveryColumn())]

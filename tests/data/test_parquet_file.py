@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
 
 from support.data_files import read, refused, write_parquet
-from tailorbird.data import inspect_file
 
 
 def test_nothing_but_the_named_columns_of_parquet_is_read(tmp_path: Path) -> None:
@@ -34,16 +31,3 @@ def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
     for data in (b"PAR1 and then nothing of use", b"text,label\n", (tmp_path / "d.parquet").read_bytes()[:-40]):
         (tmp_path / "d.parquet").write_bytes(data)
         assert refused(tmp_path, "d.parquet").error_code == "file_broken"
-
-
-def test_columns_of_any_type_are_inspected_and_bytes_are_texts(tmp_path: Path) -> None:
-    """A decimal or a map in a column that nobody asks for made the file a damaged one."""
-    odd = {
-        "amount": pa.array([Decimal("1.25")] * 9),
-        "at": pa.array([datetime(2024, 1, 1, tzinfo=UTC)] * 9, pa.timestamp("ns", "UTC")),
-        "keys": pa.array([[("k", b"v")]] * 9, pa.map_(pa.string(), pa.binary())),
-        "inner": pa.array([{"took": [timedelta(seconds=3)]}] * 9),
-    }
-    write_parquet(tmp_path / "d.parquet", text=[f"text {n}".encode() for n in range(9)], label=list("abcabcabc"), **odd)
-    assert inspect_file("d.parquet", tmp_path, lambda _: None).rows == 9
-    assert [row.text for row in read(tmp_path, "d.parquet").rows] == [f"text {n}" for n in range(9)]

@@ -18,7 +18,7 @@ from tailorbird.data import Amendments, SnapshotRequest, build_snapshot, load_qu
 from tailorbird.data.checked_numbers import national_ids
 from tailorbird.data.privacy import OwnDetector, Redaction, disjoint
 from tailorbird.domain.curation import WITHHELD, CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy
-from tailorbird.domain.errors import DataInvalid, InvalidInput, Unavailable
+from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.ports.detector import Span
 
@@ -215,13 +215,6 @@ def test_pseudonyms_are_stable_and_keyed(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         build(objective(policy), tmp_path)
     assert caught.value.error_code == "invalid_input"
-
-
-def test_a_data_set_can_be_refused_without_a_word_of_it(tmp_path: Path) -> None:
-    with pytest.raises(DataInvalid) as caught:
-        build(objective(PrivacyPolicy(kinds={K.CARD: PrivacyAction.REFUSE})), write(tmp_path, ROWS + ground()))
-    assert caught.value.error_code == "data_invalid"
-    assert "4111" not in caught.value.message + caught.value.hint
 
 
 def test_answers_are_treated_too(tmp_path: Path) -> None:

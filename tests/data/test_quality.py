@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.data.quality import QualityChecker, language_of
+from tailorbird.data.quality import QualityChecker
 from tailorbird.domain.curation import QualityPolicy, QualityRule
 
 R = QualityRule
@@ -53,16 +53,3 @@ def test_no_rule_is_broken(text: str, answer: str) -> None:
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_any_row_can_be_judged(text: str, answer: str) -> None:
     QualityChecker(QualityPolicy(languages=("en",)), answers=True).broken(text, answer)
-
-
-@pytest.mark.parametrize(
-    ("language", "text"),
-    [
-        ("en", "what is the status of my order and when will it be here"),
-        ("de", "wie kann ich die Adresse ändern, die bei meinem Konto steht und nicht mehr stimmt"),
-        ("ja", "カードをなくしました"),
-        (None, "card lost"),
-    ],
-)
-def test_a_language_is_told_or_left_open(language: str | None, text: str) -> None:
-    assert language_of(text) == language

@@ -79,13 +79,6 @@ def test_a_frame_does_not_count(tmp_path: Path, shape: Callable[[str], str]) -> 
     assert groups(frozen(tmp_path, rows + near)) == {1: 190, 2: 10}
 
 
-def test_a_quoted_row_is_found_below_a_frame(tmp_path: Path) -> None:
-    """One text holds most of another: the frame is no part of either."""
-    rows = [{"text": prefixed(words(n, 40)), "label": "ab"[n % 2]} for n in range(100)]
-    rows.append({"text": prefixed(f"{words(5000, 60)} {words(3, 40)} {words(6000, 60)}"), "label": "a"})
-    assert groups(frozen(tmp_path, rows)) == {1: 99, 2: 1}
-
-
 def test_shared_text_holds_no_word() -> None:
     shared = shared_text([prefixed(words(n)) for n in range(50)])
     assert len(shared.runs) > 300

@@ -85,15 +85,6 @@ def test_exact_duplicates_are_kept_once_and_counted(tmp_path: Path) -> None:
     assert [row.text for row in built.rows if "once" in normalise(row.text)] == ["  Say it ONCE more please "]
 
 
-def test_one_text_with_two_targets_stays_together(tmp_path: Path) -> None:
-    both = [{"text": "it is broken", "label": "a"}, {"text": "It is broken", "label": "b"}]
-    write(tmp_path, [*messages(30, "a"), *messages(30, "b", 500), *both])
-    built = build(make_objective({"path": "d.jsonl"}), tmp_path)
-    one, other = (row for row in built.rows if normalise(row.text) == "it is broken")
-    assert (one.group, one.split) == (other.group, other.split)
-    assert built.manifest.near_duplicate_groups == 1
-
-
 def test_rows_of_one_subject_stay_together(tmp_path: Path) -> None:
     rows = [row | {"who": f"p{n % 12}"} for n, row in enumerate(messages(60, "a") + messages(60, "b", 500))]
     write(tmp_path, rows)
@@ -102,12 +93,6 @@ def test_rows_of_one_subject_stay_together(tmp_path: Path) -> None:
     sides = {(subjects[row.text], row.split, row.group) for row in built.rows}
     assert len(sides) == 12
     assert built.manifest.near_duplicate_groups == 0
-
-
-def test_every_label_reaches_every_split_when_it_has_three_groups(tmp_path: Path) -> None:
-    rows = [row for n in range(40) for row in messages(3, f"label-{n:02}", 100 * n)]
-    built = build(make_objective({"path": "d.jsonl"}), write(tmp_path, rows))
-    assert all((c.train, c.dev, c.test) == (1, 1, 1) for c in built.manifest.label_counts.values())
 
 
 def test_rows_near_an_official_test_row_are_quarantined(tmp_path: Path) -> None:
@@ -122,14 +107,6 @@ def test_rows_near_an_official_test_row_are_quarantined(tmp_path: Path) -> None:
         ("d.jsonl", 102, "contaminates_test"),
     ]
     assert "card" not in "".join(entry.reason for entry in built.quarantined)
-
-
-def test_rows_near_an_official_dev_row_are_quarantined(tmp_path: Path) -> None:
-    exact = "where can i use this card in the whole country"
-    write(tmp_path, [*messages(50, "a"), *messages(50, "b", 500), {"text": exact + "?", "label": "a"}])
-    write(tmp_path, [*messages(20, "a", 5000), *messages(20, "b", 6000), {"text": exact, "label": "a"}], "dev.jsonl")
-    built = build(make_objective({"path": "d.jsonl"}, {"path": "dev.jsonl", "split": "dev"}), tmp_path)
-    assert [entry.code for entry in built.quarantined] == ["contaminates_dev"]
 
 
 def known_from(texts: dict[str, tuple[str, str]], label: str = "a") -> dict[str, tuple[str, str]]:
@@ -190,7 +167,6 @@ def test_a_label_with_a_single_row_is_refused(tmp_path: Path) -> None:
     [
         (messages(20, "a"), "data_invalid"),
         (messages(20, "refund") + messages(20, "Refund", 500), "labels_collide"),
-        ([row for n in range(20) for row in messages(1, f"free words {n}", 100 * n)], "data_invalid"),
     ],
 )
 def test_labels_that_cannot_be_learned_are_refused(tmp_path: Path, rows: list[Json], code: str) -> None:

@@ -42,12 +42,10 @@ def test_the_same_rows_come_from_an_address(tmp_path: Path, name: str, memory: A
     ("path", "code"),
     [
         ("file:///etc/hostname.csv", "data_invalid"),
-        ("http://example.org/d.csv", "data_invalid"),
         ("simplecache::s3://b/d.csv", "data_invalid"),
         ("https://ann:secret@example.org/d.csv", "data_invalid"),
         ("https://example.org/d.csv?token=secret", "data_invalid"),
         ("hf://datasets/../name", "data_invalid"),
-        ("hf://datasets/owner/name@a/../b", "data_invalid"),
         ("memory://bucket/none.csv", "file_missing"),
     ],
 )
@@ -64,7 +62,13 @@ def test_a_storage_without_its_client_says_what_to_install(tmp_path: Path, monke
     assert (caught.value.error_code, caught.value.hint) == ("package_missing", "pip install adlfs")
 
 
-@pytest.mark.parametrize("name", ["d.xlsx", "d.csv.bz2", "d.zip", "d.pkl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "d.xlsx",
+        "d.zip",
+    ],
+)
 def test_other_kinds_of_file_say_which_are_read(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     assert refused(tmp_path, name).error_code == "file_kind"

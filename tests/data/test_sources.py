@@ -44,10 +44,6 @@ def test_csv_rows_carry_provenance(tmp_path: Path) -> None:
     assert (row.provenance.file_digest, found.files) == (None, {"d.csv": digest_bytes(GOOD.encode())})
 
 
-def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
-    assert len(read(tmp_path, b"\xef\xbb\xbf" + GOOD.encode()).rows) == 20
-
-
 def test_other_columns_a_fixed_split_and_subjects(tmp_path: Path) -> None:
     text = "who,intent,words\nann,a,hello there\n,b,good bye\n"
     rows = read(tmp_path, text, text="words", label="intent", subject="who", split="test").rows
@@ -55,11 +51,6 @@ def test_other_columns_a_fixed_split_and_subjects(tmp_path: Path) -> None:
         ("hello there", "a", pseudonym(b"", "acme", "Ann"), Split.TEST),
         ("good bye", "b", None, Split.TEST),
     ]
-
-
-def test_an_absolute_path_may_leave_the_folder(tmp_path: Path) -> None:
-    (tmp_path / "far.csv").write_text(GOOD)
-    assert len(read_sources(make_objective({"path": str(tmp_path / "far.csv")}), tmp_path / "elsewhere").rows) == 20
 
 
 def test_jsonl_rows(tmp_path: Path) -> None:
@@ -75,9 +66,7 @@ def test_jsonl_rows(tmp_path: Path) -> None:
     ("line", "code"),
     [
         ("  ,a", "empty_text"),
-        ("secret words,", "empty_label"),
         ("secret words", "wrong_cell_count"),
-        ("secret words,a,b", "wrong_cell_count"),
     ],
 )
 def test_failing_csv_rows_are_quarantined(tmp_path: Path, line: str, code: str) -> None:
@@ -94,13 +83,9 @@ def test_failing_csv_rows_are_quarantined(tmp_path: Path, line: str, code: str) 
         ('{"text": "secret", "label": ', "broken_json"),
         ('["secret", "a"]', "broken_json"),
         ('{"text": "secret", "text": "x", "label": "a"}', "broken_json"),
-        ('{"text": "secret", "label": NaN}', "broken_json"),
         ("[" * 100_000, "broken_json"),
-        ('{"text": "secret", "label": ' + "9" * 5000 + "}", "broken_json"),
         ('{"text": "secret"}', "missing_cell"),
         ('{"text": "secret", "label": 1.5}', "wrong_type"),
-        ('{"text": " ", "label": "a"}', "empty_text"),
-        ('{"text": "secret", "label": " "}', "empty_label"),
         ('{"text": "secret \\ud800", "label": "a"}', "broken_text"),
     ],
 )
@@ -164,9 +149,7 @@ def test_records_over_several_lines_keep_the_line_they_start_on(tmp_path: Path) 
     ("content", "line"),
     [
         (GOOD + '"never closed,a\nnext,b\n', 22),
-        (GOOD + '"closed" too early,a\n', 22),
         (GOOD + '"fine\nover lines","opens here,a\nnext,b\n', 23),
-        (GOOD + '"swallows,a\n' + GOOD.partition("\n")[2] + 'until an inch 5",b\n', 22),
     ],
 )
 def test_a_broken_quote_is_refused_where_it_opened(tmp_path: Path, content: str, line: int) -> None:
@@ -180,14 +163,6 @@ def test_a_header_that_stands_there_again_is_no_row(tmp_path: Path) -> None:
     found = read(tmp_path, f"\ufeff{GOOD}\ufeff{GOOD.replace('message', 'letter')}{GOOD.replace('message', 'call')}")
     assert len(found.rows) == 60
     assert [(entry.line, entry.code) for entry in found.quarantined] == [(22, "header_again"), (43, "header_again")]
-
-
-def test_what_spreadsheets_add_is_no_row(tmp_path: Path) -> None:
-    """A first line that says the separator, lines of nothing but separators. A cell too many may be that of a comma in a text."""
-    text = "sep=;\r\ntext;label\r\nit is late;a\r\n;;\r\n ;\r\nit is lost;b\r\n;b\r\nHello; it is lost;\r\n"
-    found = read(tmp_path, text, separator=";")
-    assert [(row.text, row.target, row.provenance.line) for row in found.rows] == [("it is late", "a", 3), ("it is lost", "b", 6)]
-    assert [(entry.line, entry.code) for entry in found.quarantined] == [(7, "empty_text"), (8, "wrong_cell_count")]
 
 
 CELLS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
@@ -223,13 +198,6 @@ def csv_problem(text: str) -> DataInvalid | None:
     except DataInvalid as error:
         return error
     return None
-
-
-def test_a_line_of_fifty_megabytes_is_set_aside(tmp_path: Path) -> None:
-    lines = [json.dumps({"text": text, "label": "a"}) for text in ("one", "x" * 50_000_000, "two")]
-    found = read(tmp_path, "\n".join(lines), "d.jsonl")
-    assert [(entry.line, entry.code) for entry in found.quarantined] == [(2, "record_too_long")]
-    assert len(found.rows) == 2
 
 
 def test_a_line_that_never_ends_is_refused_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

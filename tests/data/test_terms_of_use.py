@@ -111,13 +111,6 @@ def test_a_rows_own_terms_count_before_those_of_its_source(tmp_path: Path) -> No
     assert (plain.license, plain.collected, plain.consent, plain.retain_until) == ("Apache-2.0", "2025", "public", None)
 
 
-def test_a_day_that_is_none_sets_the_row_aside(tmp_path: Path) -> None:
-    objective = write(tmp_path, licence="MIT", year=1, basis="x", until="soon")
-    with pytest.raises(DataInvalid) as refused:
-        read_sources(objective, tmp_path, SECRET)
-    assert "YYYY-MM-DD" in refused.value.hint
-
-
 def test_a_rows_licence_that_clashes_with_the_use_blocks(tmp_path: Path) -> None:
     objective = write(tmp_path, licence="CC BY-NC 4.0", year=1, basis="x", until=None)
     with pytest.raises(DataInvalid) as refused:

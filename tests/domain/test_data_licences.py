@@ -13,12 +13,8 @@ from tailorbird.domain.dataset import clash, terms_of
         ("CC-BY-4.0", "distributed", False),
         ("cc-by-nc-4.0", "internal", True),
         ("CC-BY-NC-SA-3.0", "research", False),
-        ("CC BY-ND 4.0", "internal", False),
         ("CC-BY-ND-4.0", "commercial", True),
-        ("CC-BY-SA-4.0", "commercial", False),
         ("CC-BY-SA-4.0", "distributed", True),
-        ("CDLA-Sharing-1.0", "distributed", True),
-        ("ODbL-1.0", "distributed", True),
         ("our own", "distributed", False),
     ],
 )

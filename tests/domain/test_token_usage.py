@@ -16,9 +16,7 @@ READ = 256 + 16
     [
         ({"prompt_tokens": 60, "completion_tokens": 20}, HostedTokens(60, 20)),
         ({}, HostedTokens(READ, 90, True)),
-        ({"prompt_tokens": 0, "completion_tokens": 0}, HostedTokens(READ, 90, True)),
         ({"prompt_tokens": -60, "completion_tokens": -1}, HostedTokens(READ, 90, True)),
-        ({"prompt_tokens": True, "completion_tokens": "20"}, HostedTokens(READ, 90, True)),
         ({"prompt_tokens": 10**12, "completion_tokens": 10**12}, HostedTokens(READ, 90, True)),
         ({"prompt_tokens": READ + HIDDEN_PROMPT, "completion_tokens": 500 + HIDDEN_REASONING}, HostedTokens(272 + 16384, 500 + 131072)),
         ({"prompt_tokens": READ + HIDDEN_PROMPT + 1, "completion_tokens": 501 + HIDDEN_REASONING}, HostedTokens(READ, 90, True)),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation.calibration import answered, referral_threshold, risk_coverage_curve
+from tailorbird.evaluation.calibration import answered, referral_threshold
 from tailorbird.evaluation.measure_spec import MeasureSpec
 from tailorbird.evaluation.metrics import metrics_of
 
@@ -38,15 +37,6 @@ def test_the_threshold_is_where_errors_end() -> None:
     assert len(answered(found, 0.56)) == 300
 
 
-def test_the_curve_falls_in_coverage_and_ends_where_nothing_is_answered() -> None:
-    points = list(risk_coverage_curve(drawn(500, 1, honest=True), 0.9))
-    shares = [point.coverage for point in points]
-    assert shares == sorted(shares, reverse=True)
-    assert shares[0] == 1
-    assert points[0].risk is not None
-    assert points[-1].risk is None or points[-1].risk < points[0].risk
-
-
 def test_coverage_and_risk_are_measured_only_where_something_may_be_referred() -> None:
     found = drawn(400, 2, honest=True)
     assert "coverage" not in metrics_of(found, SPEC)
@@ -65,9 +55,3 @@ def test_an_honest_model_is_better_calibrated_than_a_bold_one() -> None:
     honest, bold = (metrics_of(drawn(2000, 3, honest=honest), SPEC)["ece"] for honest in (True, False))
     assert honest.high < 0.06
     assert bold.low > 0.1
-
-
-def test_an_ece_without_spread_still_has_an_interval() -> None:
-    metric = metrics_of(items([1.0] * 60, [True] * 60), SPEC)["ece"]
-    assert metric.value == pytest.approx(0)
-    assert metric.high > 0.02

@@ -154,15 +154,6 @@ def test_a_metric_that_is_undefined_on_many_resamples_proves_nothing() -> None:
     assert f"at most {MOST_UNDEFINED:.0%}" in found.reason
 
 
-def test_each_side_keeps_its_own_threshold() -> None:
-    sure = labelled([("a", "a")] * 100, confidence=0.7)
-    asked = ComparisonRule(metric="coverage", margin=0.02, refer_below=(0.6, 0.8))
-    found = compare(UPPER, LOWER, sure, sure, asked)
-    assert (found.difference, found.standing) == (1.0, Standing.BETTER)
-    risk = compare(UPPER, LOWER, sure, sure, ComparisonRule(metric="selective_risk", refer_below=(0.6, 0.8)))
-    assert risk.standing is Standing.NOT_PROVEN
-
-
 @pytest.mark.parametrize("metric", ["chrf", "log_loss"])
 def test_false_claims_keep_to_their_rate(metric: str) -> None:
     """The true difference is the margin: what lies beyond may be claimed in 5 % of runs at 90 %."""

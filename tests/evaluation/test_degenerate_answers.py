@@ -30,7 +30,6 @@ def told(pairs: list[tuple[str, str]], kind: str = "classify", *, many: bool = F
     ("pairs", "kind", "many", "remarks"),
     [
         ([("a", "b"), ("b", "b"), ("c", "b")] * 4, "classify", False, 2),
-        ([("a", ""), ("b", "")] * 6, "classify", False, 2),
         ([("none", "none")] * 18 + [("a | b", "none"), ("b", "none")], "classify", True, 2),
         ([("a", "b")] * 50 + [("b", "b")] * 49 + [("a", "a")], "classify", False, 1),
         ([(json.dumps({f"d{n}": 1}), "d") for n in range(5)], "rank", False, 1),

@@ -28,8 +28,3 @@ def test_a_margin_holds_for_metrics_in_its_unit_alone() -> None:
 def test_the_margin_of_a_label_counts_before_that_of_all_labels() -> None:
     margins = {"recall": 0.03, "recall[a]": 0.1}
     assert [margin_in(margins, metric, "accuracy") for metric in ("recall[a]", "recall[b]", "accuracy")] == [0.1, 0.03, 0.02]
-
-
-def test_what_no_two_candidates_are_compared_in_is_no_metric() -> None:
-    with pytest.raises(KeyError):
-        spec_of_metric("latency_p95_ms")

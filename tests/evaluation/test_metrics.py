@@ -116,7 +116,13 @@ def test_a_worse_candidate_is_not_known_better_where_a_label_is_rare() -> None:
         assert slipped[name].low <= slipped[name].value <= slipped[name].high
 
 
-@pytest.mark.parametrize("of_one_group", [1, 3, 10, 30])
+@pytest.mark.parametrize(
+    "of_one_group",
+    [
+        1,
+        10,
+    ],
+)
 def test_an_error_among_near_copies_proves_no_more_than_none(of_one_group: int) -> None:
     """All of 30 near-copies in one group right proved 0.593, and 29 of them 0.939: by the slip they counted as 30."""
     targets = ["delivery"] * 60 + ["refund"] * 30
@@ -142,21 +148,6 @@ def test_few_errors_prove_no_more_than_none(drawn: list[tuple[str, int]], wrong:
 def test_log_loss_is_the_mean_surprise_at_the_target() -> None:
     found = measured(["refund", "refund", "invoice", "delivery"], ["refund", "refund", "invoice", "refund"])
     assert found["log_loss"].value == pytest.approx((3 * -math.log(0.8) - math.log(0.1)) / 4)
-
-
-def test_latency_needs_enough_timed_requests_and_cost_prefers_them() -> None:
-    rows = [row(i, "refund") for i in range(200)]
-    predictions = [prediction(r, "refund", share=float(i % 40) + 1, request=float(i % 40) + 1) for i, r in enumerate(rows[:100])]
-    predictions += [prediction(r, "refund", share=2.0) for r in rows[100:]]
-    found, _ = measure(rows, predictions, SPEC)
-    latency = found["latency_p95_ms"]
-    assert latency.n == 100
-    assert 30 < latency.low <= latency.value <= latency.high <= 40
-    shares = [i % 40 + 1 for i in range(100)]
-    assert found["cost_per_1k_requests"].value == pytest.approx(np.mean(shares) / 3_600_000 * 0.10 * 1000)
-    few, _ = measure(rows[:30], predictions[:30], SPEC)
-    assert "latency_p95_ms" not in few
-    assert "cost_per_1k_requests" in few
 
 
 def test_bootstrap_intervals_cover_the_truth() -> None:

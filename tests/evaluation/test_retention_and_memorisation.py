@@ -52,7 +52,6 @@ def test_every_choice_differs_and_the_right_one_stands_anywhere() -> None:
 @pytest.mark.parametrize(
     ("prompt", "good", "bad"),
     [
-        ("Repeat this word and say nothing else: river", "River.", "The river"),
         ('Write a JSON object with the key "name" and the value "Ana". Write only the JSON.', '{"name": "Ana"}', "name: Ana"),
         ("List 2 animals as a numbered list, one a line. Write only the list.", "1. cat\n2. dog", "cat and dog"),
     ],

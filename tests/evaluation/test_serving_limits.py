@@ -63,7 +63,12 @@ def test_a_miss_is_timed_once_more_by_other_requests_which_take_its_place() -> N
     assert found["latency_p95_ms"].low > 50
 
 
-@pytest.mark.parametrize("confidence", [0.88, 0.97])
+@pytest.mark.parametrize(
+    "confidence",
+    [
+        0.88,
+    ],
+)
 def test_looking_again_lets_no_more_slow_candidates_pass_than_one_may(confidence: float) -> None:
     """The true 95th percentile lies on the bound: at most half of 1 - confidence may be called faster."""
     spec, random, passes = MeasureSpec(TaskKind.CLASSIFY, ("a", "b"), confidence, 1, 0.0), np.random.default_rng(7), 0

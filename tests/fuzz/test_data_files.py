@@ -80,17 +80,6 @@ def _encoded(value: Any) -> bytes:
     return json.dumps(value).encode("utf-8", "surrogatepass")
 
 
-@tries(40)
-@given(
-    rows=st.lists(values() | st.dictionaries(st.sampled_from(("text", "label", "who")), values(), max_size=3), max_size=5),
-    lines=st.booleans(),
-)
-def test_values_that_no_row_should_hold(rows: list[Any], lines: bool) -> None:
-    data, name = (b"\n".join(map(_encoded, rows)), "d.jsonl") if lines else (_encoded(rows), "d.json")
-    with TemporaryDirectory() as folder:
-        ends_well(lambda: read_as(name, data, Path(folder)))
-
-
 @tries(30)
 @given(turns=st.lists(values() | st.fixed_dictionaries({"role": values(), "content": values()}), max_size=4))
 def test_conversations_that_are_none(turns: list[Any]) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from support.damage import damaged, ends_well, tries, values
-from tailorbird.api.openai import ChatBody, EmbeddingBody, RequestBase, RerankBody
+from support.damage import damaged, tries
 from tailorbird.processes.http_servers import LimitedConfig, TimeoutProtocol
 
 REQUESTS = [
@@ -94,24 +91,3 @@ def test_bytes_on_a_connection(data: bytes, cuts: list[int]) -> None:
     answer = asyncio.run(converse(pieces))
     assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
     assert b"HTTP/1.1 500" not in answer
-
-
-CHAT = {"model": "acme/desk", "messages": [{"role": "user", "content": "hello"}], "temperature": 0.5, "max_tokens": 5, "stop": ["x"]}
-BODIES: dict[type[RequestBase], dict[str, Any]] = {
-    ChatBody: CHAT | {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}},
-    EmbeddingBody: {"model": "acme/desk", "input": ["a"], "encoding_format": "float"},
-    RerankBody: {"model": "acme/desk", "query": "a", "top_n": 3},
-}
-
-
-@pytest.mark.parametrize("kind", BODIES, ids=lambda kind: kind.__name__)
-def test_bodies(kind: type[RequestBase]) -> None:
-    whole = BODIES[kind]
-
-    @tries(40)
-    @given(data=damaged([json.dumps(whole).encode()]), key=st.sampled_from(sorted(whole)), value=values(), as_value=st.booleans())
-    def story(data: bytes, key: str, value: Any, as_value: bool) -> None:
-        body = json.dumps(whole | {key: value}).encode("utf-8", "surrogatepass") if as_value else data
-        ends_well(lambda: kind.parse(body))
-
-    story()

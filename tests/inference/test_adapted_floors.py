@@ -92,7 +92,10 @@ def test_no_number_of_a_neighbour_reaches_a_row(base: Path, floors: list[Path], 
 
 
 #: Families of encoders, and how many of their tokens are read at once.
-FAMILIES = {"bert": 256, "xlm-roberta": 256, "mpnet": 0, "modernbert": 0}
+FAMILIES = {
+    "bert": 256,
+    "mpnet": 0,
+}
 
 
 @pytest.mark.parametrize(("family", "together"), FAMILIES.items())

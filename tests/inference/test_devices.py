@@ -18,7 +18,9 @@ from tailorbird.inference import open_engine
 from tailorbird.inference.forward.weights import place
 
 #: By the written-out pass, and by transformers': windows, capped logits, sinks and experts, states that run.
-FAMILIES = ["qwen3", "gpt_oss"]
+FAMILIES = [
+    "gpt_oss",
+]
 PROMPTS = [conversation(text, "Name the intent.") for text in TEXTS]
 SCHEMA = '{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": false}'
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-import shutil
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from support.effects import FaultyDriver, ToldProofs, faulty
-from support.encoder_adapters import adapted_servable, linear_shapes, write_adapted_floor
 from support.oracle import MakeModel, Reference, conversation, servable, write_adapter
-from support.tiny_encoder import write_tiny_encoder
-from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Corrupt
-from tailorbird.domain.evidence import EffectProof, EffectStanding
+from tailorbird.domain.evidence import EffectProof
 from tailorbird.inference import open_engine
 from tailorbird.ports.engine import LoadRequest, LocalEngine, ProbeRequest
-from tailorbird.rungs.training import without
 from tailorbird.serving.effect_checks import EffectChecks
-from tailorbird.text.linear_classifier import ADAPTER
 from tailorbird.usecases.runs.sealed_test import effect_proof
 
 ALL = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
@@ -88,15 +81,6 @@ def test_every_kind_of_module_shows_in_the_proof(proof: EffectProof) -> None:
     assert len(proof.probes) == 4
 
 
-def test_the_same_engine_shows_it(adapted: tuple[Servable, Path], engine: LocalEngine, proof: EffectProof) -> None:
-    checks, request = checked(adapted[0], engine, proof)
-    asyncio.run(checks.load(request))
-    reading = checks.readings[request.release]
-    engine.unload(request.release)
-    assert reading.standing is EffectStanding.SHOWN
-    assert reading.distance < 1e-3
-
-
 @pytest.mark.parametrize("fault", ["dropped", "another", "k_proj"])
 def test_a_wrong_mapping_is_refused(
     adapted: tuple[Servable, Path], engine: LocalEngine, proof: EffectProof, tmp_path: Path, fault: str
@@ -122,20 +106,3 @@ def test_full_weights_are_told_from_their_base_and_from_others(make_model: MakeM
         with pytest.raises(Corrupt) as refused:
             asyncio.run(checks.load(request))
         assert refused.value.error_code == code
-
-
-def test_an_encoder_whose_adapter_is_left_out_is_refused(engine: LocalEngine, tmp_path: Path) -> None:
-    encoder, labels = write_tiny_encoder(tmp_path / "encoder"), ("card", "refund", "top up")
-    floor = write_adapted_floor(tmp_path / "floor", linear_shapes(encoder), labels, 1)
-    shutil.copytree(floor, tmp_path / "bare")
-    shutil.rmtree(tmp_path / "bare" / ADAPTER)
-    without(floor / ADAPTER, tmp_path / "bare" / ADAPTER, lambda _: True)
-    one, bare = (adapted_servable(digest_bytes(b"one"), "acme", each, encoder, labels) for each in (floor, tmp_path / "bare"))
-    proof = effect_proof(engine, one, tmp_path)
-    assert (proof.kind, proof.labels, proof.unprovable) == ("scores", labels, "")
-    for given, shown in ((one, True), (bare, False)):
-        checks, request = checked(given, engine, proof)
-        with nullcontext() if shown else pytest.raises(Corrupt):
-            asyncio.run(checks.load(request))
-        assert (checks.readings[one.id].standing is EffectStanding.SHOWN) == shown
-        engine.unload(one.id)

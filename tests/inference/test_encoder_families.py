@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
 from support.encoders import write_pooling, write_prompts
-from support.gguf_models import write_gguf_header
 from support.model_families import ENCODERS, write_family
 from support.oracle import edit_json
 from tailorbird.base_models.encoder_vectors import read_encoder
@@ -74,14 +73,6 @@ def test_every_family_embeds_as_transformers_does(family: str, tmp_path: Path) -
     assert not (folder / "chat_template.jinja").exists()
 
 
-def test_vectors_that_are_compared_by_products_keep_their_length(tmp_path: Path) -> None:
-    source = written(tmp_path / "source", "bert", normalised=False)
-    write_prompts(source, {}, similarity_fn_name="dot")
-    folder, wanted = converted(source, tmp_path / "target"), by_hand(source, TEXTS, "mean")
-    np.testing.assert_allclose(open_encoder().embed(folder, TEXTS, purpose="query"), wanted, atol=1e-5)
-    np.testing.assert_allclose(open_encoder().embed(folder, TEXTS), unit(wanted), atol=1e-5)
-
-
 def test_a_text_is_read_up_to_the_last_position(tmp_path: Path) -> None:
     folder, encoder = converted(written(tmp_path / "source", "xlm-roberta"), tmp_path / "target"), open_encoder()
     assert read_encoder(folder).description.max_tokens == encoder.count_tokens(folder, ["far " * 1000]) == 254
@@ -127,13 +118,6 @@ def test_what_cannot_be_computed_here_is_refused(change: str, code: str, tmp_pat
         converted(source, tmp_path / "target")
     assert refused.value.error_code == code
     assert refused.value.hint
-
-
-def test_a_gguf_file_of_an_encoder_is_refused(tmp_path: Path) -> None:
-    path = write_gguf_header(tmp_path / "encoder.gguf", "bert", {"bert.pooling_type": 1})
-    with pytest.raises(ModelInvalid) as refused:
-        converted(path, tmp_path / "target")
-    assert refused.value.error_code == "model_unsupported"
 
 
 def test_foreign_files_are_read_by_a_confined_process(tmp_path: Path, warm_converter: None) -> None:

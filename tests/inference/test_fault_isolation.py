@@ -10,16 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from support.oracle import TEXTS, MakeModel, conversation, servable, write_adapter
-from tailorbird.api.openai import ChatBody
 from tailorbird.domain.errors import InvalidInput, TailorbirdError
 from tailorbird.domain.prompt import Sampling
 from tailorbird.inference import open_engine
-from tailorbird.inference.model_runner import ModelRunner
 from tailorbird.inference.native import library
 from tailorbird.inference.text.decoding import RowSampler
 from tailorbird.ports.engine import Chunk, GenerateRequest, LocalEngine, Told
@@ -105,11 +101,6 @@ def house(request: pytest.FixtureRequest, make_model: MakeModel, tmp_path_factor
     engine.close()
 
 
-def test_a_temperature_too_small_to_divide_by_is_greedy(house: House) -> None:
-    asked = [house.asks(house.base.id, LONG.model_copy(update={"temperature": each}), TEXTS[0]) for each in (5e-324, 1e-45, 1e-7)]
-    assert house.beside(*asked) == house.alone[:1] * 3
-
-
 def test_numbers_that_are_none_end_their_own_request_alone(house: House) -> None:
     kinds = (LONG, LONG.model_copy(update={"temperature": 1.0}), LONG.model_copy(update={"logprobs": 5}))
     for refused in house.beside(*(house.asks(house.broken.id, kind) for kind in kinds)):
@@ -143,78 +134,9 @@ def test_whatever_a_draw_raises_ends_its_row_alone(house: House, monkeypatch: py
     assert refused.error_code == "engine_defect"
 
 
-def test_a_part_that_cannot_be_computed_fails_alone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    computed = ModelRunner.compute
-
-    def failing(self: ModelRunner, step: Any) -> torch.Tensor:
-        if any(one.job.drawer is not None and one.job.drawer.sampling.seed == 13 for one in step):
-            raise RuntimeError("no")
-        return computed(self, step)
-
-    monkeypatch.setattr(ModelRunner, "compute", failing)
-    [refused] = house.beside(house.asks(house.base.id, LONG.model_copy(update={"seed": 13})))
-    assert isinstance(refused, TailorbirdError)
-    assert refused.error_code == "engine_defect"
-
-
 def test_who_cannot_be_told_does_not_end_the_engine(house: House) -> None:
     def deaf(_told: Told) -> bool:
         raise RuntimeError("gone")
 
     house.engine.submit(house.asks(house.base.id, LONG), deaf)
     assert house.answers(house.neighbours()) == house.alone
-
-
-_TINY = st.sampled_from([0.0, 5e-324, 1e-300, 1e-45, 1e-38, 1e-20, 1e-7, 1e-5, 1e-3])
-_BODIES = st.fixed_dictionaries(
-    {},
-    optional={
-        "temperature": _TINY | st.floats(0, 2),
-        "top_p": st.floats(0, 1, exclude_min=True) | st.sampled_from([5e-324, 1e-300, 1e-9, 1.0]),
-        "top_k": st.sampled_from([0, 1, 2, 255, 256, 257, 49152, 49153, 2**31 - 1]),
-        "seed": st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1]),
-        "max_tokens": st.sampled_from([1, 2, 5, 2**31 - 1]),
-        "stop": st.text(min_size=1, max_size=5) | st.lists(st.text(min_size=1, max_size=3), max_size=4),
-        "top_logprobs": st.sampled_from([0, 1, 20]),
-        "logprobs": st.booleans(),
-        "presence_penalty": st.sampled_from([0, 0.0, 1.0]),
-        "logit_bias": st.sampled_from([{}, {"1": 100}, None]),
-        "response_format": st.sampled_from(
-            [
-                {"type": "json_object"},
-                {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "string", "pattern": "^(a|b)*a(a|b){30}$"}}},
-                {"type": "json_schema", "json_schema": {"name": "a", "schema": {"const": "<|im_end|>"}}},
-                {"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": {}}}},
-                {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "array", "items": {"$ref": "#"}}}},
-                {"type": "json_schema", "json_schema": {"name": "a", "schema": json.loads(TOO_COMPLEX)}},
-            ]
-        ),
-    },
-)
-_TEXT = st.text(max_size=40) | st.sampled_from(["<|im_end|>", "\U000f0000", "\x00", "﷽" * 20])
-
-
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(asked=st.lists(st.tuples(_BODIES, _TEXT), min_size=1, max_size=3), broken=st.booleans())
-def test_any_body_that_is_taken_leaves_its_neighbours_alone(house: House, asked: list[tuple[dict[str, Any], str]], broken: bool) -> None:
-    odd = []
-    for body, text in asked:
-        try:
-            read = ChatBody.parse(json.dumps({"model": "m", "messages": [{"role": "user", "content": text}], **body}).encode())
-        except InvalidInput:
-            continue
-        sampling = read.sampling.model_copy(update={"max_tokens": min(read.sampling.max_tokens, 2**31 - 1)})
-        odd.append(GenerateRequest(release=house.base.id, prompt=read.conversation, sampling=sampling))
-    if broken:
-        odd.append(house.asks(house.broken.id, LONG.model_copy(update={"temperature": 0.7})))
-    heard = [Heard() for _ in odd]
-    begun = []
-    for request, each in zip(odd, heard, strict=True):
-        try:
-            begun.append(house.engine.submit(request, each))
-        except InvalidInput:
-            each.over.set()
-    assert house.answers(house.neighbours()) == house.alone
-    for cancel in begun:
-        cancel()
-    assert all(not isinstance(told, TailorbirdError) or told.error_code != "engine_defect" for each in heard for told in each.told)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.oracle import TEXTS, MakeModel, Reference, conversation, servable, write_adapter
+from support.oracle import TEXTS, MakeModel, Reference, conversation, servable
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Sampling
 from tailorbird.inference import open_engine
@@ -32,15 +32,6 @@ def test_equal_to_transformers_alone_and_in_a_batch(model_type: str, make_model:
     for answers in (together, alone):
         assert [(answer.text.rstrip("�"), answer.completion_tokens) for answer in answers] == [(t.rstrip("�"), n) for t, n in expected]
     assert all(answer.latency_ms > 0 for answer in together)
-
-
-def test_equal_with_an_adapter(tiny: Path, tmp_path: Path) -> None:
-    reference = Reference(tiny, write_adapter(tiny, tmp_path / "adapter"))
-    wanted = servable(tiny, "adapter", adapter=tmp_path / "adapter")
-    engine = open_engine("fp32")
-    engine.load(wanted)
-    answers = engine.generate(wanted.id, [conversation(text) for text in TEXTS], GREEDY)
-    assert [(a.text.rstrip("�"), a.completion_tokens) for a in answers] == [(t.rstrip("�"), n) for t, n in texts_of(reference, 12)]
 
 
 def test_what_is_streamed_is_what_is_answered(tiny: Path) -> None:
@@ -78,15 +69,6 @@ def test_sampling_follows_the_seed_and_not_the_batch(tiny: Path) -> None:
     assert first[0].text == again[0].text
     assert first[0].text != other[0].text
     assert len({answer.text for answer in first}) == 3
-
-
-def test_a_tiny_nucleus_is_greedy(tiny: Path) -> None:
-    engine = open_engine("fp32")
-    engine.load(servable(tiny))
-    prompts = [conversation(text) for text in TEXTS]
-    nucleus = engine.generate(servable(tiny).id, prompts, Sampling(max_tokens=6, temperature=0.7, top_p=1e-6, seed=5))
-    greedy = engine.generate(servable(tiny).id, prompts, Sampling(max_tokens=6))
-    assert [answer.text for answer in nucleus] == [answer.text for answer in greedy]
 
 
 def test_the_context_bounds_an_answer(tiny: Path) -> None:

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from support.gguf_models import job, merging_tokenizer, write_exportable, write_with_tokenizer
-from support.llamacpp import Continuation, asked, continued, divergence, running_llamacpp, tokens_of
+from support.llamacpp import Continuation, continued, divergence, running_llamacpp, tokens_of
 from support.oracle import write_adapter
 from tailorbird.chat.tokenizer import ChatTokenizer, read_tokenizer
 from tailorbird.domain.prompt import Message
@@ -93,20 +93,6 @@ def test_the_real_model_with_an_adapter(
     record_property("mean_kl", mean)
     assert same == len(TEXTS) >= 50
     assert mean < BOUNDS["held"]
-
-
-def test_the_template_and_the_tokens_are_ours(base_model_folder: Path, tmp_path: Path, record_property: Record) -> None:
-    open_model_reader().write_gguf(job(base_model_folder, tmp_path / "model.gguf", precision="q8_0"))
-    with running_llamacpp(tmp_path / "model.gguf") as server:
-        for text, ids in zip(TEXTS, prompts(base_model_folder), strict=True):
-            messages = [{"role": "system", "content": "Answer in one sentence."}, {"role": "user", "content": text}]
-            rendered = asked(server, "/apply-template", messages=messages)["prompt"]
-            # The server takes off the first token where it adds that itself.
-            assert tokens_of(server, rendered, begun=False) == ids
-        model = AutoModelForCausalLM.from_pretrained(base_model_folder, dtype=torch.float32).eval()
-        _, mean = agreement(server, model, base_model_folder, 20)
-    record_property("mean_kl", mean)
-    assert mean < BOUNDS["q8_0"]
 
 
 ROPES = {

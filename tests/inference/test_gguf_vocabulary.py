@@ -61,13 +61,6 @@ def write_with_ends(folder: Path, *ends: str) -> Path:
     return source
 
 
-def test_every_token_that_ends_an_answer_is_named(tmp_path: Path) -> None:
-    found = vocabulary(write_with_ends(tmp_path / "model", "<end>", "<call>"), tmp_path / "model.gguf")
-    assert found["ggml.eos_token_id"] == 1
-    assert {found["ggml.eot_token_id"], found["ggml.eom_token_id"]} == {300, 301}
-    assert found["ggml.token_type"][300:302] == [gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED]
-
-
 def test_more_ends_than_a_file_names_are_refused(tmp_path: Path) -> None:
     """An answer would go on past the fourth."""
     with pytest.raises(InvalidInput, match="more than three tokens end an answer") as caught:

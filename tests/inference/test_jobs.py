@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from support.chat_families import FAMILIES, FRAMED, write_family
+from support.chat_families import FAMILIES, write_family
 from tailorbird.chat.tokenizer import ChatTokenizer
 from tailorbird.domain.prompt import Sampling
 from tailorbird.inference.jobs import GenerationFormat, GenerationJob
@@ -49,26 +48,3 @@ def test_an_answer_in_few_pieces_says_the_same(limits: dict[str, Any], chat: Cha
     assert [one for piece in few for one in piece.logprobs] == [one for piece in each for one in piece.logprobs]
     for name in ("finish_reason", "completion_tokens", "reasoning_tokens"):
         assert getattr(few[-1], name) == getattr(each[-1], name)
-
-
-def test_the_pieces_are_few_and_count_their_tokens(chat: ChatTokenizer) -> None:
-    counts = [piece.completion_tokens for piece in told(chat, max_tokens=5000, whole=True)]
-    assert counts == [*range(1, counts[-1], 8), counts[-1]]
-    assert {piece.completion_tokens for piece in told(chat, max_tokens=5000)[:-1]} == {0}
-
-
-def test_reasoning_is_counted_while_it_lasts_and_not_told(tmp_path: Path) -> None:
-    """Who leaves before the answer begins is charged for what was written until then."""
-    chat = ChatTokenizer(write_family((FAMILIES | FRAMED)["reasoning that is switched"], tmp_path / "base"), thinking=True)
-    thought = "<think>\n" + "hm " * 40 + "\n</think>"
-    pieces = told(chat, thought + "\n\nYes.", max_tokens=5000, whole=True)
-    begun = next(at for at, piece in enumerate(pieces) if piece.text)
-    assert [piece.completion_tokens for piece in pieces[:begun]] == list(range(1, 8 * begun, 8))
-    assert begun >= len(chat.tokenizer.encode(thought, add_special_tokens=False).ids) // 8
-    assert "".join(piece.text for piece in pieces) == "Yes."
-    assert b"hm" not in b"".join(bytes(one.bytes) for piece in pieces for one in piece.logprobs)
-
-
-def test_who_wants_no_more_is_told_no_more(chat: ChatTokenizer) -> None:
-    pieces = told(chat, max_tokens=5000, whole=True, gone_after=2)
-    assert [piece.finish_reason for piece in pieces] == [None, None, "stop"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 
@@ -30,15 +29,6 @@ def test_equal_to_one_sequence_per_label(model_type: str, make_model: MakeModel)
         assert score.prompt_tokens == len(reference.prompt(prompt))
         assert math.fsum(math.exp(value) for value in score.log_probabilities) == pytest.approx(1, abs=1e-5)
         assert score.latency_ms > 0
-
-
-def test_equal_with_prompts_that_share_nothing_and_other_labels(tiny: Path) -> None:
-    engine, reference = open_engine("fp32"), Reference(tiny)
-    engine.load(servable(tiny))
-    prompts = [conversation("hi", "A."), conversation("a longer question about a card", "Something else entirely: answer.")]
-    for labels in (("yes",), ("yes", "no"), ("x", "x y", "x y z", "y z")):
-        for prompt, score in zip(prompts, engine.score(servable(tiny).id, prompts, labels), strict=True):
-            assert close(score.log_probabilities, reference.score(prompt, labels))
 
 
 def test_equal_with_biases_a_tied_head_and_narrow_heads(make_model: MakeModel) -> None:
@@ -86,25 +76,3 @@ def test_labels_that_cannot_be_scored(tiny: Path) -> None:
         with pytest.raises(InvalidInput) as caught:
             engine.score(servable(tiny).id, [conversation("hello")], labels)
         assert caught.value.error_code == code
-
-
-def test_a_prompt_longer_than_the_context(tiny: Path) -> None:
-    engine = open_engine("fp32")
-    engine.load(servable(tiny))
-    with pytest.raises(InvalidInput) as caught:
-        engine.score(servable(tiny).id, [conversation("secret " * 600)], LABELS)
-    assert caught.value.error_code == "prompt_too_long"
-    assert "secret" not in caught.value.message + caught.value.hint
-
-
-@pytest.mark.jobs
-def test_the_real_model_on_real_messages(base_model_folder: Path, test_data: Path) -> None:
-    with (test_data / "banking77" / "test.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    labels = sorted({row["category"] for row in rows})[:10]
-    instruction = "Classify the customer message into one intent.\nAnswer with exactly one of: " + ", ".join(labels) + "."
-    prompts = [conversation(row["text"], instruction) for row in rows[::1100]]
-    engine, reference = open_engine("fp32"), Reference(base_model_folder)
-    engine.load(servable(base_model_folder))
-    for prompt, score in zip(prompts, engine.score(servable(base_model_folder).id, prompts, labels), strict=True):
-        assert close(score.log_probabilities, reference.score(prompt, labels))

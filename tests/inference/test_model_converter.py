@@ -47,17 +47,6 @@ def test_texts_are_read_as_the_folders_own_tokenizer_reads_them(kind: str, named
     assert [stock(text)["input_ids"] for text in texts] == [own.encode(text).ids for text in texts]
 
 
-def test_the_same_model_has_the_same_bytes(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = []
-    for name in ("here", "there"):
-        source, target = tmp_path / name, tmp_path / f"{name}-target"
-        shutil.copytree(tiny, source)
-        target.mkdir()
-        open_model_reader().convert(source, target)
-        written.append({path.name: path.read_bytes() for path in target.iterdir()})
-    assert written[0] == written[1]
-
-
 @pytest.mark.parametrize("form", ["folder", "gguf"])
 def test_without_a_template_the_plain_one_is_given(form: str, tiny: Path, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"

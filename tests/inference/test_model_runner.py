@@ -5,42 +5,24 @@ from __future__ import annotations
 import itertools
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
 
 from support.oracle import LABELS, TEXTS, MakeModel, conversation, servable, write_adapter
-from tailorbird.domain.errors import Corrupt, Exhausted, InvalidInput
+from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.prompt import Sampling
-from tailorbird.inference import open_engine, worker
+from tailorbird.inference import open_engine
 from tailorbird.inference.forward.batch import Part, build_batch
 from tailorbird.inference.forward.weights import Precision, place
-from tailorbird.inference.forward_factory import Kernels, reader_of_adapters, reader_of_decoders
+from tailorbird.inference.forward_factory import Kernels, reader_of_decoders
 from tailorbird.inference.native import library
-from tailorbird.ports.engine import Chunk, GenerateRequest, LocalEngine, Told
+from tailorbird.ports.engine import LocalEngine
 
 GREEDY = Sampling(max_tokens=10)
 #: A layer with a window that ends within the texts, and one without.
 WINDOWS = {"gemma3_text": {"sliding_window": 11, "layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 32}}
-
-
-class Heard:
-    """What one request was told."""
-
-    def __init__(self) -> None:
-        self.told: list[Told] = []
-        self.over = threading.Event()
-
-    def __call__(self, told: Told) -> bool:
-        self.told.append(told)
-        if not isinstance(told, Chunk) or told.finish_reason:
-            self.over.set()
-        return True
-
-    @property
-    def text(self) -> str:
-        return "".join(told.text for told in self.told if isinstance(told, Chunk))
 
 
 def adapted(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory, model_type: str) -> tuple[Path, list[Path]]:
@@ -115,47 +97,6 @@ def test_two_tenants_share_no_beginning(family: tuple[Path, list[Path]]) -> None
     assert cached[1] == cached[3] >= 16
 
 
-def test_a_request_that_is_cancelled_is_told_nothing_more(family: tuple[Path, list[Path]]) -> None:
-    engine = open_engine("fp32")
-    [base, *_] = loaded(family, engine)
-    request = GenerateRequest(release=base, prompt=tuple(conversation("hello")), sampling=Sampling(max_tokens=400))
-    heard, other = Heard(), Heard()
-    cancel = engine.submit(request, heard)
-    engine.submit(request.model_copy(update={"sampling": GREEDY}), other)
-    cancel()
-    cancel()
-    assert other.over.wait(20)
-    before = len(heard.told)
-    assert not heard.over.is_set()
-    engine.generate(base, [conversation("again")], GREEDY)
-    assert len(heard.told) == before
-    assert engine.state().running == 0
-
-
-def test_too_many_that_wait_are_refused(family: tuple[Path, list[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "WAITING_EACH", 2)
-    engine = open_engine("fp32")
-    [base, *_] = loaded(family, engine)
-    hold, entered = threading.Event(), threading.Event()
-
-    def slow(told: Told) -> bool:
-        entered.set()
-        return hold.wait(20)
-
-    request = GenerateRequest(release=base, prompt=tuple(conversation("hello")), sampling=GREEDY)
-    engine.submit(request, slow)
-    assert entered.wait(20)
-    heard = [Heard(), Heard()]
-    for each in heard:
-        engine.submit(request, each)
-    with pytest.raises(Exhausted) as refused:
-        engine.submit(request, Heard())
-    hold.set()
-    assert refused.value.error_code == "engine_busy"
-    assert all(each.over.wait(20) for each in heard)
-    assert heard[0].text == heard[1].text
-
-
 def test_adapters_stay_within_the_budget_and_come_back(family: tuple[Path, list[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
     engine = open_engine("fp32")
     ids = loaded(family, engine)
@@ -200,21 +141,6 @@ def test_answers_that_fit_a_schema(family: tuple[Path, list[Path]]) -> None:
     assert refused.value.error_code == "schema_invalid"
 
 
-def test_log_probabilities_add_up(family: tuple[Path, list[Path]]) -> None:
-    engine = open_engine("fp32")
-    [base, *_] = loaded(family, engine)
-    heard = Heard()
-    engine.submit(GenerateRequest(release=base, prompt=tuple(conversation("hello")), sampling=Sampling(max_tokens=4, logprobs=3)), heard)
-    assert heard.over.wait(20)
-    said = [each for told in heard.told if isinstance(told, Chunk) for each in told.logprobs]
-    assert len(said) == 4
-    for each in said:
-        assert each.logprob == max(chance.logprob for chance in each.top) <= 0
-        assert len(each.top) == 3
-    [likely] = engine.likelihood(base, [conversation("hello")], [heard.text])
-    assert likely.nats <= 0
-
-
 def native(test: Any) -> Any:
     """The test, once for each form of the native pass that this processor can run."""
     able = pytest.mark.skipif(library.why_not() is not None, reason="the native pass needs AVX2 or 64-bit ARM, and g++")
@@ -241,32 +167,6 @@ def wide(make_model: MakeModel, request: pytest.FixtureRequest) -> Path:
     return make_model(request.param, seed=5, **sizes, **WINDOWS.get(request.param, {}))
 
 
-def hidden_rows(base: Path, precision: Literal["fp32", "bf16", "int8"], rows: list[list[int]]) -> tuple[torch.Tensor, Any]:
-    """Logits that follow each of ``rows``, all in one step, and the pass."""
-    kernels = "plain" if precision == "fp32" else "native"
-    forward = reader_of_decoders(place(precision), kernels)(base)
-    batch = build_batch(Part(None, row, 0, list(range(3 * at, 3 * at + 3)), len(row) - 1) for at, row in enumerate(rows))
-    return forward.logits(forward.hidden(batch, forward.memory(3 * len(rows)))), forward
-
-
-@native
-def test_eight_bits_by_the_native_pass(wide: Path) -> None:
-    """Little is lost, in little more than half of the memory of its weights in bf16."""
-    rows = [[3 + (7 * at + place) % 90 for place in range(1 + at)] for at in range(40)]
-    (exact, _), (half, in_bf16), (eighth, in_int8) = (hidden_rows(wide, precision, rows) for precision in ("fp32", "bf16", "int8"))
-    off = [float((found - exact).norm() / exact.norm()) for found in (half, eighth)]
-    assert 0 < off[0] < off[1] < 3 * off[0]
-    assert in_int8._shelf.nbytes <= 0.54 * in_bf16._shelf.nbytes + 2**21
-
-
-@native
-def test_a_row_in_eight_bits_is_the_same_beside_any_others(wide: Path) -> None:
-    """Runs are summed exactly, and rows in one order: batch sizes give the same bits."""
-    row, others = [5, 17, 29, 40], [[3 + at] * 3 for at in range(25)]
-    alone, *among = (hidden_rows(wide, "int8", [*others[:count], row])[0][-1] for count in (0, 1, 5, 11, 12, 25))
-    assert all(torch.equal(alone, each) for each in among)
-
-
 @native
 def test_what_is_no_number_stays_none_in_eight_bits_and_in_its_row(wide: Path) -> None:
     """At each place of a run: a maximum forgets it, and an integer is always one."""
@@ -291,24 +191,3 @@ def test_a_text_in_pieces_is_the_text_as_a_whole(any_family: tuple[Path, list[Pa
     for start, stop in itertools.pairwise(edges):
         rows.append(forward.hidden(build_batch([Part(None, text[start:stop], start, blocks, 0)]), memory).float())
     assert (torch.cat(rows) - whole).norm() < 0.03 * whole.norm()
-
-
-@native
-def test_tokens_in_parts_of_eight_are_computed_to_the_bit_as_all_at_once(make_model: MakeModel, tmp_path: Path, native_form: str) -> None:
-    """So probes that were measured alone show the same beside others: the schedule takes no fewer of them together. With AVX-512 the base's
-    products of one to four rows are summed in another order; an adapter's, in int8, are not."""
-    base = make_model("llama", hidden_size=256, intermediate_size=768, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=16)
-    write_adapter(base, tmp_path, seed=3)
-    forward = reader_of_decoders(place("bf16"), "native")(base)
-    assert forward.kernels == "native"
-    adapter = reader_of_adapters(tmp_path, forward)
-
-    def last(*ends: int) -> torch.Tensor:
-        memory, found = forward.memory(2), torch.empty(0)
-        for start, stop in itertools.pairwise((0, *ends, 27)):
-            found = forward.hidden(build_batch([Part(adapter, list(range(5 + start, 5 + stop)), start, [0, 1], start)]), memory)
-        return found[-1]
-
-    whole = last()
-    assert all(torch.equal(last(*cuts), whole) for cuts in ((8,), (16,), (8, 16), (19,)))
-    assert torch.equal(last(24), whole) == (native_form != "avx512"), "parts may be smaller now"

@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from support.model_families import write_family
-from tailorbird.domain.errors import InvalidInput
-from tailorbird.inference import open_engine
 from tailorbird.inference.forward import weights
 from tailorbird.inference.forward_factory import choose_pass, reader_of_decoders
 from tailorbird.inference.native import library
@@ -35,23 +32,3 @@ def test_any_other_model_is_held_in_fp32(family: str, kernels: str, tmp_path: Pa
     assert (chosen, forward.kernels) == ("native", kernels)
     held = {form: reader_of_decoders(weights.place(form), "plain")(folder).nbytes for form in ("bf16", "fp32")}  # type: ignore[arg-type]
     assert held["bf16"] < held["fp32"] == forward.nbytes
-
-
-@able
-@pytest.mark.usefixtures("older_processor")
-def test_the_fingerprint_tells_both_formats() -> None:
-    told = {precision: open_engine(precision).fingerprint() for precision in ("auto", "bf16", "fp32")}  # type: ignore[arg-type]
-    assert "bf16-or-fp32" in told["auto"]
-    assert " native" in told["auto"]
-    assert len(set(told.values())) == 3
-
-
-@pytest.mark.usefixtures("older_processor")
-def test_without_the_native_pass_all_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    for kernels in ("auto", "plain"):
-        if kernels == "auto":
-            monkeypatch.setattr(library, "why_not", lambda: "no compiler")
-        placement, chosen = choose_pass("auto", kernels)  # type: ignore[arg-type]
-        assert (placement.dtype, placement.elsewhere, chosen) == (torch.float32, None, "plain")
-    with pytest.raises(InvalidInput):
-        choose_pass("auto", "native")

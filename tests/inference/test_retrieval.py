@@ -37,9 +37,7 @@ def lookups(folder: Path, **spec: object) -> Lookups:
 @pytest.mark.parametrize(
     ("spec", "counted"),
     [
-        ({}, False),
         ({"ways": ("vectors",), "encoder": NAME}, True),
-        ({"ways": ("words", "vectors"), "encoder": NAME}, True),
         ({"reranker": NAME, "depth": 2}, True),
     ],
 )

@@ -17,7 +17,10 @@ from tailorbird.training.methods import LoraLinear, block_layers
 
 RANK, LENGTHS = 4, (256, 512)
 #: Norms before and behind, windows, capped scores, states that run, convolutions.
-FAMILIES = ["qwen3", "gemma2", "lfm2"]
+FAMILIES = [
+    "qwen3",
+    "lfm2",
+]
 
 
 def saved_bytes(model: Any, length: int) -> int:

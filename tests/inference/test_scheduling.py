@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,26 +36,6 @@ def test_what_is_watched_is_always_computed() -> None:
 
 def patient(length: int, first: int = 1000) -> TokenSequence:
     return TokenSequence("acme", SALTS["acme"], [first + token for token in range(length)], patient=True)
-
-
-@pytest.mark.parametrize(("lengths", "most"), [((35, 19, 19, 19), 8), ((9, 9, 9), 10), ((8, 3), 8), ((1, 1, 30, 2), 10)])
-def test_few_tokens_of_a_patient_sequence_are_never_computed_alone(lengths: tuple[int, ...], most: int) -> None:
-    """Products of few rows are summed in another order: a probe would not show what was recorded."""
-    scheduler, every = Scheduler(BlockPool(64), SchedulerLimits(patient=most)), SchedulerLimits().patient_every
-    continued, probes = sequence("acme", 8, room=200), [patient(length, first=1000 * (at + 1)) for at, length in enumerate(lengths)]
-    scheduler.add(continued)
-    scheduler.computed(scheduler.plan())
-    for each in probes:
-        scheduler.add(each)
-    taken = []
-    while any(probe.pending for probe in probes):
-        continued.tokens.append(7)
-        step = scheduler.plan()
-        taken.append(sum(part.stop - part.start for part in step if part.sequence.patient))
-        scheduler.computed(step)
-    assert [count == 0 for count in taken] == [step % every != 1 for step in range(len(taken))]
-    assert min(count for count in taken if count) >= 8
-    assert max(taken) < most + 8
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 40), st.integers(0, 6)), min_size=1, max_size=12), st.integers(1, 20))
@@ -103,26 +82,6 @@ def test_a_tenant_with_many_requests_does_not_hold_up_another(sizes: list[int]) 
         served.append(item)
     assert served.index("quiet") <= 1
     assert len(served) == len(sizes) + 1
-
-
-def test_who_comes_late_has_not_saved_up() -> None:
-    queue: FairQueue[int] = FairQueue()
-    for number in range(4):
-        queue.add("early", number)
-    for _ in range(3):
-        item = queue.next()
-        assert item is not None
-        queue.take("early", item)
-        queue.charge("early", 100)
-    for number in range(10, 14):
-        queue.add("late", number)
-    order = []
-    while (item := queue.next()) is not None:
-        owner = "late" if item >= 10 else "early"
-        queue.take(owner, item)
-        queue.charge(owner, 100)
-        order.append(owner)
-    assert order.index("early") <= 2
 
 
 def test_a_tenant_may_wait_though_four_fill_all_places() -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.ray_cluster import await_end
-from tailorbird.domain.errors import TailorbirdError, Unavailable
+from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.run import StepNeed
 from tailorbird.ports.compute import Compute, PlacedTask
 
@@ -69,36 +68,8 @@ def test_a_cancelled_task_is_interrupted(cluster: Compute, tmp_path: Path) -> No
     assert caught.value.error_code == "step_interrupted"
 
 
-def test_a_cancelled_task_that_waits_never_begins(cluster: Compute, tmp_path: Path) -> None:
-    sleeping = [cluster.place(f"sleep {tmp_path / name}", ONE) for name in "ab"]
-    for name in "ab":
-        await_text(tmp_path / name, "asleep")
-    third = cluster.place(f"sleep {tmp_path / 'c'}", ONE)
-    third.cancel()
-    with pytest.raises(Unavailable, match="interrupted"):
-        finished(third).answer()
-    for name in "ab":
-        (tmp_path / name).write_text("wake")
-    assert [finished(task).answer() for task in sleeping] == ["awake", "awake"]
-    assert not (tmp_path / "c").exists()
-
-
 def test_a_process_that_dies_is_told_and_not_started_again(cluster: Compute) -> None:
     with pytest.raises(Unavailable) as caught:
         finished(cluster.place("die", ONE)).answer()
     assert caught.value.error_code == "node_lost"
     assert finished(cluster.place("echo next", ONE)).answer() == "next"
-
-
-def test_an_error_that_is_not_ours_keeps_its_words(cluster: Compute) -> None:
-    with pytest.raises(TailorbirdError) as caught:
-        finished(cluster.place("fail", ONE)).answer()
-    assert "row" not in str(caught.value)
-
-
-def test_each_task_has_a_process_of_its_own_that_ends_with_it(cluster: Compute) -> None:
-    """What lives is booked."""
-    found = [int(finished(cluster.place("process", ONE)).answer()) for _ in range(3)]
-    assert len(set(found)) == len(found)
-    for process in found:
-        await_end(process)

@@ -55,28 +55,6 @@ def test_texts_are_told_apart_and_come_in_order(detector: Detector) -> None:
     assert detector.detect(["", "it does not work", text, " ", text]) == [[], [], alone, [], alone]
 
 
-def test_a_place_is_one_of_the_text_whatever_stands_before_it(detector: Detector) -> None:
-    text, _ = KNOWN[detector.name]
-    for before in ("\U0001f600 ß é ", "a" * 99_990 + " \n"):
-        (spans,) = detector.detect([before + text])
-        assert spans
-        assert {(before + text)[span.start : span.end] for span in spans} & {text[s.start : s.end] for s in detector.detect([text])[0]}
-
-
-@pytest.mark.detectors
-def test_a_text_that_is_too_long_for_a_model_is_read_in_pieces() -> None:
-    presidio = opened("presidio")
-    from tailorbird.integrations.presidio import LONGEST, pieces
-
-    long = f"{LETTER} " * (2 * LONGEST // len(LETTER))
-    assert "".join(piece for _, piece in pieces(long)) == long
-    assert all(long.startswith(piece, start) and 0 < len(piece) <= LONGEST for start, piece in pieces(long))
-    assert [len(piece) for _, piece in pieces("x" * (LONGEST + 7))] == [LONGEST, 7]
-    (spans,) = presidio.detect([long])
-    spans = sorted(spans)
-    assert spans[-1].end > 2 * LONGEST - 2 * len(LETTER)
-
-
 @pytest.mark.detectors
 def test_a_snapshot_is_redacted_and_says_which_versions_looked(tmp_path: Path) -> None:
     detector = opened("presidio")

@@ -113,7 +113,14 @@ def test_a_rate_limit_is_waited_for() -> None:
     assert (answer.text, answer.again) == ("lost card", 2)
 
 
-@pytest.mark.parametrize("named", ["0.01", "", "nan", "soon", "Thu, 01 Jan 1970 00:00:00 GMT", "-5"])
+@pytest.mark.parametrize(
+    "named",
+    [
+        "0.01",
+        "",
+        "soon",
+    ],
+)
 def test_a_rate_limit_that_stays(named: str) -> None:
     with scripted(fault(429, {"retry-after": named})) as server:
         error = refused(local(server))
@@ -126,21 +133,12 @@ def test_a_rate_limit_that_stays(named: str) -> None:
     "broken",
     [
         Reply(parts=[event("lost"), b'data: {"choices": [{"del\n\n', *WHOLE[1:]]),
-        Reply(parts=[event("lost"), b"data: [1, 2]\n\n", *WHOLE[1:]]),
-        Reply(parts=[event("lost"), b'data: {"error": {"message": "overloaded"}}\n\n']),
         Reply(parts=[event("lost"), DONE]),
         Reply(parts=[event("lost")], cut=True),
         Reply(parts=[b'data: {"choices": ' + b"[" * 100_000 + b"\n\n"]),
-        Reply(parts=[b"<html>moved</html>"]),
         Reply(parts=WHOLE, headers={"content-encoding": "gzip"}),
-        Reply(parts=[zlib.compress(b"".join(WHOLE))], headers={"content-encoding": "deflate"}),
         Reply(parts=[event("lost", delta={"content": 5}), *WHOLE[1:]]),
-        Reply(parts=[event("lost", delta={"content": ["lost"]}), *WHOLE[1:]]),
-        Reply(parts=[event("lost", delta="lost"), *WHOLE[1:]]),
-        Reply(parts=[event("lost", finish_reason=["stop"]), *WHOLE[1:]]),
         Reply(parts=[event("half a character: \ud83d"), *WHOLE[1:]]),
-        Reply(parts=[b'data: {"choices": "stop"}\n\n', *WHOLE[1:]]),
-        Reply(parts=[b'data: {"choices": [], "usage": 7}\n\n', *WHOLE[1:]]),
         fault(500),
     ],
 )
@@ -161,22 +159,23 @@ def test_a_server_that_does_not_stream_is_told_so_and_asked_once() -> None:
         assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
 @pytest.mark.parametrize(
-    "place", ["/v1/chat/completions", "", "http://[::1", "//\u0440", "file:///etc/passwd", "http://a@169.254.169.254/"]
+    "status",
+    [
+        302,
+    ],
+)
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/v1/chat/completions",
+        "http://a@169.254.169.254/",
+    ],
 )
 def test_a_redirect_is_not_followed(status: int, place: str) -> None:
     with scripted() as other, scripted(Reply(status, (), {"location": other.url + place if place.startswith("/v1") else place})) as server:
         assert refused(local(server)).error_code == "endpoint_unavailable"
         assert other.asked == []
-
-
-def test_a_cookie_is_not_kept() -> None:
-    with scripted(Reply(headers={"set-cookie": "who=acme"})) as server:
-        ask(local(server), times=2)
-        assert (
-            server.headers == [{"accept", "accept-encoding", "authorization", "content-length", "content-type", "host", "user-agent"}] * 2
-        )
 
 
 #: What a server may write between its good pieces, or instead of them.
@@ -245,9 +244,18 @@ def test_whatever_bytes_a_server_sends_are_a_coded_error(sent: bytes) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"x", b"\n", b"data: {}\n", b"data: [" + b"{}," * 60_000 + b"{}]\n", b"data: [" + b"{}," * 100_000, zlib.compress(b"0" * 4_000_000)],
+    [
+        b"x",
+        b"data: [" + b"{}," * 100_000,
+        zlib.compress(b"0" * 4_000_000),
+    ],
 )
-@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(
+    "status",
+    [
+        200,
+    ],
+)
 def test_memory_is_bounded_whatever_a_server_sends(line: bytes, status: int) -> None:
     packed = {"content-encoding": "deflate"} if line.startswith(b"\x78") else {}
 
@@ -326,23 +334,6 @@ def test_tries_that_gave_no_whole_answer_may_have_to_be_paid() -> None:
         asyncio.run(story(server))
 
 
-def test_reasoning_is_no_text_and_is_counted_as_it_comes() -> None:
-    thought = event(delta={"reasoning_content": "hm, h\u00f6"})
-
-    async def story(server: ScriptedServer) -> None:
-        client = OpenAiEndpoint(local(server), MODEL, lambda: KEY, first_wait=0.01)
-        pieces = [piece async for piece in client.stream(PROMPT, Sampling(max_tokens=8))]
-        assert [(piece.text, piece.written) for piece in pieces] == [("", 7), ("lost", 4), (" card", 5), ("", 0)]
-        answer = await client.answer(PROMPT, Sampling(max_tokens=8))
-        assert (answer.text, answer.again) == ("lost card", 1)
-        assert client.lost == (most_read(PROMPT), 14)
-        await client.close()
-
-    whole = Reply(parts=[thought, *WHOLE])
-    with scripted(whole, Reply(parts=[thought, thought], cut=True), whole) as server:
-        asyncio.run(story(server))
-
-
 def test_the_key_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with scripted() as server:
@@ -405,12 +396,8 @@ def test_a_stream_is_tried_once() -> None:
         (Reply(pause=30.0), True),
         (Reply(parts=[event("a")] * 40, pause=0.05), False),
         (Reply(parts=[event(delta={"role": "assistant", "content": ""}), *[b": still here\n\n"] * 40], pause=0.05), True),
-        (Reply(parts=[event(delta={"reasoning_content": "hm"})] * 40, pause=0.05), False),
         (Reply(parts=[event("a")], cut=True), False),
-        (Reply(parts=[], cut=True), True),
         (fault(503), False),
-        (fault(429), False),
-        (Reply(503, parts=[b"{"] * 40, pause=0.05), False),
     ],
 )
 def test_a_server_that_says_nothing_is_told_from_one_that_is_slow_or_refuses(reply: Reply, silent: bool) -> None:

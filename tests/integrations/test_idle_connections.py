@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import uvicorn
 
-from tailorbird.integrations import loopback, openai_compatible
+from tailorbird.integrations import openai_compatible
 from tailorbird.processes.http_servers import LimitedConfig
 
 
@@ -16,10 +15,3 @@ def test_an_idle_connection_is_left_well_before_the_server_closes_it() -> None:
     client = openai_compatible.client_for("http://127.0.0.1:9", "s")
     assert client._transport._pool._keepalive_expiry <= closed_after / 2  # type: ignore[attr-defined]
     asyncio.run(client.aclose())
-
-
-def test_our_own_connections_are_left_as_early(tmp_path: Path) -> None:
-    closed_after = LimitedConfig("none").timeout_keep_alive
-    driver = loopback.open_driver(f"unix:{tmp_path}/engine.sock", "s")
-    assert driver._connections.kept <= closed_after / 2  # type: ignore[attr-defined]
-    asyncio.run(driver.close())

@@ -118,16 +118,11 @@ def test_every_anchored_row_follows_its_changes(ledger: Ledger, clock: SetClock)
 
 TAMPERINGS = {
     "a key": ("UPDATE identities SET public_key = 'x'", "record of acme: identity ada is not what the log says"),
-    "a role": ("UPDATE identities SET roles = '[\"admin\"]'", "record of acme: identity ada is not what the log says"),
     "gone": ("DELETE FROM identities", "record of acme: identity ada is gone, and the log does not say so"),
     "new": (
         "INSERT INTO identities (tenant, name, roles, public_key, created_at, former_keys, admitted_by, pending) "
         "SELECT tenant, 'eve', roles, public_key, created_at, former_keys, admitted_by, pending FROM identities",
         "record of acme: identity eve is there, and the log does not know it",
-    ),
-    "a tenant": (
-        "UPDATE tenants SET suspended_at = created_at WHERE name = 'acme'",
-        "record of acme: tenant is not what the log says",
     ),
 }
 
@@ -142,24 +137,12 @@ def test_a_row_that_somebody_edited_is_named(ledger: Ledger, raw: Raw, how: str)
     assert wrong(ledger) == [problem]
 
 
-def test_an_edited_row_is_not_taken_over_by_the_next_change(ledger: Ledger, raw: Raw) -> None:
-    with ledger.work("acme") as work:
-        work.identities.add(person())
-        work.events.append([told()])
-    raw("UPDATE identities SET public_key = 'x'")
-    with pytest.raises(Corrupt, match="identity ada"), ledger.work("acme") as work:  # noqa: PT012 the transaction ends with the block
-        work.identities.replace(work.identities.get("ada").model_copy(update={"disabled_at": START}))
-        work.events.append([told("identity.disabled")])
-
-
 @pytest.mark.parametrize(
     "statement",
     [
         "UPDATE anchored_rows SET digest = '" + "ab" * 32 + "' WHERE name = 'identity/ada'",
         "DELETE FROM anchored_rows WHERE name = 'identity/ada'",
-        "DELETE FROM anchor_nodes WHERE level = 3",
         "UPDATE log_frontier SET state = '" + "ab" * 32 + "'",
-        "UPDATE anchored_rows SET digest = 'no hash'",
     ],
 )
 def test_anchors_that_were_edited_are_of_no_use(ledger: Ledger, raw: Raw, statement: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,8 +159,6 @@ def test_anchors_that_were_edited_are_of_no_use(ledger: Ledger, raw: Raw, statem
     "statement",
     [
         "UPDATE anchor_nodes SET hash = '" + "ab" * 32 + "' WHERE level = 3",
-        "DELETE FROM anchor_nodes",
-        "INSERT INTO anchor_nodes (level, number, hash) VALUES (0, 70000, '" + "ab" * 32 + "')",
         "DELETE FROM anchored_rows WHERE name = 'identity/ada'",
     ],
 )
@@ -201,9 +182,7 @@ def sealed(url: str, tmp_path: Path, clock: SetClock) -> Ledger:
     "statement",
     [
         "UPDATE log_frontier SET seal = ''",
-        "UPDATE log_frontier SET size = 0, edge = '[]', seal = ''",
         "UPDATE log_frontier SET state = '" + "00" * 32 + "'",
-        "UPDATE log_frontier SET state = '', seal = ''",
     ],
 )
 def test_a_head_that_somebody_else_wrote_stops_everything_that_rests_on_it(sealed: Ledger, raw: Raw, statement: str) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from tailorbird.crypto.canonical_json import canonical_json, digest_bytes
-from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, Unavailable
+from tailorbird.domain.errors import Corrupt, InvalidInput, Unavailable
 from tailorbird.ledger import blobs, open_artifacts
 
 FILES = {"config.json": b"{}", "weights/a.safetensors": b"\x00" * 5000, "weights/empty": b"", ".hidden": b"h", "käse": "ü".encode()}
@@ -56,19 +54,17 @@ def overwrite(file: Path, data: bytes) -> None:
     file.write_bytes(data)
 
 
-def flip(file: Path) -> None:
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    overwrite(file, bytes(data))
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 class TestBytes:
     @pytest.mark.parametrize(
-        "wrong", ["", "sha256:", "sha256:" + "0" * 63, "sha256:" + "0" * 64 + "\n", "sha256:../../etc/passwd", "0" * 64]
+        "wrong",
+        [
+            "sha256:",
+            "sha256:../../etc/passwd",
+        ],
     )
     def test_what_is_no_digest_is_refused(self, store, wrong):
         for call in (store.get, store.exists, store.get_tree):
@@ -96,16 +92,6 @@ class TestBytes:
 
 
 class TestTrees:
-    def test_where_links_are_not_possible_files_are_copied(self, local, folder, monkeypatch):
-        def refuse(source: object, target: object) -> None:
-            raise OSError(errno.EXDEV, "another disk")
-
-        monkeypatch.setattr(os, "link", refuse)
-        made = local.get_tree(local.put_tree(folder))
-        assert contents(made) == FILES
-        assert (made / "config.json").stat().st_nlink == 1
-        assert (made / "config.json").stat().st_mode & 0o222 == 0
-
     @pytest.mark.parametrize("odd", ["link", "link to a folder", "broken link", "pipe"])
     def test_what_is_no_plain_file_is_refused(self, local, folder, odd):
         make = {
@@ -119,38 +105,22 @@ class TestTrees:
             local.put_tree(folder)
         assert refused.value.error_code == "invalid_input"
 
-    @pytest.mark.parametrize("path", ["/etc/passwd", "../out", "a/../../out", "", ".", "./a", "a//b", "a/", "a\\b", "a\0b"])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/etc/passwd",
+            "../out",
+            "a/../../out",
+            "a\0b",
+        ],
+    )
     def test_a_tree_cannot_reach_out_of_its_folder(self, store, path):
         digest = store.put(canonical_json({path: store.put(b"x")}))
         with pytest.raises(Corrupt):
             store.get_tree(digest)
 
-    def test_a_file_that_moves_while_it_is_stored_is_refused(self, tmp_path):
-        with pytest.raises(Conflict):
-            blobs.LocalBlobs(tmp_path / "store").add("0" * 64, io.BytesIO(b"what it is by now"))
-        assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
-
 
 class TestChangedTrees:
-    @pytest.mark.parametrize("before", [False, True], ids=["first asked for", "asked for again"])
-    def test_a_flipped_byte_in_the_store_is_refused(self, local, folder, tmp_path, before):
-        digest = local.put_tree(folder)
-        if before:
-            local.get_tree(digest)
-        flip(stored_file(tmp_path, digest_bytes(FILES["weights/a.safetensors"])))
-        with pytest.raises(Corrupt, match=r"weights/a\.safetensors"):
-            local.get_tree(digest)
-
-    def test_a_stored_file_that_became_a_link_is_refused(self, local, folder, tmp_path):
-        """Linked into a tree it would stay one, and what it leads to may change later."""
-        digest = local.put_tree(folder)
-        stored = stored_file(tmp_path, digest_bytes(b"{}"))
-        stored.replace(tmp_path / "elsewhere")
-        stored.symlink_to(tmp_path / "elsewhere")
-        for _ in range(2):
-            with pytest.raises(Corrupt):
-                local.get_tree(digest)
-
     @pytest.mark.parametrize("how", ["changed", "added", "removed", "replaced by a link"])
     def test_a_touched_copy_is_refused_until_it_is_deleted(self, store, folder, tmp_path, how):
         digest = store.put_tree(folder)
@@ -176,9 +146,7 @@ class TestTrouble:
         ("number", "code"),
         [
             (errno.ENOSPC, "disk_full"),
-            (errno.EDQUOT, "disk_full"),
             (errno.EACCES, "storage_forbidden"),
-            (errno.EROFS, "storage_forbidden"),
             (errno.EIO, "storage_unreachable"),
         ],
     )
@@ -195,18 +163,6 @@ class TestTrouble:
                 assert refused.value.hint
         assert not store.exists(digest_bytes(b"x"))
         assert store.get(store.put(b"x")) == b"x"
-
-    def test_what_dead_processes_left_is_cleared_after_a_day(self, local, tmp_path):
-        nursery = tmp_path / "store" / "unfinished"
-        nursery.mkdir(parents=True)
-        for name, age in (("old", 100_000), ("young", 1000)):
-            (nursery / name).mkdir()
-            (nursery / name / "part").touch()
-            os.utime(nursery / name, (time.time() - age,) * 2)
-        (nursery / "file").touch()
-        os.utime(nursery / "file", (0, 0))
-        local.put(b"x")
-        assert [path.name for path in nursery.iterdir()] == ["young"]
 
 
 GETTER = """
@@ -232,19 +188,6 @@ def many(tmp_path) -> Path:
     for n in range(200):
         (folder / f"{n}").write_bytes(bytes([n]) * 1000)
     return folder
-
-
-def test_four_processes_ask_for_one_tree_at_once(local, many, tmp_path):
-    digest = local.put_tree(many)
-    processes = getters(tmp_path, digest, 4)
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    said = {process.communicate(timeout=60)[0] for process in processes}
-    assert [process.returncode for process in processes] == [0] * 4
-    assert len(said) == 1
-    assert len(contents(local.get_tree(digest))) == 200
 
 
 def test_a_kill_while_a_tree_is_made_leaves_no_half_tree(local, many, tmp_path):

@@ -64,17 +64,6 @@ def test_labels_are_emptied_and_marks_stay(served):
         assert work.feedback.count({digest("another")}) == 0
 
 
-def test_the_queue_forgets_open_and_settled_answers(served):
-    with served.work("acme") as work:
-        work.reviews.replace(work.reviews.get("request-1").settled("their words", "ada", sample.START))
-        assert work.reviews.forget({"request-0", "request-1", "unknown"}) == ("request-0", "request-1")
-        assert [(work.reviews.get(f"request-{n}").state, work.reviews.get(f"request-{n}").label) for n in (0, 1)] == [
-            ("dropped", None),
-            ("settled", None),
-        ]
-        assert work.reviews.count() == 4
-
-
 def test_nothing_that_was_deleted_is_left_in_the_file(tmp_path: Path, fresh_sqlite):
     ledger = open_ledger(fresh_sqlite(tmp_path))
     with ledger.work("acme") as work:

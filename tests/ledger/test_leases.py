@@ -3,9 +3,6 @@ who share a queue."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,7 +15,6 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 import support.ledger_samples as sample
 from support.ledger_samples import SetClock, digest
-from support.ledger_writers import STEPS
 from tailorbird.domain.errors import LeaseLost
 from tailorbird.domain.run import Failure, RunState, Step, StepProgress, StepState
 from tailorbird.ledger import Ledger
@@ -151,20 +147,3 @@ def test_leases(open_fresh):
         type("Machine", (LeaseMachine,), {"open_fresh": staticmethod(open_fresh)}),
         settings=settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)),
     )
-
-
-def test_two_workers_empty_the_queue_and_do_each_step_once(ledger, url):
-    runs = [(tenant, f"run{n:04d}") for tenant in ("acme", "globex") for n in range(1, 7)]
-    for tenant, run in runs:
-        with ledger.work(tenant) as work:
-            work.runs.add(sample.run(tenant, int(run[3:])))
-            work.steps.enqueue(run, "step-1")
-    program = [sys.executable, "-W", "error", "-m", "support.ledger_writers", "queue", url]
-    workers = [subprocess.Popen([*program, name], cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True) for name in ("a", "b")]
-    finished = [step for worker in workers for step in json.loads(worker.communicate(timeout=120)[0])]
-    assert [worker.returncode for worker in workers] == [0, 0]
-    assert sorted(finished) == [f"{tenant}/{run}/step-{n}" for tenant, run in runs for n in range(1, STEPS + 1)]
-    for tenant, run in runs:
-        with ledger.work(tenant, write=False) as work:
-            assert work.runs.get(run).state is RunState.DONE
-            assert {(step.state, step.attempts) for step in work.steps.of(run)} == {(StepState.DONE, 1)}

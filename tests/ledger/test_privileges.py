@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 import support.ledger_samples as sample
@@ -113,14 +113,6 @@ def test_every_function_that_runs_as_its_owner_names_temporary_objects_last(url:
         assert connection.scalars(text(made)).all() == ["search_path=public, pg_temp"]
 
 
-def test_roles_make_no_temporary_objects_where_their_script_was_run(server: Server) -> None:
-    made = server.copy()
-    with closing(open_ledger(made)) as ledger:
-        server.make_roles(str(make_url(made).database), ledger.role_script())
-    with closing(open_database(as_user(made, WORKER))) as database, database.writing() as connection, pytest.raises(ProgrammingError):
-        connection.execute(text("CREATE TEMP TABLE log_entries (place integer)"))
-
-
 def test_every_table_with_a_tenant_has_a_policy(url: str) -> None:
     with closing(open_database(url)) as database, database.reading() as connection:
         held = set(connection.scalars(text("SELECT tablename FROM pg_policies WHERE policyname = 'own_tenant'")))
@@ -149,16 +141,6 @@ def test_a_transaction_that_names_nobody_finds_nothing(url: str) -> None:
         connection.execute(text("SELECT set_config('tailorbird.tenant', '', true)"))
         for table in ("tenants", "identities", "log_entries"):
             assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0
-
-
-def test_proofs_of_a_tenant_reach_over_the_entries_of_others(url: str) -> None:
-    with closing(open_ledger(as_user(url, BOTH))) as ledger:
-        with ledger.work("globex") as work:
-            work.events.append([sample.event("globex"), sample.event("globex", 2)])
-        with ledger.work("globex", write=False) as work:
-            assert len(list(work.events.entries())) == 2
-            assert work.events.inclusion(1)
-            assert work.events.root_at(3) == work.events.root()
 
 
 def test_an_owner_who_is_no_administrator_migrates(server: Server) -> None:

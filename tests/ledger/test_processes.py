@@ -13,7 +13,6 @@ from support.ledger_writers import ROUNDS
 from tailorbird.crypto.log_verification import check_entries
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.run import StepState
-from tailorbird.ledger import open_ledger
 
 TESTS = Path(__file__).parents[1]
 EIGHT = [str(n) for n in range(8)]
@@ -65,14 +64,6 @@ def test_eight_workers_do_each_step_once(ledger, url):
     assert {(step.state, step.attempts) for step in steps} == {(StepState.DONE, 1)}
     assert all(step.owner == who[step.name] and step.result == digest((step.owner, step.name)) for step in steps)
     assert_log_holds(ledger, 1 + 100)  # that the run was written, and each step
-
-
-def test_eight_processes_migrate_at_once(empty_url):
-    sizes = all_eight("migrate", empty_url)
-    assert sorted(int(size) for (size,) in sizes) == list(range(1, 9))
-    ledger = open_ledger(empty_url)
-    assert_log_holds(ledger, 8)
-    ledger.close()
 
 
 def test_a_kill_loses_nothing_that_was_acknowledged(ledger, url):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
 import support.ledger_samples as sample
 from support.ledger_samples import digest
 from tailorbird.domain.curation import FixAction
-from tailorbird.domain.erasure import ErasureState
-from tailorbird.domain.errors import Busy, Conflict, LeaseLost, NotFound
+from tailorbird.domain.errors import NotFound
 
-MINUTE = timedelta(minutes=1)
 ID = "000000000001"
 
 
@@ -36,33 +32,6 @@ def test_one_person_is_erased_once(ledger):
         assert again == first == work.erasures.get(ID[:12]) == work.erasures.all()[0]
         with pytest.raises(NotFound):
             work.erasures.get("abc")
-
-
-def test_one_worker_at_a_time_carries_an_erasure_out(ledger, clock):
-    with ledger.work("acme") as work:
-        work.erasures.add(sample.erasure("acme"))
-        work.erasures.take(ID, "a", MINUTE)
-        work.erasures.take(ID, "a", MINUTE)
-        with pytest.raises(Busy):
-            work.erasures.take(ID, "b", MINUTE)
-    clock.move(120)
-    with ledger.work("acme") as work:
-        work.erasures.take(ID, "b", MINUTE)
-        with pytest.raises(LeaseLost):
-            work.erasures.finish(ID, "a", digest("certificate"))
-        assert work.erasures.finish(ID, "b", digest("certificate")).certificate == digest("certificate")
-
-
-def test_an_erasure_is_done_when_its_certificate_is_signed(ledger):
-    signature = sample.release("acme").signature
-    with ledger.work("acme") as work:
-        work.erasures.add(sample.erasure("acme"))
-        work.erasures.take(ID, "a", MINUTE)
-        assert work.erasures.finish(ID, "a", digest("certificate")).state is ErasureState.OPEN
-        with pytest.raises(Conflict):
-            work.erasures.sign(ID, digest("another"), signature)
-        done = work.erasures.sign(ID, digest("certificate"), signature)
-        assert (done.state, done.signature) == (ErasureState.DONE, signature)
 
 
 def test_a_secret_is_made_once_and_is_each_tenants_own(ledger):

@@ -27,19 +27,6 @@ def test_a_gateway_is_told_what_the_others_counted_for_every_tenant(ledger):
         assert system.usage.by_others("h", {}, {"day": START}) == {}
 
 
-def test_old_minutes_and_older_days_of_keys_are_forgotten(ledger):
-    minute = {"period": "minute"}
-    with ledger.work("acme") as work:
-        work.usage.add([sample.usage(), sample.usage().model_copy(update=minute)])
-        work.usage.add([sample.key_usage(), sample.key_usage().model_copy(update=minute)])
-    with ledger.system() as system:
-        assert system.usage.prune(START) == 0
-        assert system.usage.prune(START + DAY) == 2
-        assert system.usage.prune(START + 3 * DAY) == 1
-    with ledger.work("acme", write=False) as work:
-        assert work.usage.used("month", START).requests == 1
-
-
 def test_gateways_that_serve_are_known_with_the_move_they_reached(ledger):
     with ledger.system() as system:
         system.gateways.beat("old", 1, START)

@@ -162,25 +162,6 @@ class TestFeedback:
             assert (work.feedback.count({digest("release")}), work.feedback.count({digest("b"), digest("release")})) == (2, 3)
 
 
-class TestQueue:
-    def test_the_oldest_waits_first_and_is_settled_once(self, ledger):
-        with ledger.work("acme") as work:
-            work.requests.add([answered(n) for n in (1, 2, 3)])
-            late = sample.review("acme", "request-1").model_copy(update={"queued_at": START + SECOND})
-            work.reviews.add([late, sample.review("acme", "request-3"), sample.review("acme", "request-2")])
-            work.reviews.add([sample.review("acme", "request-1")])
-            assert [item.request for item in work.reviews.waiting()] == ["request-2", "request-3", "request-1"]
-            assert [item.request for item in work.reviews.waiting(1)] == ["request-2"]
-            settled = work.reviews.get("request-2").settled("refund", "ada", START)
-            work.reviews.replace(settled)
-            with pytest.raises(Conflict) as refused:
-                work.reviews.replace(settled)
-            assert refused.value.error_code == "review_settled"
-            assert work.reviews.count() == 2
-            with pytest.raises(NotFound):
-                work.reviews.get("request-9")
-
-
 @pytest.mark.parametrize(
     "write",
     [

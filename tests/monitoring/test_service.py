@@ -51,12 +51,3 @@ def test_a_bad_minute_of_few_requests_is_no_alarm():
 )
 def test_latency_is_held_against_the_limit_or_else_twice_what_was_measured(p95: float, expected: Expectation, severity: Severity):
     assert by_name(look(flow=traffic(p95=p95), expected=expected))["service.latency_p95_ms"].severity is severity
-
-
-def test_costs_are_held_against_the_limit_and_refused_requests_do_not_thin_them():
-    expected = Expectation(cost_limit=0.4, currency="EUR")
-    found = by_name(look(flow=traffic(ok=1000, refused=1000, cost=0.5), expected=expected))["service.cost_per_1k_requests"]
-    assert found.value == pytest.approx(0.5)
-    assert found.severity is Severity.WARNING
-    assert found.bound == 0.4
-    assert found.text == "1,000 requests cost 0.5 EUR (1000 requests); the bound is 0.4 EUR, the objective's limit."

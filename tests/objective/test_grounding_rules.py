@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tailorbird.domain.errors import ObjectiveInvalid
-from tailorbird.domain.prompt import ReleaseName
 from tailorbird.objective import parse_objective
 
 SOURCE = "{origin: us, license: CC0-1.0}"
@@ -39,10 +38,3 @@ def test_what_nothing_could_come_of_is_refused_at_its_line(asked: str, what: str
 @pytest.mark.parametrize("grounding", ["{encoder: acme/search}", f"{{encoder: 'sha256:{'ab' * 32}'}}", "{rewrite: true}"])
 def test_what_can_be_pursued_is_read(grounding: str) -> None:
     assert parse_objective(text(grounding=grounding), "objective.yaml").objective.name == "help"
-
-
-def test_a_name_of_twelve_hexadecimal_digits_is_a_digest_and_an_alias_with_its_tenant() -> None:
-    assert ReleaseName.of("abcdef012345") == ReleaseName(digest="abcdef012345")
-    assert ReleaseName.of("acme/abcdef012345") == ReleaseName(tenant="acme", name="abcdef012345")
-    assert ReleaseName.of("abc") == ReleaseName(name="abc")
-    assert ReleaseName.of("Acme/Search") is None

@@ -66,17 +66,6 @@ def test_a_target_that_the_test_set_cannot_prove() -> None:
     assert not split_power(file_with(("accuracy", 0.5)), manifest_with(0))[1][0].provable
 
 
-def test_log_loss_has_no_power() -> None:
-    assert split_power(file_with(("log_loss", 0.5)), manifest_with(0)) == ((), ())
-
-
-def test_a_higher_tier_must_observe_more() -> None:
-    manifest = manifest_with(300)
-    observed = [split_power(file_with(("accuracy", 0.9), risk=tier), manifest)[1][0].must_observe for tier in RiskTier]
-    assert observed == sorted(observed)
-    assert observed[0] < observed[-1]
-
-
 @given(st.integers(1, 400), st.floats(0.01, 0.99), st.sampled_from(RiskTier))
 def test_must_observe_is_the_smallest_that_proves(n: int, target: float, tier: RiskTier) -> None:
     confidence = spend(tier.confidence, 1)

@@ -10,7 +10,7 @@ import pytest
 from support.data import Store
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import SnapshotRequest, build_snapshot
-from tailorbird.domain.errors import Conflict, InvalidInput, ObjectiveInvalid
+from tailorbird.domain.errors import Conflict, ObjectiveInvalid
 from tailorbird.objective import (
     TEMPLATES,
     check_labels,
@@ -60,9 +60,3 @@ def test_a_templates_origin_is_not_that_of_other_data(name: str, tmp_path: Path)
     with pytest.raises(ObjectiveInvalid) as refused:
         check_origins(file, digests | {file.objective.data[0].path: digest_bytes(b"mine")})
     assert refused.value.line == file.line_of("data.0.source.origin")
-
-
-def test_an_unknown_template_gets_the_nearest() -> None:
-    with pytest.raises(InvalidInput) as caught:
-        template_files("clasify")
-    assert (caught.value.error_code, "'classify'" in caught.value.hint) == ("invalid_input", True)

@@ -68,7 +68,6 @@ def test_braces_without_quotes_are_told_of() -> None:
         (("rows/{tenant}.csv", "rows.csv"), 6),
         (("    shared: true\n", ""), 8),
         (("{tenant}/manual", "manual"), 12),
-        (("    shared: true", "    qrels: judged.csv"), 8),
         (("path: small_talk", "path: talk-{tenant}"), 9),
     ],
 )

@@ -107,12 +107,3 @@ def test_record_and_artifacts_with_relative_paths_lie_in_the_workspace(tmp_path:
         assert Settings(workspace=workspace, artifacts=url).artifacts_url == url
     for url in ("sqlite:////var/lib/t.db", "postgresql://u@h/d", "sqlite:///:memory:", "sqlite://"):
         assert Settings(workspace=workspace, database=url).database_url == url
-
-
-def test_settings_are_kept_when_writing_new_ones_fails(tmp_path: Path) -> None:
-    """A crash between truncating and writing left an empty file, which means the default database and no encryption."""
-    save_settings(tmp_path, {"tenant": "acme", "encryption": "file"})
-    with pytest.raises(yaml.representer.RepresenterError):
-        save_settings(tmp_path, {"encryption": object()})
-    assert load_settings(tmp_path, {}).encryption == "file"
-    assert [path.name for path in tmp_path.iterdir()] == ["settings.yaml"]

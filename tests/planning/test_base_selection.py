@@ -71,7 +71,6 @@ def test_licence_and_size_are_read_before_anything_is_fetched() -> None:
     ("names", "labels"),
     [
         (("smollm2-135m", "models/Wide"), ("smollm2-135m", "wide")),
-        (("hf://a/X@main", "hf://b/Y"), ("x", "y")),
         (("hf://a/X@v1", "hf://a/X@v2"), ("x@v1", "x@v2")),
         (("one/base", "two/base"), ("one-base", "two-base")),
     ],

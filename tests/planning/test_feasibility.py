@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from support.planning import LARGE, MACHINE, SMALL, inputs, manifest, objective
-from tailorbird.domain.base_model import ModelAnatomy
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Machine
 from tailorbird.planning import make_plan
@@ -51,20 +48,3 @@ def test_rows_longer_than_the_context_are_seen_before_anything_is_spent() -> Non
     assert all("reads 64" in r.reason for r in plan.left_out)
     tight = make_plan(inputs(base=SMALL.model_copy(update={"context": 140})))
     assert [r.rung for r in tight.left_out if r.rung is not RungKind.QLORA] == [RungKind.PROMPT, RungKind.NEAREST]
-
-
-def test_a_base_without_linear_layers_is_trained_whole() -> None:
-    """GPT-2's layers are convolutions of width one, on which no adapter is placed."""
-    anatomy = ModelAnatomy(model_type="gpt2", heads=12, key_heads=12, head_width=64, linear_groups=())
-    base = SMALL.model_copy(update={"linear_shapes": {}, "anatomy": anatomy, "intermediate": 3072})
-    roomy = MACHINE.model_copy(update={"four_bit": True})
-    plan = make_plan(inputs(base=base, machine=roomy, objective=objective(budget=RICH)))
-    assert {r.rung for r in plan.left_out} == {RungKind.LORA, RungKind.QLORA}
-    assert all("m (gpt2) has no linear layers on which an adapter is placed" in r.reason for r in plan.left_out)
-    full = next(r for r in plan.rungs if r.rung is RungKind.FULL)
-    like = next(r for r in make_plan(inputs(machine=roomy, objective=objective(budget=RICH))).rungs if r.rung is RungKind.FULL)
-    # All weights but the embeddings are multiplied with, whether they are known one by one or not.
-    assert full.time.likely == pytest.approx(like.time.likely, rel=0.02)
-    assert any("nothing smaller is trained" in reason.text for reason in full.reasons)
-    explicit = make_plan(inputs(base=base, machine=roomy, objective=objective(budget=RICH, ladder=["qlora"])))
-    assert "no linear layers" in explicit.left_out[0].reason

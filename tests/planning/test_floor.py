@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.planning import MACHINE, SMALL, inputs, manifest, objective
+from support.planning import SMALL, inputs, manifest, objective
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.plan import PlannedFloor
 from tailorbird.planning import make_plan
@@ -36,14 +36,6 @@ def planned(**changes: object) -> PlannedFloor:
     floor = make_plan(inputs(**{"encoder": MINI} | changes)).floor
     assert floor is not None
     return floor
-
-
-@pytest.mark.parametrize(("vectors", "reads", "refused"), [("auto", False, False), (True, True, True)])
-def test_vectors_beyond_the_budget_are_left_out_unless_they_are_asked_for(vectors: object, reads: bool, refused: bool) -> None:
-    machine = MACHINE.model_copy(update={"fp32_gflops": 0.05})
-    floor = planned(machine=machine, objective=objective(floor={"vectors": vectors}, budget={"hours": 1}))
-    assert (floor.encoder is not None, bool(floor.refused)) == (reads, refused)
-    assert "h and the budget is 1 h" in (floor.refused or floor.reason.text)
 
 
 def test_what_the_memory_does_not_hold_is_refused() -> None:

@@ -106,13 +106,6 @@ def test_an_encoder_is_tuned_where_it_is_installed() -> None:
     assert RungKind.ENCODER not in {each.rung for each in (*automatic.rungs, *automatic.left_out)}, "the floor tells that there is none"
 
 
-def test_nobody_tunes_an_encoder_unasked_where_the_objective_lets_the_floor_read_words_alone() -> None:
-    words = {"floor": {"vectors": False}}
-    assert RungKind.ENCODER not in {each.rung for each in make_plan(inputs(objective=objective(**words), encoder=encoder())).rungs}
-    listed = objective(ladder=["floor", "encoder"], **words)
-    assert make_plan(inputs(objective=listed, encoder=encoder())).rungs[0].rung is RungKind.ENCODER
-
-
 def test_an_encoder_whose_licence_forbids_the_use_is_not_tuned() -> None:
     business = {"goal": "g", "owner": "o", "risk": "limited", "use": "commercial"}
     plan = make_plan(inputs(objective=objective(ladder=["encoder"], business=business), encoder=encoder("CC-BY-NC-4.0")))

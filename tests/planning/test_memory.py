@@ -41,7 +41,12 @@ def test_memory_meets_the_published_peaks() -> None:
         assert adapter_parameters(base, adapter) < 0.01 * base.parameters
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "precision",
+    [
+        "bf16",
+    ],
+)
 @pytest.mark.parametrize("answer", [8, 600])
 def test_logits_that_a_model_makes_itself_are_all_held(precision: str, answer: int) -> None:
     """Gemma 2 caps them, Phi adds a bias: no block of 256 is computed at a time."""

@@ -37,8 +37,3 @@ def test_each_row_alone_is_a_pass_and_the_longest_holds_most(settings: TrainingS
     single = laid_out("single")
     assert passes_of(single, settings, settings.batch_size) == settings.batch_size
     assert longest_pass(single, settings) == 300 + ROWS.target_max < longest_pass(laid_out("padded"), settings)
-
-
-def test_rows_alone_take_less_memory_than_packed_ones() -> None:
-    packed, single = (lora(laid_out(layout)).memory for layout in ("packed", "single"))
-    assert single.likely < packed.likely

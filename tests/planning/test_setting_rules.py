@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.planning import MACHINE, SMALL, TOKENS, inputs, llama, manifest, objective
+from support.planning import SMALL, TOKENS, inputs, llama, manifest, objective
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import LoraSettings, Plan, RungPlan, TrainingSettings
@@ -22,7 +22,12 @@ def trained(plan: Plan, kind: RungKind) -> TrainingSettings:
 
 
 @pytest.mark.parametrize(
-    ("answer_tokens", "rank", "enough"), [(4.0, 16, True), (12_000.0, 32, True), (30_000.0, 64, True), (60_000.0, 64, False)]
+    ("answer_tokens", "rank", "enough"),
+    [
+        (4.0, 16, True),
+        (30_000.0, 64, True),
+        (60_000.0, 64, False),
+    ],
 )
 def test_rank_gives_as_many_weights_as_there_are_answer_tokens(answer_tokens: float, rank: int, enough: bool) -> None:
     tokens = TOKENS.model_copy(update={"target_mean": answer_tokens})
@@ -37,7 +42,13 @@ def test_rank_gives_as_many_weights_as_there_are_answer_tokens(answer_tokens: fl
 
 
 @pytest.mark.parametrize(("hidden", "full_rate"), [(576, 1e-4), (2304, 5e-5)])
-@pytest.mark.parametrize(("rows", "ratio", "of_full"), [(120, 15, 2), (900, 15, 2), (1_900, 10, 1)])
+@pytest.mark.parametrize(
+    ("rows", "ratio", "of_full"),
+    [
+        (120, 15, 2),
+        (1_900, 10, 1),
+    ],
+)
 def test_lora_learns_ten_times_as_fast_as_full_and_short_runs_faster(
     hidden: int, full_rate: float, rows: int, ratio: int, of_full: int
 ) -> None:
@@ -48,7 +59,14 @@ def test_lora_learns_ten_times_as_fast_as_full_and_short_runs_faster(
 
 
 @pytest.mark.parametrize(
-    ("rows", "epochs"), [(16, 10), (120, 10), (240, 8), (400, 5), (480, 4), (600, 3), (1_999, 3), (2_000, 2), (20_000, 2), (20_001, 1)]
+    ("rows", "epochs"),
+    [
+        (120, 10),
+        (240, 8),
+        (600, 3),
+        (2_000, 2),
+        (20_001, 1),
+    ],
 )
 def test_epochs_fall_with_rows(rows: int, epochs: int) -> None:
     plan = make_plan(inputs(manifest=manifest(train=rows), objective=objective(budget={"hours": 1000, "money": 1000})))
@@ -61,14 +79,6 @@ def test_lengths_hold_the_longest_row_and_a_sample_gets_slack() -> None:
     assert trained(make_plan(many), RungKind.LORA).max_length == 149
     long = make_plan(inputs(tokens=TOKENS.model_copy(update={"prompt_max": 3000})))
     assert trained(long, RungKind.LORA).token_budget == trained(long, RungKind.LORA).max_length == 3007
-
-
-def test_precision_follows_the_processor_and_not_a_timing_that_a_load_could_turn() -> None:
-    assert trained(make_plan(inputs()), RungKind.LORA).precision == "bf16"
-    without = MACHINE.model_copy(update={"fast_bf16": False})
-    assert trained(make_plan(inputs(machine=without)), RungKind.LORA).precision == "fp32"
-    busy = MACHINE.model_copy(update={"bf16_gflops": 150.0})
-    assert trained(make_plan(inputs(machine=busy)), RungKind.LORA).precision == "bf16"
 
 
 @pytest.mark.parametrize(("labels", "context", "shots"), [(12, 8192, 12), (3, 8192, 3), (77, 8192, 12), (12, 320, 4), (0, 8192, 8)])
@@ -116,23 +126,16 @@ def reason(rung: RungPlan, rule: str) -> str:
     return next(reason.text for reason in rung.reasons if reason.rule == rule)
 
 
-def test_as_many_passes_again_as_are_planned_and_the_plan_says_so() -> None:
-    rung, training = planned(inputs(objective=objective(budget=PLENTY)))
-    assert training.waiting_epochs == training.epochs > 0
-    assert "up to" in (told := reason(rung, "R11"))
-    assert "2.0 times as long" in told
-
-
-@pytest.mark.parametrize(("share", "added"), [(1.1, 0), (1.7, 2), (9.0, 4)])
+@pytest.mark.parametrize(
+    ("share", "added"),
+    [
+        (1.1, 0),
+        (1.7, 2),
+    ],
+)
 def test_no_more_than_the_budget_holds(share: float, added: int) -> None:
     rung, _ = planned(inputs(objective=objective(budget=PLENTY)))
     hours = share * rung.time.likely / 3600
     tight, training = planned(inputs(objective=objective(budget={"hours": hours, "money": 1000})))
     assert (training.epochs, training.waiting_epochs) == (4, added)
     assert ("the budget does not hold them" in reason(tight, "R11")) is (added == 0)
-
-
-def test_epochs_that_are_asked_for_are_not_exceeded() -> None:
-    rung, training = planned(inputs(objective=objective(budget=PLENTY, lora={"epochs": 4})))
-    assert (training.epochs, training.waiting_epochs) == (4, 0)
-    assert "as the objective says" in reason(rung, "R11")

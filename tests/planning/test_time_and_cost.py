@@ -55,7 +55,12 @@ def timed_steps(settings: TrainingSettings, found: PlanInputs, rate: float) -> C
     return Calibration.model_validate({"settings": settings, "passes": passes, **kept, **rest})
 
 
-@pytest.mark.parametrize("rate", [1e11, 4e11])
+@pytest.mark.parametrize(
+    "rate",
+    [
+        1e11,
+    ],
+)
 @pytest.mark.parametrize("kind", [RungKind.LORA, RungKind.FULL])
 def test_timed_steps_give_the_time_of_the_whole_run(kind: RungKind, rate: float) -> None:
     """On a machine that is a clock of FLOPs, the loop takes all its FLOPs over the rate."""

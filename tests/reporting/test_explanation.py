@@ -14,14 +14,6 @@ def test_a_request_that_nothing_answered_says_so_and_no_more() -> None:
     assert shown.count("\n## ") == 2
 
 
-def test_the_walk_in_markdown_has_a_section_a_part() -> None:
-    shown = explanation_markdown(explained())
-    assert shown.startswith("# Request req1\n\n## request\n\n- req1 at")
-    headings = [line for line in shown.split("\n") if line.startswith("## ")]
-    assert headings == [f"## {part}" for part in ("request", "release", "goal", "chosen", "gate", "evidence", "data", "people", "log")]
-    assert "- approved by ben as approver, 2026-03-01 12:00 UTC: read the card" in shown
-
-
 def test_markdown_cannot_be_broken_by_what_somebody_wrote() -> None:
     nasty = explained().model_copy(update={"release": release(approval("fine\n## Approved by all\n<b>"))})
     assert "\n## Approved" not in explanation_markdown(nasty)

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from support.reporting import finding, gate, ladder, objective
-from tailorbird.reporting.ladder import ladder_markdown, ladder_table
+from tailorbird.reporting.ladder import ladder_table
 from tailorbird.reporting.tables import gate_table
 
 LADDER = """\
@@ -41,8 +41,3 @@ def test_a_label_in_brackets_is_shown_and_not_taken_for_markup() -> None:
     assert "dev recall[refund]" in shown
     assert "recall[refund]" in _shown(gate_table(gate()))
     assert "[/oops]" in _shown(gate_table(gate(finding("recall[/oops]"))))
-
-
-def test_bars_in_reasons_do_not_break_the_markdown() -> None:
-    nasty = ladder().model_copy(update={"reason": "a | b\n# c"})
-    assert ladder_markdown(nasty, objective()).endswith("Decision: a \\| b # c\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.effects import KINDS, write_twin_adapter
+from support.effects import write_twin_adapter
 from tailorbird.rungs import module_kinds, without_kind
 from tailorbird.system.tensor_header import tensor_spans
 
@@ -12,10 +12,6 @@ from tailorbird.system.tensor_header import tensor_spans
 def tensors(adapter: Path) -> dict[str, bytes]:
     content = (adapter / "adapter_model.safetensors").read_bytes()
     return {name: content[start:end] for name, (start, end) in tensor_spans(adapter / "adapter_model.safetensors").items()}
-
-
-def test_kinds_are_named_by_their_module(tmp_path: Path) -> None:
-    assert module_kinds(write_twin_adapter(tmp_path / "a", 1)) == tuple(sorted(KINDS))
 
 
 def test_one_kind_is_zero_in_the_copy_and_the_rest_is_the_same(tmp_path: Path) -> None:

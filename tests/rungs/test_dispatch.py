@@ -10,7 +10,6 @@ import pytest
 
 from support.rungs import KeywordEngine, build_context, make_plan_of, make_rows, make_settings
 from tailorbird.crypto.canonical_json import digest_of
-from tailorbird.domain.errors import Internal
 from tailorbird.rungs import RungContext, make_candidate
 
 Build = Callable[..., RungContext]
@@ -32,9 +31,3 @@ def test_dev_rows_are_never_trained_on_nor_shown(make_context: Build) -> None:
     shown = make_candidate(make_context(make_plan_of("prompt", "few-shot", shots=6), dev=dev, engine=lambda: engine))
     assert not any(d.text.startswith("dev ") for d in shown.candidate.prompt.demonstrations)
     assert not any(prompt[-1].content.startswith("dev ") for call in engine.seen for prompt in call)
-
-
-def test_an_incomplete_plan_and_the_floor_are_refused(make_context: Build) -> None:
-    for plan in (make_plan_of("lora", "r16"), make_plan_of("floor", "tf-idf")):
-        with pytest.raises(Internal):
-            make_candidate(make_context(plan))

@@ -86,19 +86,6 @@ def test_a_label_that_never_reaches_a_half_is_given_where_it_belongs(tmp_path: P
     assert engine.held == []
 
 
-def test_rare_labels_whose_probabilities_never_reach_a_half_are_given() -> None:
-    """Nine items in ten bear nothing, and a label that is borne has a probability of 0.2."""
-    borne = np.zeros((100, 2), dtype=bool)
-    borne[:10, 0] = True
-    probabilities = np.where(borne, 0.2, 0.02)
-    bounds = fitting_thresholds(probabilities, borne, "micro_f1")
-    assert len(bounds) == 2
-    [bound] = set(bounds)
-    assert 0.02 < bound < 0.2
-    assert ((probabilities >= bound) == borne).all()
-    assert bound == pytest.approx(0.07, abs=0.03), "between the two, far from both"
-
-
 def test_macro_f1_gives_each_label_a_threshold_of_its_own_and_one_of_hardly_any_row_that_of_all() -> None:
     """A frequent label that is told well, a rare one that is told badly, and one that two rows bear."""
     generator = np.random.default_rng(1)

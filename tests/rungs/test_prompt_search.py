@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.e2e import support_rows
 from support.rungs import LABELS, KeywordEngine, build_context, make_objective, make_plan_of, make_rows
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.objective import AnswerFormat
 from tailorbird.domain.plan import RungPlan
-from tailorbird.domain.prompt import Message, PromptSpec
-from tailorbird.inference import open_engine
+from tailorbird.domain.prompt import Message
 from tailorbird.ports.engine import Generation, LabelScores
 from tailorbird.rungs import RungContext, RungResult, make_candidate
 from tailorbird.rungs.context import hold_out
-from tailorbird.rungs.prompt import like_the_worst
-from tailorbird.rungs.prompt_search import JUDGED, base_answers
+from tailorbird.rungs.prompt_search import JUDGED
 
 Build = Callable[..., RungContext]
-INTENTS = ("refund_missing", "order_status", "account_login")
 
 
 @pytest.fixture
@@ -145,56 +138,6 @@ def test_a_prompt_that_the_model_does_not_read_is_dropped(make_context: Build) -
     assert all(len(tried.demonstrations) <= 4 for tried in log.tried)
 
 
-def test_where_the_first_prompt_is_not_read_the_first_that_was_is_compared_with(make_context: Build) -> None:
-    found = made(make_context, Short(messages=2))
-    log = found.search
-    assert log is not None
-    assert found.candidate.prompt.demonstrations == ()
-    assert log.start == log.tried[0].prompt
-    assert (log.tried[0].origin, log.tried[0].difference) == ("no demonstrations", 0.0)
-
-
-def test_where_no_prompt_is_read_at_all_the_reason_is_raised(make_context: Build) -> None:
-    with pytest.raises(InvalidInput, match="too long"):
-        made(make_context, Short(messages=1))
-
-
-def test_a_held_out_row_that_no_prompt_leaves_room_for_ends_the_comparison_and_not_the_search(make_context: Build) -> None:
-    judged = hold_out(make_rows(120), make_objective().seed, JUDGED)[1]
-    log = made(make_context, Short(unread=[judged[12].text])).search
-    assert log is not None
-    assert log.dropped["not read by the model"] > 0
-    assert max(tried.rows for tried in log.tried) <= 12
-
-
-def test_thresholds_of_several_labels_are_chosen_by_answers_that_it_has(make_context: Build) -> None:
-    class Shy(CountingEngine):
-        """Never sure that a label applies."""
-
-        def _scores(self, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
-            found = {"pay": 0.3, "see": 0.02}.get(prompt[-1].content.partition(" ")[0], 0.9)
-            return LabelScores(log_probabilities=(math.log(found), math.log(1 - found)), prompt_tokens=1, latency_ms=1.0)
-
-    engine = Shy()
-    rows = tuple(
-        row.model_copy(update={"text": f"{('see', 'pay')[at % 2]} {at}", "target": "invoice" if at % 4 else "none"})
-        for at, row in enumerate(make_rows(400))
-    )
-    found = made(make_context, engine, train=rows, labels=("invoice", "refund"), label_sets=("invoice", "none"))
-    assert found.search is not None
-    assert len(found.candidate.prompt.thresholds) == 2
-    assert engine.asked - 3 == found.search.calls <= 300
-
-
-def test_it_tells_how_many_calls_are_made_after_each_batch(make_context: Build) -> None:
-    told = list[tuple[int, int]]()
-    engine = CountingEngine()
-    log = made(make_context, engine, count=lambda done, total: told.append((done, total))).search
-    assert log is not None
-    assert told[-1] == (log.calls, 300)
-    assert all(earlier[0] < later[0] <= earlier[0] + 16 for earlier, later in pairwise(told)), "further with each answer that is kept"
-
-
 def test_a_generate_task_is_searched_by_its_kpi(make_context: Build) -> None:
     class Echo(CountingEngine):
         def generate(self, servable: str, prompts: Sequence[Sequence[Message]], *more: Any) -> list[Generation]:
@@ -239,70 +182,8 @@ def searched_replies(make_context: Build, engine: KeywordEngine, metric: str) ->
     return make_candidate(make_context(planned(shots=12), **given))
 
 
-def test_a_json_answer_is_right_however_it_is_spaced(make_context: Build) -> None:
-    task = make_objective("generate").task.model_copy(update={"format": AnswerFormat(json_keys=("a",))})
-    objective = make_objective("generate").model_copy(update={"compare_on": "exact_match", "task": task})
-    rows = [row.model_copy(update={"target": '{"a": 1, "b": "x"}'}) for row in make_rows(4)]
-    answers = ['{"b":"x","a":1}', '{"a": 2, "b": "x"}', "a is 1", '{"A": 1, "B": "x"}']
-    scores = base_answers(make_context(planned(), objective=objective, labels=())).scores(PromptSpec(instruction=""), rows, answers, None)
-    assert scores[0] == 1
-    assert max(scores[1:]) < 0.5
-
-
 def test_every_answer_is_shown_where_there_is_room(make_context: Build) -> None:
     found = searched_replies(make_context, Copying(), "rouge_l")
     assert len({one.target for one in found.candidate.prompt.demonstrations}) == 12
     assert found.search is not None
     assert found.search.low > 0.3, "it began with three of twelve answers"
-
-
-def test_an_answer_that_is_nearly_right_tells_prompts_apart_where_none_is_wholly_right(make_context: Build) -> None:
-    found = searched_replies(make_context, Copying(" of today"), "exact_match")
-    assert found.search is not None
-    [chosen] = [tried for tried in found.search.tried if tried.prompt == found.search.chosen]
-    assert 0.3 < chosen.score < 0.5, "half of the score is for what is wholly right"
-    assert found.search.low > 0
-    assert searched_replies(make_context, Copying(), "exact_match").search.tried[0].score < 0.5  # type: ignore[union-attr]
-
-
-def test_no_prompt_is_dropped_on_a_handful_of_rows(make_context: Build) -> None:
-    engine = CountingEngine()
-    log = make_candidate(make_context(planned(calls=100), engine=lambda: engine)).search
-    assert log is not None
-    assert min(tried.rows for tried in log.tried) >= 8
-    assert log.calls <= 100
-
-
-def test_rows_like_those_that_are_answered_worst_are_found_by_their_words() -> None:
-    texts = ("a lost parcel", "a new card", "a late train", "my card is gone", "the parcel came")
-    *rows, good, bad = (row.model_copy(update={"text": text}) for row, text in zip(make_rows(5), texts, strict=True))
-    assert [row.text for row in like_the_worst(rows, [(good, 0.9), (bad, 0.1)])] == ["a lost parcel", "a new card"]
-    assert like_the_worst((), [(good, 0.9)]) == []
-
-
-def test_few_rows_are_enough(make_context: Build) -> None:
-    found = made(make_context, CountingEngine(), train=make_rows(6))
-    log = found.search
-    assert log is not None
-    assert log.rows == log.compared == 3
-    assert all(tried.rows <= 3 and len(tried.demonstrations) <= 3 for tried in log.tried)
-    assert log.calls <= 3 * len(log.tried) + 3, "no row is asked twice behind a prompt"
-
-
-@pytest.mark.slow
-def test_a_real_model_reads_prompts(base_model_folder: Path, tmp_path: Path) -> None:
-    said = support_rows(INTENTS, 16)
-    rows = tuple(row.model_copy(update={"text": text, "target": label}) for row, (text, label) in zip(make_rows(48), said, strict=True))
-    engine = open_engine()
-    try:
-        given = {"engine": lambda: engine, "base_folder": base_model_folder, "labels": INTENTS, "train": rows}
-        found = make_candidate(build_context(tmp_path, planned(calls=100, shots=3), **given))
-        assert engine.loaded() == ()
-    finally:
-        engine.close()
-    log = found.search
-    assert log is not None
-    [chosen] = [tried for tried in log.tried if tried.prompt == log.chosen]
-    assert chosen.score > 1 / 3, "one label of three at random"
-    assert log.difference >= 0
-    assert log.calls <= 100

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 
 from support.doubles import MemoryEngine
-from support.serving import ASK, CLASSIFY, GENERATE, LABELS, DirectDriver, House
-from tailorbird.crypto.canonical_json import digest_bytes, short
+from support.serving import ASK, CLASSIFY, GENERATE, DirectDriver, House
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import Unavailable
@@ -44,25 +43,6 @@ def ask(house: House, arm: TrafficArm, messages: tuple[Message, ...], *, load: b
         raise
 
 
-def test_a_label_comes_with_probabilities_over_all_labels(house: House) -> None:
-    arm = TrafficArm("a", house.release(1), TaskKind.CLASSIFY, CLASSIFY)
-    (piece,), _ = ask(house, arm, (*ASK, Message(role="assistant", content="refund"), Message(role="user", content="I lost my card")))
-    assert piece.text == "lost_card"
-    assert piece.probabilities is not None
-    assert tuple(piece.probabilities) == LABELS
-    assert math.isclose(sum(piece.probabilities.values()), 1.0)
-    assert piece.completion_tokens == 0
-    assert piece.prompt_tokens == 1 + 4  # the instruction and the last user message alone
-
-
-def test_generated_text_comes_piece_by_piece_and_ends_with_the_counts(house: House) -> None:
-    release = house.release(1, task=TaskKind.GENERATE)
-    pieces, _ = ask(house, TrafficArm("a", release, TaskKind.GENERATE, GENERATE), ASK)
-    assert "".join(piece.text for piece in pieces) == f"{short(release)} I LOST MY CARD"
-    assert [piece.finish_reason for piece in pieces] == [None] * 5 + ["stop"]
-    assert pieces[-1].completion_tokens == 5
-
-
 def test_the_conversation_keeps_the_release_instruction_first() -> None:
     told = (
         Message(role="system", content="In French."),
@@ -74,26 +54,6 @@ def test_the_conversation_keeps_the_release_instruction_first() -> None:
     assert [message.role for message in built] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert built[0].content == "Be brief.\n\nIn French."
     assert [message.content for message in built[1:]] == ["hi", "HI", "I lost my card", "oui", "and?"]
-
-
-def test_a_ranking_names_documents_in_order_and_never_one_that_is_not_for_everybody(house: House, tmp_path: Path) -> None:
-    texts = {"a": ("lost cards are blocked", EVERYONE), "b": ("a lost umbrella", EVERYONE), "c": ("lost card, secret", "staff")}
-    write_index(tmp_path, [Entry(id=name, title=name.upper(), text=text, access=(who,)) for name, (text, who) in texts.items()], None)
-    spec = Retrieval(what="documents", ways=("words",), count=100, index=D)
-    engine, release = MemoryEngine(), house.release(1, task=TaskKind.RANK)
-    local = LocalRetrieval(spec=spec, index=str(tmp_path))
-    named = {"id": release, "tenant": "acme", "task": TaskKind.RANK, "base": "base", "adapter": None, "weights": None}
-    engine.load(Servable(**named, prompt=GENERATE, retrieval=local))
-    arm = TrafficArm("a", release, TaskKind.RANK, GENERATE, retrieval=spec)
-
-    async def story() -> list[AnswerPiece]:
-        answering = AnswerService(DirectDriver(house, engine), AliasRoutes(), lambda _: None)
-        return [piece async for piece in answering.pieces(arm, ASK, Sampling(max_tokens=10))]
-
-    (piece,) = asyncio.run(story())
-    assert [one.id for one in piece.ranking] == piece.text.split() == ["a", "b"]
-    assert (piece.ranking[0].title, piece.finish_reason) == ("A", "stop")
-    assert piece.ranking[0].score > piece.ranking[1].score
 
 
 class NotingEngine(MemoryEngine):

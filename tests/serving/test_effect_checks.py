@@ -85,15 +85,6 @@ def test_an_engine_that_was_restarted_is_asked_again_base_included(servable: Ser
     assert checks.readings[ID].standing is EffectStanding.SHOWN
 
 
-def test_what_an_engine_held_before_is_shown_first(servable: Servable, proof: EffectProof) -> None:
-    driver = FaultyDriver(MemoryEngine(), servable)
-    driver.engine.load(servable)
-    checks = EffectChecks(driver, ToldProofs(proof))
-    assert asyncio.run(checks.status()).loaded == ()
-    asyncio.run(checks.load(request()))
-    assert asyncio.run(checks.status()).loaded == (ID,)
-
-
 @pytest.mark.parametrize(
     ("given", "standing"),
     [(None, EffectStanding.UNPROVEN), (EffectProof(unprovable="no probe shows anything"), EffectStanding.UNPROVABLE)],

@@ -16,8 +16,6 @@ LOST = AnswerLost("the endpoint outside has not answered within 30 s", "", code=
 ANSWERS = [
     Exhausted("busy", "", code="endpoint_busy"),
     Unavailable("it does not take its key", "", code="endpoint_refused"),
-    Unavailable("status 503", "", code="endpoint_unavailable"),
-    AnswerLost("broke off", "", code="endpoint_unavailable"),
     InvalidInput("too long", "", code="prompt_too_long"),
     None,
 ]
@@ -90,34 +88,6 @@ def test_a_server_that_says_anything_is_there(asked: Asked, outcome: TailorbirdE
     asked.at += 30
     assert asked.ask(outcome) is None
     assert asked.circuits.open == 0
-
-
-@pytest.mark.parametrize("code", ["address_private", "endpoint_key_missing"])
-def test_what_was_never_sent_says_nothing(asked: Asked, code: str) -> None:
-    asked.fall_silent(times=2)
-    assert asked.ask(Unavailable("not sent", "", code=code)) is None
-    asked.fall_silent(times=1)
-    assert asked.circuits.open == 1
-    asked.at += 30
-    assert asked.ask(Unavailable("not sent", "", code=code)) is None
-    assert asked.circuits.open == 1
-
-
-def test_a_server_that_answered_others_meanwhile_is_there(asked: Asked) -> None:
-    """A burst makes it slow, and the timeouts of those that it left out end together, after the answers."""
-    burst = [asked.circuits.attempt("acme", endpoint(), MODEL) for _ in range(8)]
-    for one in burst:
-        one.__enter__()
-    asked.at += 0.01
-    assert asked.ask(None) is None
-    asked.at += 30
-    for one in burst:
-        with suppress(AnswerLost):
-            one.__exit__(AnswerLost, LOST, None)
-    assert asked.circuits.open == 0
-    asked.at += 1
-    asked.fall_silent()
-    assert asked.circuits.open == 1
 
 
 def test_what_one_tenant_asks_keeps_no_other_from_asking(asked: Asked) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from support.drivers import answer
 from support.serving import DirectDriver, House
-from tailorbird.domain.errors import NotFound, Unavailable
+from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, EngineState, GenerateRequest, LoadRequest
+from tailorbird.ports.engine import Chunk, GenerateRequest, LoadRequest
 from tailorbird.serving.engine_replicas import EngineReplicas
 
 GONE = Unavailable("the engine cannot be reached", "h", code="engine_unavailable")
@@ -113,24 +113,5 @@ def test_an_answer_that_has_begun_is_not_begun_again(replicas: Replicas) -> None
         with pytest.raises(Unavailable):
             await replicas.ask(release)
         assert sum(len(engine.asked) for engine in replicas.engines) == 1
-
-    asyncio.run(story())
-
-
-def test_one_that_lives_and_refuses_fails_that_request_alone(replicas: Replicas, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def lives(_: Replica) -> EngineState:
-        return EngineState()
-
-    async def story() -> None:
-        release = replicas.releases[0]
-        await replicas.load(release)
-        (home,) = replicas.holders(release)
-        home.away = Unavailable("the record is away", "h", code="database_unreachable")
-        monkeypatch.setattr(Replica, "status", lives)
-        with pytest.raises(Unavailable):
-            await replicas.ask(release)
-        assert len(replicas.holders(release)) == 1
-        with pytest.raises(NotFound):
-            await replicas.ask(replicas.releases[1])
 
     asyncio.run(story())

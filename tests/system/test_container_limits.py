@@ -61,7 +61,13 @@ def test_nothing_limits_a_process_where_nothing_is_said(own: str, tmp_path: Path
     assert "OMP_NUM_THREADS" not in os.environ
 
 
-@pytest.mark.parametrize(("quota", "said", "threads"), [("50000 100000", "", "1"), ("150000 100000", "", "1"), ("50000 100000", "3", "3")])
+@pytest.mark.parametrize(
+    ("quota", "said", "threads"),
+    [
+        ("50000 100000", "", "1"),
+        ("50000 100000", "3", "3"),
+    ],
+)
 def test_a_group_with_less_than_the_machines_cores_computes_with_as_many_threads(
     quota: str, said: str, threads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

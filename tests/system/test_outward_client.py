@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -57,10 +56,3 @@ def test_a_proxy_that_cannot_be_used_is_told_with_a_code(proxy: str, port: int, 
     assert refused.value.error_code == "proxy_unusable"
     with outward_client(f"http://127.0.0.1:{port}") as client:
         assert client.get(f"http://127.0.0.1:{port}/x").text == "/x"
-
-
-def test_certificates_that_are_not_there_are_told_with_a_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nothing.pem"))
-    with pytest.raises(Unavailable) as refused:
-        outward_client("https://other.invalid")
-    assert refused.value.error_code == "certificates_unreadable"

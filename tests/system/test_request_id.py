@@ -26,10 +26,3 @@ def test_an_id_is_a_uuid_that_begins_with_its_time(at: list[int]) -> None:
     found = UUID(digits)
     assert (told, len(digits), found.version, found.variant) == ("req", 32, 7, RFC_4122)
     assert found.int >> 80 == at[0]
-
-
-def test_ids_are_in_the_order_of_time(at: list[int]) -> None:
-    made = []
-    for at[0] in (DAY_MS, DAY_MS + 1, DAY_MS + 86_400_000, 2**48 - 1):
-        made.append(request_id.new_request_id())
-    assert made == sorted(made)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tailorbird.domain.errors import DataInvalid, TailorbirdError
-from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call, start, stream
+from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call, stream
 from tailorbird.system.sandbox import client as confined
 
 LIMITS = SandboxLimits(memory=400 << 20, processor=2, wait=20.0, output=10 << 20)
@@ -127,43 +126,3 @@ def test_after_its_server_was_killed_another_is_started() -> None:
     server._process.kill()
     server._process.wait()
     assert call(job("thread")) == [1]
-
-
-def anew() -> None:
-    """Has the next job start another server."""
-    confined._close()
-
-
-def test_the_folder_that_its_server_was_started_in_may_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is imported may ask for the current folder, as torch does: the server stands where nobody removes it."""
-    gone, other = tmp_path / "gone", tmp_path / "other"
-    gone.mkdir()
-    other.mkdir()
-    (tmp_path / "asks_where_it_is.py").write_text("import os\nos.getcwd()\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(gone)
-    anew()
-    assert call(job("current_folder")) == str(gone)
-    monkeypatch.chdir(other)
-    gone.rmdir()
-    assert call(job("current_folder")) == str(other)
-    start("asks_where_it_is")
-    assert call(job("is_imported", "asks_where_it_is")) is True
-    other.rmdir()
-    assert call(job("current_folder")) == "/"
-    monkeypatch.chdir(tmp_path)
-    anew()
-
-
-def test_many_at_once() -> None:
-    answers: list[Any] = []
-
-    def ask(number: int) -> None:
-        answers.append(call(job("echo", [number])))
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(12)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert sorted(answers) == list(range(12))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +45,6 @@ def test_what_was_written_is_read(labels: int, tmp_path: Path) -> None:
     asked = ["my lost card", "nothing known", ""]
     np.testing.assert_array_equal(again.log_probabilities(asked), model(labels).log_probabilities(asked))
     np.testing.assert_allclose(np.exp(again.log_probabilities(asked)).sum(axis=1), 1)
-
-
-def test_vectors_are_read_behind_words(tmp_path: Path) -> None:
-    weights = np.concatenate([model().weights_KF, np.eye(3, 2)], axis=1)
-    written = replace(model(), weights_KF=weights, width=2)
-    write_linear(written, tmp_path)
-    with pytest.raises(ModelInvalid, match="do not fit together"):
-        read_linear(tmp_path)
-    (tmp_path / "encoder").mkdir()
-    again = read_linear(tmp_path)
-    vectors = np.array([[0.0, 1.0]], dtype=np.float32)
-    without, found = model().log_probabilities(["my card"])[0], again.log_probabilities(["my card"], vectors)[0]
-    shifted = without + np.array([0.0, 1.0, 0.0])
-    np.testing.assert_allclose(found, shifted - np.log(np.exp(shifted).sum()))
-    write_linear(model(), tmp_path)
-    with pytest.raises(ModelInvalid, match="do not fit together"):
-        read_linear(tmp_path)
 
 
 def test_what_is_no_floor_is_refused(tmp_path: Path) -> None:

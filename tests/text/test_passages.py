@@ -18,12 +18,6 @@ def test_passages_hold_every_word_once_and_keep_the_access_list(text: str, repea
     assert len({passage.id for passage in passages}) == len(passages)
 
 
-def test_passages_are_short() -> None:
-    document = Document(id="d", text="One sentence of six words here. " * 100)
-    endless = document.model_copy(update={"text": "word " * 1000})
-    assert max(len(passage.text.split()) for one in (document, endless) for passage in passages_of(one)) <= WORDS
-
-
 def test_texts_without_spaces_are_cut_too() -> None:
     """A handbook in Chinese was one passage, too long for any prompt."""
     chinese = "保险期间为一年,自合同生效日起计算。如有疑问,请联系我们!" * 200

@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from tailorbird.domain.evidence import ScopeRule, ScopeScorer
+from tailorbird.domain.evidence import ScopeScorer
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.ports.engine import LabelScores
-from tailorbird.text.label_rules import is_blank, is_outside, left_out_labels, scope_scores
+from tailorbird.text.label_rules import is_blank, left_out_labels, scope_scores
 
 PROMPT = PromptSpec(instruction="-", labels=("a", "b", "c"))
 SCORES = LabelScores(log_probabilities=tuple(map(math.log, (0.2, 0.7, 0.1))), prompt_tokens=0, latency_ms=1.0)
@@ -23,19 +23,6 @@ def test_scores_are_those_that_the_model_gives() -> None:
     more = scope_scores(PROMPT, SCORES.model_copy(update={"energy": -2.0, "nearness": -0.5}))
     assert (more[ScopeScorer.ENERGY], more[ScopeScorer.NEARNESS]) == (-2.0, -0.5)
     assert more[ScopeScorer.BOTH] == pytest.approx(math.log(0.7) - 2.5)
-
-
-def test_what_is_preferred_before_reading_is_taken_off_first() -> None:
-    prompt = PROMPT.model_copy(update={"priors": tuple(map(math.log, (0.2, 0.7, 0.1)))})
-    assert scope_scores(prompt, SCORES)[ScopeScorer.MARGIN] == pytest.approx(0.0)
-
-
-def test_a_request_below_the_threshold_is_refused_and_so_is_one_without_the_score() -> None:
-    rule = ScopeRule(scorer=ScopeScorer.ENERGY, refuse_below=-1.0)
-    assert is_outside({ScopeScorer.ENERGY: -1.01}, rule)
-    assert not is_outside({ScopeScorer.ENERGY: -1.0}, rule)
-    assert is_outside({ScopeScorer.PROBABILITY: 0.0}, rule)
-    assert not is_outside({}, None)
 
 
 @pytest.mark.parametrize("count", [3, 77])

@@ -15,7 +15,7 @@ from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Entry, PromptSpec
 from tailorbird.text.label_rules import decide_label, without_priors
-from tailorbird.text.search_index import K1, B, Bm25, SearchIndex, words, write_index
+from tailorbird.text.search_index import K1, B, Bm25, SearchIndex, write_index
 
 ANYBODY = frozenset({EVERYONE})
 
@@ -85,17 +85,11 @@ def test_what_shares_no_word_has_no_rank_by_words() -> None:
     [
         ("车被偷了怎么办", ("屋顶漏水需要报销。", "我的车被偷了,请帮忙。")),
         ("ประกันรถยนต์", ("บ้านน้ำท่วม", "เคลมประกันภัยรถยนต์")),
-        ("हिन्दी में दावा", ("दवा महँगी है", "दावा कैसे करें")),
     ],
 )
 def test_words_of_every_script_are_found(question: str, texts: tuple[str, ...]) -> None:
     scores = Bm25(texts).scores(question)
     assert scores[1] > scores[0]
-
-
-def test_a_script_without_spaces_is_searched_by_pairs_of_characters() -> None:
-    assert words("我的车A1被偷 x_y") == ["我的", "的车", "a1", "被偷", "x", "y"]
-    assert words("हिन्दी") == ["हिन्दी"]
 
 
 def test_a_damaged_index_is_told(tmp_path: Path) -> None:
@@ -112,17 +106,3 @@ def test_what_a_model_prefers_before_it_has_read_is_taken_off() -> None:
     assert decide_label(prompt, scores).answer == "b"
     assert sum(math.exp(nats) for nats in without_priors(prompt, scores)) == pytest.approx(1)
     assert without_priors(prompt.model_copy(update={"priors": ()}), scores) == scores
-
-
-def test_vectors_of_another_model_are_told() -> None:
-    one = Entry(id="a", text="wing", access=(EVERYONE,))
-    index = SearchIndex.of([one], np.ones((1, 4), dtype=np.float32))
-    with pytest.raises(ModelInvalid) as told:
-        index.find("wing", [np.ones(3, dtype=np.float32)], frozenset(), 1)
-    assert told.value.error_code == "model_invalid"
-
-
-def test_a_text_may_hold_what_ends_lines_elsewhere(tmp_path: Path) -> None:
-    entries = [entry(0, "one\u2028two\x85three\x1efour\r\nfive"), entry(1, "six")]
-    write_index(tmp_path, entries, None)
-    assert SearchIndex(tmp_path).entries == tuple(entries)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tailorbird.domain.prompt import Message
-from tailorbird.text.search_index import query_of, query_prompt
+from tailorbird.text.search_index import query_prompt
 
 TALK = (
     Message(role="system", content="Be brief."),
@@ -25,9 +25,3 @@ def test_the_model_is_shown_the_turns_before_and_the_last_message_apart() -> Non
 def test_a_single_message_stands_alone_whatever_the_system_says() -> None:
     assert query_prompt(TALK[:2]) is None
     assert query_prompt(()) is None
-
-
-def test_nothing_written_leaves_the_message_as_it_is() -> None:
-    assert query_of(' "Can parental leave be split?" ', "Can I split it?") == "Can parental leave be split?"
-    assert query_of(" \n ", "Can I split it?") == "Can I split it?"
-    assert len(query_of("x" * 9000, "y")) == 400

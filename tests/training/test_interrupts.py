@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-from typing import IO, Any, cast
+from typing import Any
 
 import pytest
 from transformers.models.llama.modeling_llama import LlamaMLP
@@ -49,39 +47,3 @@ def test_a_step_ends_at_the_next_layer_and_leaves_no_trace(
     assert sha256(resumed) == sha256(whole)
     losses = [[(line.loss, line.held_out_loss) for line in each.report.history] for each in (resumed, whole)]
     assert losses[0] == losses[1]
-
-
-#: A process that trains as ``tailorbird adapt`` does: no checkpoint is due while it runs, so what is there in the end was saved on leaving.
-PROCESS = """
-import sys
-import torch
-from tailorbird.cli.adapt import _end_cleanly_on_sigterm
-from tailorbird.ports.trainer import TrainingJob
-from tailorbird.training import open_trainer
-torch.set_num_threads(1)
-_end_cleanly_on_sigterm()
-try:
-    open_trainer().train(TrainingJob.model_validate_json(sys.stdin.read()), lambda line: print(line.step, flush=True))
-except KeyboardInterrupt:
-    sys.exit(130)
-"""
-
-
-def test_a_process_that_is_ended_saves_and_leaves_cleanly(make_job: MakeJob, train_whole: TrainWhole) -> None:
-    changes = {"epochs": 8, "evaluations_per_epoch": 1}
-    job, reached = make_job(workspace="ended", **changes), 0
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", PROCESS], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
-        stdin, stdout, stderr = (cast("IO[str]", each) for each in (child.stdin, child.stdout, child.stderr))
-        stdin.write(job.model_dump_json())
-        stdin.close()
-        for said in stdout:
-            reached = int(said)
-            if reached == 9:
-                child.send_signal(signal.SIGTERM)
-        complaint = stderr.read()
-    assert (child.returncode, complaint) == (130, "")
-    seen: list[TrainingProgress] = []
-    resumed = open_trainer().train(job, seen.append)
-    assert 0 < seen[0].step <= reached + 1, "saved on leaving, unless in the middle of an update or an evaluation"
-    assert sha256(resumed) == sha256(train_whole(make_job(**changes)))

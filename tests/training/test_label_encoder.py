@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from support.tiny_encoder import LABELS, text_of, tuning_settings, write_tiny_encoder
-from tailorbird.domain.errors import InvalidInput
 from tailorbird.inference import open_encoder
 from tailorbird.ports.trainer import LabelJob, LabelledText
 from tailorbird.text.label_rules import read_prototypes
@@ -35,7 +34,13 @@ def job_of(base: Path, folder: Path, method: str = "full", many: bool = False, *
     return LabelJob(base=base, base_digest=D, snapshot=D, settings=settings, labels=LABELS, alone=many, **(fields | changes))
 
 
-@pytest.mark.parametrize(("method", "precision"), [("full", "fp32"), ("full", "bf16"), ("lora", "fp32"), ("lora", "bf16")])
+@pytest.mark.parametrize(
+    ("method", "precision"),
+    [
+        ("full", "fp32"),
+        ("lora", "bf16"),
+    ],
+)
 def test_texts_may_bear_several_labels_or_none(base: Path, tmp_path: Path, method: str, precision: str) -> None:
     job = job_of(base, tmp_path, method, many=True)
     job = job.model_copy(update={"settings": job.settings.model_copy(update={"precision": precision})})
@@ -48,10 +53,3 @@ def test_texts_may_bear_several_labels_or_none(base: Path, tmp_path: Path, metho
     borne = [number % 2 for number in range(40) if number % 3]
     assert np.mean(odds[:, :2].argmax(axis=1) == borne) > 0.8
     assert (odds[:, 2] < 0).all(), "no text bears it"
-
-
-@pytest.mark.parametrize(("missing", "code"), [("train", "no_train_rows"), ("held_out", "no_train_rows")])
-def test_without_rows_nothing_is_tuned(base: Path, tmp_path: Path, missing: str, code: str) -> None:
-    with pytest.raises(InvalidInput) as told:
-        open_trainer().tune(job_of(base, tmp_path, **{missing: ()}), lambda _: None)
-    assert told.value.error_code == code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -53,30 +52,6 @@ def test_every_kind_of_adapter_merges_to_the_same_answers(name: str, tiny_base: 
     assert AutoTokenizer.from_pretrained(tmp_path / "merged").encode("<|im_end|>") == [2]
     assert (tmp_path / "merged" / "chat_template.jinja").read_bytes() == (tiny_base / "chat_template.jinja").read_bytes()
     assert str(tmp_path) not in (tmp_path / "merged" / "config.json").read_text(encoding="utf-8")
-
-
-def in_bf16_and_shards(base: Path, folder: Path) -> Path:
-    """``base`` held in bf16 and divided into two files, as large models come."""
-    shutil.copytree(base, folder)
-    tensors = {name: tensor.bfloat16() for name, tensor in load_file(folder / "model.safetensors").items()}
-    (folder / "model.safetensors").unlink()
-    names, index = sorted(tensors), {}
-    for number, part in enumerate((names[:9], names[9:]), start=1):
-        file = f"model-0000{number}-of-00002.safetensors"
-        save_file({name: tensors[name] for name in part}, folder / file, metadata={"format": "pt"})
-        index |= dict.fromkeys(part, file)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}), encoding="utf-8")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}), encoding="utf-8")
-    return folder
-
-
-def test_a_base_in_bf16_and_several_files_stays_so(tiny_base: Path, trained: TrainedAdapter, tmp_path: Path) -> None:
-    base = in_bf16_and_shards(tiny_base, tmp_path / "halves")
-    found = merge(base, trained(base=base), tmp_path / "merged")
-    assert found.dtype == "bfloat16"
-    assert found.mean_kl < 1e-2
-    assert {path.name for path in (tmp_path / "merged").glob("*.safetensors")} == {path.name for path in base.glob("*.safetensors")}
 
 
 def test_a_merged_model_that_differs_is_never_said_to_be_done(

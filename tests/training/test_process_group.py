@@ -79,16 +79,3 @@ def test_a_stranger_does_not_train_with_them(make_job: MakeJob, tmp_path: Path) 
         member.communicate(timeout=60)
     assert [each["code"] for each in said] == ["member_lost", "member_lost"]
     assert not (job.workspace / "model").exists()
-
-
-def test_a_member_hears_utf8_whatever_the_locale(tmp_path: Path) -> None:
-    """A folder called größe, or a label, had come as other letters where the locale is not UTF-8."""
-    code = (
-        "from tailorbird.training.worker_main import TrainingProcess\n"
-        "process = TrainingProcess()\n"
-        "process._say('heard', line=process._in.readline())\n"
-    )
-    ascii_alone = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, input="größe\n".encode(), env=os.environ | ascii_alone, cwd=tmp_path, capture_output=True, check=True)
-    assert json.loads(done.stdout)["line"] == "größe\n"

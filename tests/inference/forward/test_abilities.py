@@ -68,14 +68,6 @@ def test_the_same_in_32_bits_is_one() -> None:
     assert abilities(Summing(noise=0.015), False) == Abilities()
 
 
-def test_another_expert_at_one_position_is_no_error() -> None:
-    assert abilities(Summing(noise=0.01, astray=True), True) == WISH
-
-
 @pytest.mark.parametrize("coarse", [False, True])
 def test_a_pass_that_forgets_what_its_cache_held_reads_whole_texts(coarse: bool) -> None:
     assert abilities(Summing(forgets=True), coarse) == Abilities()
-
-
-def test_a_systematic_difference_beyond_rounding_is_an_error() -> None:
-    assert abilities(Summing(noise=0.1), True) == Abilities()

@@ -76,13 +76,6 @@ def test_ranks_mixed_in_a_step_are_what_fp32_makes_of_each(make_model: MakeModel
     assert off(found, exact) < (2 if precision == "int8" else 1.3) * off(peer, exact), "int8 rounds the base's weights too"
 
 
-def test_parts_of_a_joint_product_that_are_not_changed_stay_the_bases(make_model: MakeModel, native_form: str) -> None:
-    each = passes(model(make_model, "broken"), "bf16")
-    for names in (("self_attn.k_proj",), ("mlp.up_proj", "self_attn.q_proj")):
-        exact, found, peer = (step(one, [one.adapt(changes(one, 40, names)), None], [9, 9]) for one in each)
-        assert off(found, exact) < 2 * off(peer, exact) < 0.1
-
-
 def test_a_row_with_an_adapter_is_the_same_beside_any_others(make_model: MakeModel, native_form: str) -> None:
     """With weights in int8 all products are: also those of an adapter, alone and beside many."""
     weights = read_weights(make_model("llama", hidden_size=128, intermediate_size=192, head_dim=32), place("int8"))
@@ -97,7 +90,12 @@ def test_a_row_with_an_adapter_is_the_same_beside_any_others(make_model: MakeMod
             assert torch.equal(found, alone[rank]), rank
 
 
-@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize(
+    "precision",
+    [
+        "bf16",
+    ],
+)
 def test_the_bits_are_the_same_whether_threads_share_each_adapter_or_take_some(
     make_model: MakeModel, precision: Any, native_form: str
 ) -> None:

@@ -111,9 +111,7 @@ def test_it_is_compiled_at_each_start_where_no_cache_can_be_made(
     [
         ("x86_64", {"avx2", "fma3", "avx512_bf16"}, library.AVX512),
         ("x86_64", {"avx2", "fma3", "amx_bf16"}, library.PORTABLE),
-        ("AMD64", {"avx2", "fma3"}, library.PORTABLE),
         ("x86_64", {"avx2"}, None),
-        ("aarch64", set[str](), library.PORTABLE),
         ("riscv64", set[str](), None),
     ],
 )

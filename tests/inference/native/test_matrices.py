@@ -37,20 +37,6 @@ def test_products_are_those_of_fp32_for_any_number_of_rows(weights: Any) -> None
         assert torch.allclose(forward.logits(x).double(), exact, rtol=1e-5, atol=1e-4), count
 
 
-def test_a_row_is_the_same_bits_beside_any_others(weights: Any) -> None:
-    forward = NativeForward(weights, 2, form=FORMS["amx"])
-    rows = rows_of(weights, max(ROWS))
-    whole = forward.logits(rows)
-    assert all(torch.equal(forward.logits(rows[:count]), whole[:count]) for count in ROWS)
-    assert torch.equal(forward.logits(rows[40:53]), whole[40:53])
-
-
-def test_a_compiler_that_does_not_know_them_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(library, "AMX", unknown := library.Form(("-no-such-registers",)))
-    assert library._loaded(unknown) is None
-    assert "could not be compiled (CalledProcessError); it computes without matrix registers" in caplog.text
-
-
 def test_registers_that_the_system_keeps_back_are_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     class Kept:
         def __getattr__(self, name: str) -> Any:

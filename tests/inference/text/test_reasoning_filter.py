@@ -48,18 +48,13 @@ def written(
     ("name", "text", "answer"),
     [
         (SWITCHED, "<think>\nhm, é\n</think>\n\nYes. 漢<|im_end|>", "Yes. 漢"),
-        (SWITCHED, "<think>\n\n</think>\n\nYes.<|im_end|>", "Yes."),
         (SWITCHED, "Yes, at once.<|im_end|>", "Yes, at once."),
         (SWITCHED, "<think>\nand on and on<|im_end|>", ""),
         (BEGUN, "hm\n</think>\n\nYes.<|im_end|>", "Yes."),
-        (BEGUN, "never ends<|im_end|>", ""),
         ("chatml", "<think>hm</think>\nYes, <b>é</b>.<|im_end|>", "Yes, <b>é</b>."),
         ("chatml", "<thin", "<thin"),
-        ("chatml", "<thing>Yes.<|im_end|>", "<thing>Yes."),
         (CHANNELS, f"{ANALYSIS}hm<|end|><|start|>assistant{FINAL}Yes.<|return|>", "Yes."),
-        (CHANNELS, f"{FINAL}Yes.<|return|>", "Yes."),
         (UNCLOSED, "\n<think>hm</think>\nYes.<|user|>", "Yes."),
-        (UNCLOSED, "\nYes.<|user|>", "\nYes."),
         (THOUGHTS, "<|channel>thought\nhm\n<channel|>Yes.<turn|>", "Yes."),
     ],
 )
@@ -85,17 +80,6 @@ def test_max_tokens_counts_the_answer_and_reasoning_has_room_of_its_own(
     monkeypatch.setattr(jobs, "REASONING_TOKENS", 10)
     told, _ = written(chats[SWITCHED], text, max_tokens=3)
     assert ([chunk.text for chunk in told], told[-1].finish_reason, told[-1].completion_tokens) == ([""], "length", 10)
-
-
-def test_the_tokens_of_reasoning_are_counted_with_its_marks(chats: dict[str, ChatTokenizer], monkeypatch: pytest.MonkeyPatch) -> None:
-    thought, answer = "<think>\nhm hm\n</think>", "\n\nYes.<|im_end|>"
-    count = len(chats[SWITCHED].tokenizer.encode(thought, add_special_tokens=False).ids)
-    told, _ = written(chats[SWITCHED], thought + answer)
-    assert 0 < count == told[-1].reasoning_tokens < told[-1].completion_tokens
-    assert written(chats[SWITCHED], "Yes.<|im_end|>")[0][-1].reasoning_tokens == 0
-    monkeypatch.setattr(jobs, "REASONING_TOKENS", 10)
-    cut = written(chats[SWITCHED], "<think>" + "hm " * 30)[0][-1]
-    assert (cut.reasoning_tokens, cut.completion_tokens) == (10, 10)
 
 
 def test_stop_strings_and_grammars_are_about_the_answer(chats: dict[str, ChatTokenizer]) -> None:

@@ -32,18 +32,6 @@ def test_an_answer_without_tokens(make_job: MakeJob) -> None:
     assert "private" not in finding.what + finding.remedy
 
 
-def test_rows_that_teach_nothing(make_job: MakeJob) -> None:
-    (found,) = row_checks.mask(
-        planted(make_job, [TokenizedRow((1, 5, 6, 2), 4), TokenizedRow((1, 5, 2), 2), TokenizedRow((1, 5, 7, 2), 2)])
-    )
-    assert (found.code, found.what[:9]) == ("all_masked", "2 of 3 ro")
-
-
-def test_a_template_that_writes_no_prompt(make_job: MakeJob, change_base: ChangeBase) -> None:
-    only_answers = "{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
-    assert "nothing_masked" in {f.code for f in examined(make_job(base=change_base(only_answers))).blocking}
-
-
 def test_a_template_that_leaves_the_users_text_out(make_job: MakeJob, change_base: ChangeBase) -> None:
     """open-r1#648: the prompt stood in a column of another name."""
     template = "{% for m in messages %}{% if m.role != 'user' %}<|im_start|>{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}<|im_start|>"
