@@ -15,7 +15,7 @@ from tailorbird.inference.forward.weights import place
 from tailorbird.inference.native import library
 from tailorbird.inference.native.forward import NativeForward
 
-pytestmark = pytest.mark.skipif("amx" not in FORMS, reason="the form with matrix registers is built where there is AVX512-BF16")
+pytestmark = pytest.mark.skipif("amx" not in FORMS, reason="this processor has no AVX512-BF16, which matrix registers are simulated with")
 ROWS = [1, 2, 15, 16, 17, 31, 32, 33, 48, 70]
 
 
