@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
@@ -113,6 +114,18 @@ def _raises(check: Callable[..., object], *given: Any) -> bool:
     except ValueError:
         return True
     return False
+
+
+@torch.no_grad()
+def next_token_nats(model: Any, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Log-probabilities (T, V) of the next token at each place of each row, as stock libraries compute them."""
+    return [model.eval()(row, use_cache=False).logits[0].float().log_softmax(dim=-1) for row in rows]
+
+
+def divergences(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> torch.Tensor:
+    """KL(expected ‖ found) of the next token at each place, in nats."""
+    parts = [(p_TV.exp() * (p_TV - q_TV)).sum(dim=-1) for p_TV, q_TV in zip(expected, found, strict=True)]
+    return torch.cat(parts).clamp_min(0)
 
 
 def context_of(config: Any) -> int | None:

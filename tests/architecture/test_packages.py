@@ -74,11 +74,11 @@ def test_the_gateway_imports_without_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_devices_are_asked_for_in_one_place_of_each_package() -> None:
+def test_devices_are_asked_for_in_one_place() -> None:
     """What a GPU is asked for can be simulated, and is, only where all of it is known."""
     asks = re.compile(r"torch\.cuda|\"cuda\"|\.cuda\(|pin_memory|is_cuda")
     found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if asks.search(path.read_text())}
-    assert found == {"training/devices.py", "inference/devices.py"}
+    assert found == {"training/devices.py"}
 
 
 def test_no_source_names_a_pickle_or_remote_code() -> None:

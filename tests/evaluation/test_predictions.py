@@ -117,24 +117,18 @@ class LookingEngine(ContainsEngine):
         return [[RetrievedEntry(entry=entry, score=1.0)][:count] for _ in texts]
 
 
-def grounded(engine: ContainsEngine, given: tuple[Row, ...], *, rewrite: bool) -> PredictionRequest:
+def grounded(engine: ContainsEngine, given: tuple[Row, ...]) -> PredictionRequest:
     asked = request(TaskKind.GENERATE, given, engine, labels=())
-    spec = Retrieval(what="passages", ways=("words",), count=1, index=digest_bytes(b"i"), rewrite=rewrite)
+    spec = Retrieval(what="passages", ways=("words",), count=1, index=digest_bytes(b"i"))
     return replace(asked, servable=asked.servable.model_copy(update={"retrieval": LocalRetrieval(spec=spec, index="i")}))
 
 
-def test_a_conversation_is_looked_up_by_its_rewritten_message_and_a_single_one_as_it_is() -> None:
+def test_a_conversation_is_looked_up_by_its_last_message() -> None:
     turns = [
         Message(role="user", content="A refund?"),
         Message(role="assistant", content="Yes."),
         Message(role="user", content="How long?"),
     ]
     engine = LookingEngine()
-    single, talk = engine_predictions(replace(grounded(engine, rows("How long?", fold_turns(turns)), rewrite=True), timed=0))
-    assert engine.queries[0] == "How long?"
-    assert "A refund?" in engine.queries[1]
-    assert (single.prompt_tokens, single.completion_tokens) == (3, 2)
-    assert (talk.prompt_tokens, talk.completion_tokens) == (6, 4)
-    engine = LookingEngine()
-    engine_predictions(grounded(engine, rows(fold_turns(turns)), rewrite=False))
+    engine_predictions(grounded(engine, rows(fold_turns(turns))))
     assert engine.queries == ["How long?"]

@@ -1,4 +1,4 @@
-"""``grounding`` names a released ranking, or asks for rewritten queries: where nothing could come of it, the line says so."""
+"""``grounding`` names a released ranking: where nothing could come of it, the line says so."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ def text(*, kind: str = "generate", more: str = DOCUMENTS, grounding: str = "{en
         (text(more=""), "none are named"),
         (text(grounding="{encoder: acme/help}"), "this very objective"),
         (text(grounding="{encoder: beta/search}"), "a release of the tenant beta"),
-        (text(more=DOCUMENTS + "ladder: ['grounding+lora']\n", grounding="{rewrite: true}"), "the ladder does not list it"),
     ],
 )
 def test_what_nothing_could_come_of_is_refused_at_its_line(asked: str, what: str) -> None:
@@ -35,6 +34,6 @@ def test_what_nothing_could_come_of_is_refused_at_its_line(asked: str, what: str
     assert refused.value.line == 13
 
 
-@pytest.mark.parametrize("grounding", ["{encoder: acme/search}", f"{{encoder: 'sha256:{'ab' * 32}'}}", "{rewrite: true}"])
+@pytest.mark.parametrize("grounding", ["{encoder: acme/search}", f"{{encoder: 'sha256:{'ab' * 32}'}}"])
 def test_what_can_be_pursued_is_read(grounding: str) -> None:
     assert parse_objective(text(grounding=grounding), "objective.yaml").objective.name == "help"

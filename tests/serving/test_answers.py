@@ -89,11 +89,10 @@ class CountingDriver(DirectDriver):
             yield chunk.model_copy(update={"completion_tokens": chunk.completion_tokens or wrote})
 
 
-@pytest.mark.parametrize("rewrite", [False, True])
-def test_a_conversation_finds_passages_by_its_last_message_or_by_that_rewritten(house: House, tmp_path: Path, rewrite: bool) -> None:
+def test_a_conversation_finds_passages_by_its_last_message(house: House, tmp_path: Path) -> None:
     texts = {"open": ("a lost card is blocked at once", EVERYONE), "board": ("the card contract ends in May", "board")}
     write_index(tmp_path, [Entry(id=name, text=text, access=(who,)) for name, (text, who) in texts.items()], None)
-    spec = Retrieval(what="passages", ways=("words",), count=2, index=D, rewrite=rewrite)
+    spec = Retrieval(what="passages", ways=("words",), count=2, index=D)
     engine, release = NotingEngine(), house.release(1, task=TaskKind.GENERATE)
     named = {"id": release, "tenant": "acme", "task": TaskKind.GENERATE, "base": "base", "adapter": None, "weights": None}
     engine.load(Servable(**named, prompt=GENERATE, retrieval=LocalRetrieval(spec=spec, index=str(tmp_path))))
@@ -111,16 +110,12 @@ def test_a_conversation_finds_passages_by_its_last_message_or_by_that_rewritten(
     assert counted[-1].completion_tokens == pieces[-1].completion_tokens
     [(query, groups)] = engine.looked_up
     assert groups == {"staff", EVERYONE}
-    assert ("LOST MY CARD" in query) == rewrite
-    assert (query == "and the contract?") != rewrite
+    assert query == "and the contract?"
     shown = engine.prompts[-1][0].content
     assert "blocked at once" in shown
     assert [[one.id for one in piece.passages] for piece in pieces] == [[]] * (len(pieces) - 1) + [["open"]]
     assert "ends in May" not in "".join(message.content for prompt in engine.prompts for message in prompt)
-    assert len(engine.prompts) == 1 + rewrite
-    if rewrite:
-        written = engine.count_tokens(Path(), [engine.prompts[0]])[0]
-        assert pieces[-1].prompt_tokens == written + engine.count_tokens(Path(), [engine.prompts[1]])[0]
+    assert len(engine.prompts) == 1
 
 
 @pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE])

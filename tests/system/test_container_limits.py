@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
-from tailorbird.inference import devices
+from tailorbird.inference import open_engine
 from tailorbird.system import machine
 from tailorbird.system.machine import core_limit, memory_left, memory_limit, start_no_more_threads_than_cores
 
@@ -84,6 +85,6 @@ def test_a_group_with_less_than_the_machines_cores_computes_with_as_many_threads
 def test_an_engine_holds_half_of_the_containers_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It took half of the machine's, and was killed for memory."""
     group(tmp_path, {"": {"memory.max": str(GIB)}}, "0::/\n", monkeypatch)
-    monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: False)
-    assert devices.memory_budget() == GIB // 2
-    assert devices.memory_budget(300) == 300 << 20
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert open_engine("fp32", "plain").state().memory_budget == GIB // 2
+    assert open_engine("fp32", "plain", memory_mb=300).state().memory_budget == 300 << 20

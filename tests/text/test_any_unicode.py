@@ -28,7 +28,6 @@ from tailorbird.monitoring.sketch import sketch
 from tailorbird.reporting import markdown
 from tailorbird.text import dates, label_rules, linear_classifier, regex, search_index, terminal_text, words
 from tailorbird.text.label_rules import answered_label
-from tailorbird.text.search_index import query_of
 from tailorbird.text.words import nearest, normalise, normalise_answer
 from tailorbird.usecases.erasure import text_finder
 
@@ -90,7 +89,6 @@ OF_ONE: dict[str, Callable[[str], Any]] = {
     "broken conversation": lambda text: conversations.unfold_turns(conversations.MARK + text),
     "reasoning": split_reasoning,
     "template": lambda text: render_here(TEMPLATE, [Message(role="user", content=text)]),
-    "standalone query": lambda text: query_of(text, text),
     "passages": lambda text: search_index.passages_of(Document(id="1", text=text, access=("public",))),
     "quality": lambda text: (quality.QualityChecker(QualityPolicy(), answers=True).broken(text, text), quality.language_of(text)),
     "dates": lambda text: (dates.is_year(text), dates.is_other_day(text), dates.is_dated(text), dates.time_of(text)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tailorbird.chat.conversations import answer_turn, unfold_turns
@@ -101,25 +101,6 @@ def render_pieces(
 def quoted(text: str, control: Sequence[str]) -> bool:
     """True when ``text`` names a control token."""
     return any(name in text for name in control)
-
-
-#: Turns texts into token ids.
-Read = Callable[[list[str]], list[list[int]]]
-
-
-def token_ids(texts: Sequence[Sequence[PromptPiece]], read: Read, read_literally: Read) -> list[list[int]]:
-    """Token ids of each text, given in pieces. ``read_literally`` is a tokenizer to which no token is special.
-
-    Two tokenizers, and not one that is switched to and fro: that would not bear two threads. Each piece is read once, and all together: a
-    text can have a hundred thousand.
-    """
-    plain, literal = (_read_once(texts, reader, quoted=quoted) for reader, quoted in ((read, False), (read_literally, True)))
-    return [[token for piece in pieces for token in (literal if piece.quoted else plain)[piece.text]] for pieces in texts]
-
-
-def _read_once(texts: Sequence[Sequence[PromptPiece]], read: Read, *, quoted: bool) -> dict[str, list[int]]:
-    wanted = list(dict.fromkeys(piece.text for pieces in texts for piece in pieces if piece.quoted == quoted))
-    return dict(zip(wanted, read(wanted), strict=True)) if wanted else {}
 
 
 def _veiled(message: Message, stands_for: dict[str, str]) -> Message:

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from tailorbird.chat.conversations import answer_turn
 from tailorbird.chat.frames import QUESTION, CallParser, ReasoningMarks, ToolFrames, TurnFrames, merged, shared
-from tailorbird.chat.prompts import PromptPiece, quoted, render_pieces, token_ids
+from tailorbird.chat.prompts import PromptPiece, quoted, render_pieces
 from tailorbird.chat.templates import ASKED
 from tailorbird.chat.tool_calls import offered_tools, tool_names, uses_tools
 from tailorbird.domain.errors import Internal, ModelInvalid
@@ -106,8 +106,12 @@ class TokenReader:
         self._unknown = unknown
 
     def ids(self, texts: Sequence[Sequence[PromptPiece]]) -> list[list[int]]:
-        """Token ids of each text, given in pieces."""
-        return token_ids(texts, self._read, self._read_literally)
+        """Token ids of each text, given in pieces. Each piece is read once, and all together: a text can have a hundred thousand."""
+        read = list[dict[str, list[int]]]()
+        for literally, reader in ((False, self._read), (True, self._read_literally)):
+            wanted = list(dict.fromkeys(piece.text for pieces in texts for piece in pieces if piece.quoted == literally))
+            read.append(dict(zip(wanted, reader(wanted), strict=True)) if wanted else {})
+        return [[token for piece in pieces for token in read[piece.quoted][piece.text]] for pieces in texts]
 
     def _read(self, texts: list[str]) -> list[list[int]]:
         found = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]

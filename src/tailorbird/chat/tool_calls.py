@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -159,28 +158,6 @@ def _depth(value: Any) -> int:
     return depth
 
 
-class _OpenCalls:
-    """The calls of a turn that no result has answered yet: their ``names`` by their place, found without a look at each."""
-
-    def __init__(self, calls: Sequence[ToolCall], names: Sequence[str]) -> None:
-        self.names = dict(enumerate(names))
-        #: Places by the id of the call, and all of them under None.
-        self._places: dict[str | None, deque[int]] = {None: deque(self.names)}
-        for place, call in enumerate(calls):
-            self._places.setdefault(call.id, deque()).append(place)
-
-    def answered(self, told: str) -> str | None:
-        """The name of the first open call that a result for ``told`` answers: of this id, or of any where one of both names none."""
-        found = [place for id_ in ((told, "") if told else (None,)) if (place := self._first(id_)) is not None]
-        return self.names.pop(min(found)) if found else None
-
-    def _first(self, id_: str | None) -> int | None:
-        places = self._places.get(id_, deque())
-        while places and places[0] not in self.names:
-            places.popleft()
-        return places[0] if places else None
-
-
 def linked(messages: Sequence[Message]) -> list[Message]:
     """The turns with calls numbered in their order, and results that name the call that they answer: names that a service drew at random
     say nothing, and would make equal conversations differ.
@@ -188,23 +165,26 @@ def linked(messages: Sequence[Message]) -> list[Message]:
     Raises ToolFault where a result answers no call of the turn before it, or somebody goes on before each call is answered.
     """
     turns, count = list[Message](), 0
-    waiting = _OpenCalls([], [])
+    #: Ids of the calls of a turn that no result has answered yet, by the names that they get.
+    waiting: dict[str, str] = {}
     for turn in messages:
         if turn.role == "tool":
-            name = waiting.answered(turn.tool_call_id)
+            # The first open call of this id, or of any where one of both names none.
+            told = turn.tool_call_id
+            name = next((name for name, id_ in waiting.items() if not told or id_ in (told, "")), None)
             if name is None:
                 raise ToolFault(
                     "call_missing",
                     "a turn of a tool answers no call of the assistant's turn before it: tool_call_id names none that is open",
                 )
+            del waiting[name]
             turns.append(turn.model_copy(update={"tool_call_id": name}))
             continue
-        if waiting.names:
+        if waiting:
             raise ToolFault("result_missing", "a call is not answered by a turn of a tool before the conversation goes on")
-        names = [f"call{count + place:05d}" for place in range(len(turn.tool_calls))]
-        count += len(names)
-        waiting = _OpenCalls(turn.tool_calls, names)
-        calls = [call.model_copy(update={"id": name}) for call, name in zip(turn.tool_calls, names, strict=True)]
+        waiting = {f"call{place:05d}": call.id for place, call in enumerate(turn.tool_calls, count)}
+        count += len(waiting)
+        calls = [call.model_copy(update={"id": name}) for call, name in zip(turn.tool_calls, waiting, strict=True)]
         turns.append(turn.model_copy(update={"tool_calls": tuple(calls)}) if calls else turn)
     return turns
 

@@ -90,9 +90,6 @@ class GroundingWishes(Section):
     encoder: str | None = Field(default=None, min_length=1, max_length=200)
     """An approved release of kind ``rank`` that finds them, with what it tuned: its alias (``acme/search``) or its digest. An alias stands
     for the release that answers when the objective is submitted and planned; the plan and the release name it by digest."""
-    rewrite: bool = False
-    """Tries one more variant, in which the base model rewrites a conversation's last message as a question that stands alone before
-    passages are looked up (kind: generate)."""
 
 
 class EndpointWishes(Section):

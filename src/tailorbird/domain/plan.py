@@ -171,9 +171,8 @@ class RungPlan(Value):
     requests, and ``total`` of making it and of all requests of the plan's traffic. ``shots`` counts demonstrations, or entries that are
     looked up, by vectors too where an ``encoder`` (tree) is named. ``calibrated`` is the day of the timed steps behind the estimates, empty
     without. ``base`` names the record of the base model where the plan has several; the variant tells it, too (``r16 on smollm2-135m``).
-    ``ranker`` finds the passages of a grounded rung where the objective names a release for that; ``rewrite``: queries are rewritten first.
-    ``endpoint`` is what a hosted rung asks, with passages of the documents where it is ``grounded``; ``calls`` what a prompt's search may
-    ask.
+    ``ranker`` finds the passages of a grounded rung where the objective names a release for that. ``endpoint`` is what a hosted rung asks,
+    with passages of the documents where it is ``grounded``; ``calls`` what a prompt's search may ask.
     """
 
     rung: RungKind
@@ -194,7 +193,6 @@ class RungPlan(Value):
     base: Digest | None = None
     total: Estimate | None = None
     ranker: PlannedRanker | None = None
-    rewrite: bool = False
     endpoint: Endpoint | None = None
     calls: int = 0
     grounded: bool = False

@@ -165,7 +165,7 @@ class Retrieval(Value):
     the answer themselves (rank). ``ways`` are fused where there are two. ``index`` is a tree of entries and their vectors, ``encoder``
     the tree of the model that made them; ``tuned`` the tree of an adapter or of weights that read queries too, as one more way. A
     ``reranker`` (tree of a cross-encoder) orders the first ``depth`` anew. ``release`` is the release of kind rank from which encoders of
-    ``passages`` are taken. ``rewrite``: of a conversation the base model writes the query, as a question that stands alone.
+    ``passages`` are taken.
     """
 
     what: Literal["examples", "passages", "documents"]
@@ -177,7 +177,6 @@ class Retrieval(Value):
     reranker: Digest | None = None
     depth: int = 50
     release: Digest | None = None
-    rewrite: bool = False
 
 
 class RetrievedEntry(Value):

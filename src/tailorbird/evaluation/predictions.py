@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tailorbird.chat.conversations import fold_answer, last_user_turn, unfold_turns
+from tailorbird.chat.conversations import fold_answer, last_user_turn
 from tailorbird.chat.prompts import messages_for_row
 from tailorbird.domain.dataset import EVERYONE, Row
 from tailorbird.domain.deployment import Servable
@@ -17,7 +17,6 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Entry, Message, PromptSpec, Sampling
 from tailorbird.ports.engine import Engine, Generation, LabelScores
 from tailorbird.text.label_rules import answered_label, decide_label, scope_scores, without_priors
-from tailorbird.text.search_index import SAMPLING, query_of, query_prompt
 
 #: Rows that are asked as single requests, and rows at a time of those after them. 80 timed rows bound a 95th percentile at 95 % confidence.
 TIMED, CHUNK = 80, 32
@@ -73,12 +72,11 @@ def _chunks(request: PredictionRequest) -> Iterator[tuple[Sequence[Row], bool]]:
 
 
 class _RowLookup(NamedTuple):
-    """A row, what was looked up for it (nothing where the servable looks nothing up), the answer that wrote the query, where one did, and
-    the milliseconds of looking up: of those asked at once, none has its entries before all have theirs."""
+    """A row, what was looked up for it (nothing where the servable looks nothing up), and the milliseconds of looking up: of those asked at
+    once, none has its entries before all have theirs."""
 
     row: Row
     found: Sequence[Entry] = ()
-    written: Generation | None = None
     lookup_ms: float = 0.0
 
 
@@ -87,22 +85,11 @@ def _asked(request: PredictionRequest, rows: Sequence[Row]) -> list[_RowLookup]:
     local = request.servable.retrieval
     if local is None:
         return [_RowLookup(row) for row in rows]
-    queries, written = [last_user_turn(row.text) for row in rows], _written(request, rows) if local.spec.rewrite else {}
-    queries = [query_of(written[place].text, query) if place in written else query for place, query in enumerate(queries)]
+    queries = [last_user_turn(row.text) for row in rows]
     started = time.perf_counter()
     found = request.engine.retrieve(request.servable.id, queries, frozenset({EVERYONE}), local.spec.count)
     took = _milliseconds_since(started)
-    return [
-        _RowLookup(row, [one.entry for one in each], written.get(place), took)
-        for place, (row, each) in enumerate(zip(rows, found, strict=True))
-    ]
-
-
-def _written(request: PredictionRequest, rows: Sequence[Row]) -> dict[int, Generation]:
-    """Queries that the model writes for conversations, by the place of the row; a message that is the only one stands alone already."""
-    prompts = {place: prompt for place, row in enumerate(rows) if (prompt := query_prompt(unfold_turns(row.text)))}
-    answers = request.engine.generate(request.servable.id, list(prompts.values()), SAMPLING) if prompts else []
-    return dict(zip(prompts, answers, strict=True))
+    return [_RowLookup(row, [one.entry for one in each], took) for row, each in zip(rows, found, strict=True)]
 
 
 def _prompts(request: PredictionRequest, asked: Sequence[_RowLookup]) -> list[tuple[Message, ...]]:
@@ -146,16 +133,15 @@ def _generate(request: PredictionRequest, rows: Sequence[Row], timed: bool) -> l
 
 
 def _answered(asked: _RowLookup, answer: Generation, share: float, timed: bool) -> Prediction:
-    """A request takes the query that was written first, where one was, the look-up, and the answer."""
-    parts = [part for part in (asked.written, answer) if part is not None]
+    """A request takes the look-up and the answer."""
     return Prediction(
         item=asked.row.id,
         answer=fold_answer(Message(role="assistant", content=answer.text, tool_calls=answer.tool_calls)),
         passages=tuple(f"{entry.title} {entry.text}".strip() for entry in asked.found if not entry.target),
         latency_ms=share,
-        request_ms=asked.lookup_ms + sum(part.latency_ms for part in parts) if timed else None,
-        prompt_tokens=sum(part.prompt_tokens for part in parts),
-        completion_tokens=sum(part.completion_tokens for part in parts),
+        request_ms=asked.lookup_ms + answer.latency_ms if timed else None,
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
     )
 
 

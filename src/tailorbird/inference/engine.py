@@ -20,7 +20,6 @@ from tailorbird.domain.prompt import Message, RetrievedEntry, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.inference.admission import Followed, ProbedBy, RequestAdmission, Tell
 from tailorbird.inference.blocking_call import BlockingCall
-from tailorbird.inference.devices import memory_budget
 from tailorbird.inference.floors import Floors
 from tailorbird.inference.forward.weights import Precision, fingerprint
 from tailorbird.inference.forward_factory import Kernels, choose_pass, pass_name, reader_of_adapters, reader_of_decoders
@@ -42,10 +41,14 @@ from tailorbird.ports.engine import (
     ScoreRequest,
     Told,
 )
+from tailorbird.training.devices import is_gpu, memory_bytes
 
 Conversation = Sequence[Message]
 #: What stands for the answer where only its first token's chances are asked for.
 _ANY = "."
+#: The share of the memory that weights may take, unless the settings say otherwise: of a GPU, which holds nothing but weights, keys and
+#: values and what is computed; of a machine, where other programs run.
+_GPU_SHARE, _CPU_SHARE = 0.75, 0.5
 
 
 class TorchEngine:
@@ -66,7 +69,7 @@ class TorchEngine:
         self._unfinished, self._counting = Counter[Digest](), threading.Lock()
         self._registry = Registry(
             readers,
-            memory_budget(memory_mb),
+            memory_mb * 2**20 or int(memory_bytes(self._placement.device) * (_GPU_SHARE if is_gpu(self._placement.device) else _CPU_SHARE)),
             freed=lambda loaded: self._worker.forget(loaded.salt),
             put_out=lambda gone: self._worker.drop_lane(gone),
             beside=lambda: self._lookups.nbytes,

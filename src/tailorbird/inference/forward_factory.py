@@ -10,7 +10,6 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
-from tailorbird.inference.devices import is_gpu
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.equality import compare
 from tailorbird.inference.forward.model_folder import read_weights
@@ -21,6 +20,7 @@ from tailorbird.inference.native import library
 from tailorbird.inference.native.forward import NativeForward, can_compute
 from tailorbird.inference.scheduling import SequenceNeeds
 from tailorbird.system.machine import resident_gib, return_growth
+from tailorbird.training.devices import is_gpu
 
 _log = logging.getLogger("tailorbird.engine")
 

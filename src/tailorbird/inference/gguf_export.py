@@ -23,6 +23,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from tailorbird.chat.prompts import messages_for
 from tailorbird.chat.tokenizer import ChatTokenizer, read_tokenizer, special_tokens
+from tailorbird.decoders import divergences, next_token_nats
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.prompt import Message
 from tailorbird.inference.model_description import read_config
@@ -118,19 +119,13 @@ GgmlType = gguf.GGMLQuantizationType
 _HELD = {torch.float32: GgmlType.F32, torch.bfloat16: GgmlType.BF16, torch.float16: GgmlType.F16}
 
 
-class _TypeFacts(NamedTuple):
-    """The type by which a reader of the metadata knows most weights of a file, and the largest mean divergence, in nats a token, that
-    rounding to it explains."""
-
-    file_type: gguf.LlamaFileType
-    tolerance: float
-
-
+#: The type by which a reader of the metadata knows most weights of a file, and the largest mean divergence, in nats a token, that rounding
+#: to it explains.
 _FACTS = {
-    GgmlType.F32: _TypeFacts(gguf.LlamaFileType.ALL_F32, 1e-4),
-    GgmlType.F16: _TypeFacts(gguf.LlamaFileType.MOSTLY_F16, 1e-2),
-    GgmlType.BF16: _TypeFacts(gguf.LlamaFileType.MOSTLY_BF16, 1e-2),
-    GgmlType.Q8_0: _TypeFacts(gguf.LlamaFileType.MOSTLY_Q8_0, 2e-2),
+    GgmlType.F32: (gguf.LlamaFileType.ALL_F32, 1e-4),
+    GgmlType.F16: (gguf.LlamaFileType.MOSTLY_F16, 1e-2),
+    GgmlType.BF16: (gguf.LlamaFileType.MOSTLY_BF16, 1e-2),
+    GgmlType.Q8_0: (gguf.LlamaFileType.MOSTLY_Q8_0, 2e-2),
 }
 #: Tensors of a checkpoint that are computed anew by whoever reads it.
 _COMPUTED = "rotary_emb.inv_freq"
@@ -173,6 +168,7 @@ def write_model(job: GgufJob) -> GgufFile:
     tensors = list(_tensors(job, config, architecture))
     matrices = [tensor.kind for tensor in tensors if len(tensor.shape) > 1]
     kind = max(matrices, key=matrices.count)
+    file_type, tolerance = _FACTS[kind]
     writer = gguf.GGUFWriter(job.target, architecture.name)
     try:
         writer.add_type("model")
@@ -180,7 +176,7 @@ def write_model(job: GgufJob) -> GgufFile:
             writer.add_base_model_count(1)
         for key in sorted(job.facts):
             writer.add_string(key, job.facts[key])
-        writer.add_file_type(_FACTS[kind].file_type)
+        writer.add_file_type(file_type)
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         factors = _write_parameters(writer, config)
         _write_vocabulary(writer, job.source, config.vocab_size)
@@ -203,9 +199,9 @@ def write_model(job: GgufJob) -> GgufFile:
             )
     finally:
         writer.close()
-    divergences = _divergences(job, config, architecture)
-    mean = float(divergences.mean())
-    if not mean <= _FACTS[kind].tolerance:
+    apart = _divergences(job, config, architecture)
+    mean = float(apart.mean())
+    if not mean <= tolerance:
         raise Corrupt(
             f"the GGUF file differs from the model by {mean:.2e} nats a token",
             "do not use it: export with --precision held",
@@ -216,9 +212,9 @@ def write_model(job: GgufJob) -> GgufFile:
         precision=job.precision,
         tensors=len(tensors) + (factors is not None),
         size=job.target.stat().st_size,
-        positions=len(divergences),
+        positions=len(apart),
         mean_kl=mean,
-        max_kl=float(divergences.max()),
+        max_kl=float(apart.max()),
     )
 
 
@@ -253,23 +249,16 @@ def _divergences(job: GgufJob, config: Any, architecture: Architecture) -> torch
     plain = {name: value for name, value in config.to_dict().items() if name not in ("model_type", "architectures", "sliding_window")}
     read_as = LlamaConfig(**plain) if architecture.arch is gguf.MODEL_ARCH.LLAMA else config
     with quiet():
-        expected = _log_probabilities(
+        expected = next_token_nats(
             AutoModelForCausalLM.from_pretrained(
                 job.source, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
             ),
             rows,
         )
-        found = _log_probabilities(
+        found = next_token_nats(
             AutoModelForCausalLM.from_pretrained(job.target.parent, gguf_file=job.target.name, config=read_as, dtype=torch.float32), rows
         )
-    parts = [(p_TV.exp() * (p_TV - q_TV)).sum(dim=-1) for p_TV, q_TV in zip(expected, found, strict=True)]
-    return torch.cat(parts).clamp_min(0)
-
-
-@torch.no_grad()
-def _log_probabilities(model: Any, rows: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Log-probabilities (T, V) of the next token at each place of each row."""
-    return [model.eval()(row, use_cache=False).logits[0].float().log_softmax(dim=-1) for row in rows]
+    return divergences(expected, found)
 
 
 #: Contractions in both cases, runs of digits, letters of both cases together, marks, spaces and line ends before and after anything.

@@ -59,22 +59,8 @@ class EngineJob:
     tree: LabelTrie | None = None
     drawer: RowSampler | None = None
 
-    def __init__(self, sequence: TokenSequence, holding: WeightLease) -> None:
-        self.sequence, self._holding = sequence, holding
-
-    @property
-    def live(self) -> bool:
-        """True until it has ended."""
-        return self._holding.live
-
-    @property
-    def adapter(self) -> Any:
-        """Adapter of the job; None: bare weights."""
-        return self._holding.adapter
-
-    def fail(self, error: TailorbirdError) -> None:
-        """Ends it with an error."""
-        self._holding.fail(error)
+    def __init__(self, sequence: TokenSequence, lease: WeightLease) -> None:
+        self.sequence, self.lease = sequence, lease
 
     def choose(self, choice: SampledToken) -> None:
         """Takes the next token. May end the job."""
@@ -169,7 +155,7 @@ class GenerationJob(EngineJob):
     def _end(self, text: str, reason: Literal["stop", "length"]) -> None:
         # Made before the job is over: if that fails, somebody can still be told.
         last = self._last(text, reason)
-        if self._holding.end():
+        if self.lease.end():
             self._tell(last)
 
     def _last(self, text: str, reason: Literal["stop", "length"]) -> Chunk:
@@ -233,7 +219,7 @@ class LabelScoring(EngineJob):
         found = torch.log_softmax(nats_L, dim=0)
         if not found.isfinite().all():
             raise not_finite()
-        if self._holding.end():
+        if self.lease.end():
             self._tell(tuple(found.tolist()), float(nats_L.logsumexp(dim=0)))
 
 
@@ -249,7 +235,7 @@ class TextScoring(EngineJob):
         """A run of the text's tokens; the last run ends it."""
         del logits
         self._parts.append(hidden_RE)
-        if first + len(hidden_RE) == len(self.sequence.tokens) and self._holding.end():
+        if first + len(hidden_RE) == len(self.sequence.tokens) and self.lease.end():
             self._tell(torch.cat(self._parts))
 
 

@@ -69,7 +69,7 @@ class ModelRunner:
         """The next step, the sequences of one adapter beside one another."""
         jobs = ((part, self._jobs[id(part.sequence)]) for part in self.scheduler.plan())
         step = [Planned(part, job, _part(part, job)) for part, job in jobs]
-        return sorted(step, key=lambda one: id(one.job.adapter) if one.job.adapter is not None else 0)
+        return sorted(step, key=lambda one: id(one.part.adapter) if one.part.adapter is not None else 0)
 
     def compute(self, step: Sequence[Planned]) -> torch.Tensor:
         """Hidden states (ME) of what is wanted of the step, part by part."""
@@ -82,7 +82,7 @@ class ModelRunner:
             if id(part.sequence) not in self._jobs:  # dropped while it was computed, which may have kept something for it anew
                 self.forward.release(self._memory, computed.blocks)
             wanted = _wanted(part, job)
-            if wanted and job.live:
+            if wanted and job.lease.live:
                 if job.drawer is not None:
                     choosing.append((at + wanted - 1, job, job.drawer))
                 else:
@@ -117,7 +117,7 @@ class ModelRunner:
 def fail(job: EngineJob, error: BaseException) -> None:
     """Ends ``job`` with ``error``. Whoever cannot be told does not keep others from being answered."""
     try:
-        job.fail(told(error))
+        job.lease.fail(told(error))
     except BaseException as untold:  # noqa: BLE001 - the engine's thread must go on
         _log.error("a job of the engine could not be ended", exc_info=untold)
 
@@ -131,4 +131,4 @@ def _part(part: ScheduledSlice, job: EngineJob) -> Part:
     sequence = part.sequence
     tree = job.tree if part.last and job.tree is not None and job.tree.tokens else None
     tokens = sequence.tokens[part.start : part.stop]
-    return Part(job.adapter, tokens, part.start, sequence.blocks, sequence.watched, tree, sequence.leaf_blocks, sequence.tokens)
+    return Part(job.lease.adapter, tokens, part.start, sequence.blocks, sequence.watched, tree, sequence.leaf_blocks, sequence.tokens)

@@ -136,7 +136,7 @@ def _bytes_kept(model: Any, length: int, dtype: torch.dtype, *, masked: bool) ->
 
 
 class _Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Raises _BudgetSpent at the first operation after ``until`` (seconds of this process)."""
+    """Raises TimeoutError at the first operation after ``until`` (seconds of this process)."""
 
     def __init__(self, until: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -144,12 +144,8 @@ class _Budget(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         if time.process_time() > self._until:
-            raise _BudgetSpent
+            raise TimeoutError("counting takes too long")
         return func(*args, **kwargs or {})
-
-
-class _BudgetSpent(Exception):
-    """Counting takes too long."""
 
 
 class _WeightCopies(TorchDispatchMode):  # type: ignore[no-untyped-call]

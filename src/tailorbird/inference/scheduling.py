@@ -275,37 +275,6 @@ def _cut(pending: int, room: int) -> int:
     return room if pending <= room else some if some >= _TOGETHER else 0
 
 
-class _Room:
-    """New tokens for which a step has room: ``left`` in all. Beside others, patient sequences of one ``root`` have a share that was taken
-    from it."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-        self._share: int | None = None
-        self._root = b""
-
-    def share(self, count: int, root: bytes = b"") -> None:
-        """Patient sequences of ``root`` are given so many, and others none."""
-        self._share, self._root = count, root
-        self.left -= count
-
-    def of(self, sequence: TokenSequence) -> int:
-        """Tokens of ``sequence`` that may be added; none where it is 0 or less."""
-        if not sequence.patient:
-            return self.left
-        if self._share is None:
-            return _cut(sequence.pending, self.left)
-        return self._share if sequence.root == self._root else 0
-
-    def take(self, part: ScheduledSlice) -> None:
-        """``part`` was added."""
-        cost = part.stop - part.start + (part.sequence.leaves if part.last else 0)
-        if part.sequence.patient and self._share is not None:
-            self._share -= cost
-        else:
-            self.left -= cost
-
-
 class Scheduler:
     """Sequences that wait and that run. Not thread-safe."""
 
@@ -355,33 +324,52 @@ class Scheduler:
     def plan(self) -> list[ScheduledSlice]:
         """The next step; empty when there is nothing to compute."""
         step = [self._slice(one, 1) for one in self._running if one.pending == 1 and not (one.leaves or one.patient)]
-        room = _Room(self._limits.prefill if step else self._limits.alone)
-        if beside := any(not sequence.patient for sequence in self._running):
+        #: New tokens for which the step has room, and those taken from it for patient sequences of one root (None: they take what is left).
+        left, root = self._limits.prefill if step else self._limits.alone, b""
+        share: int | None = None
+        if any(not sequence.patient for sequence in self._running):
             # Gives those patient sequences a share that were let in first and are computed with the same weights, as one
             # probe's are: all that they lack, or so much that enough is left for another step.
             waiting = [sequence for sequence in self._running if sequence.patient and sequence.pending]
-            self._patient_steps = self._patient_steps + 1 if waiting else 0
-            if not waiting or (self._patient_steps - 1) % self._limits.patient_every:
-                room.share(0)
-            else:
+            self._patient_steps, share = self._patient_steps + 1 if waiting else 0, 0
+            if waiting and not (self._patient_steps - 1) % self._limits.patient_every:
                 root = waiting[0].root
                 pending = sum(sequence.pending for sequence in waiting if sequence.root == root)
                 # Of a long one more, so that it ends: it would take a thousand steps.
                 more = min(pending * self._limits.patient_every // _PATIENT_STEPS, self._limits.prefill // 2)
                 share = max(self._limits.patient, _TOGETHER, more)
-                room.share(pending if pending < share + _TOGETHER else share, root)
+                share = pending if pending < share + _TOGETHER else share
+                left -= share
+
+        def prefill(sequence: TokenSequence) -> None:
+            """Adds what of ``sequence`` the step has room for, if anything."""
+            nonlocal left, share
+            if not sequence.patient:
+                most = left
+            elif share is None:
+                most = _cut(sequence.pending, left)
+            else:
+                most = share if sequence.root == root else 0
+            if most > 0:
+                step.append(part := self._slice(sequence, most))
+                cost = part.stop - part.start + (sequence.leaves if part.last else 0)
+                if sequence.patient and share is not None:
+                    share -= cost
+                else:
+                    left -= cost
+
         for sequence in self._running:
             if sequence.pending > 1 or sequence.leaves or (sequence.patient and sequence.pending):
-                self._prefill(sequence, room, step)
-        if beside:
-            room.share(0)  # those that come now begin with the next step, which knows how many there are
-        while room.left > 0 and len(self._running) < self._limits.running:
+                prefill(sequence)
+        if share is not None:
+            share = 0  # those that come now begin with the next step, which knows how many there are
+        while left > 0 and len(self._running) < self._limits.running:
             # Whoever is next waits until there is memory, and the others wait behind: else a large one would wait for ever.
             if (following := self._queue.next()) is None or not self._let_in(following):
                 break
             self._queue.take(following.owner, following)
             self._running.append(following)
-            self._prefill(following, room, step)
+            prefill(following)
         return step
 
     def computed(self, step: list[ScheduledSlice]) -> None:
@@ -391,12 +379,6 @@ class Scheduler:
                 self._queue.charge(sequence.owner, stop - sequence.computed)
                 sequence.computed = stop
                 self._publish(sequence)
-
-    def _prefill(self, sequence: TokenSequence, room: _Room, step: list[ScheduledSlice]) -> None:
-        """Adds what of ``sequence`` the step has room for, if anything."""
-        if (most := room.of(sequence)) > 0:
-            step.append(self._slice(sequence, most))
-            room.take(step[-1])
 
     def _slice(self, sequence: TokenSequence, room: int) -> ScheduledSlice:
         whole = self._limits.needs.whole

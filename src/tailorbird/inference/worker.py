@@ -253,7 +253,7 @@ class EngineWorker:
         finally:
             self._pulse.end()
         for one in step:
-            if one.job.live:
+            if one.job.lease.live:
                 self._do(lane, [one])
         return None
 

@@ -80,7 +80,7 @@ def _lists(objective: Objective, rung: RungKind) -> bool:
 
 
 def _grounds(objective: Objective) -> bool:
-    return objective.grounding.encoder is not None or objective.grounding.rewrite
+    return objective.grounding.encoder is not None
 
 
 def _encoder_release(o: Objective) -> ReleaseName | None:
@@ -143,7 +143,6 @@ _RULES = (
     _kind_rule("task.out_of_scope", TaskKind.CLASSIFY, code=SCOPE_TASK),
     _kind_rule("task.thinking", TaskKind.GENERATE),
     _kind_rule("task.format", TaskKind.GENERATE),
-    _kind_rule("grounding.rewrite", TaskKind.GENERATE),
     *(
         _kind_rule(path, *_WRITES)
         for path in ("grounding", "hosted", "chat_template", "encoder.model", "limits.retention", "limits.memorisation")
@@ -214,12 +213,6 @@ _RULES = (
         lambda o: _grounds(o) and not _climbs(o, RungKind.GROUNDING, RungKind.GROUNDED_LORA),
         "`grounding` says how passages are found, and no rung of the ladder quotes any",
         "add grounding to the ladder, or remove the section",
-    ),
-    _KeyRule(
-        "grounding.rewrite",
-        lambda o: o.grounding.rewrite and not _climbs(o, RungKind.GROUNDING),
-        "`rewrite` is a variant of the rung grounding, and the ladder does not list it",
-        "add grounding to the ladder, or remove `rewrite`",
     ),
     _KeyRule(
         "grounding.encoder",

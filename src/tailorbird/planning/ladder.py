@@ -59,7 +59,6 @@ from tailorbird.planning.rung_plans import (
     prompt_search,
     qlora,
     refusal,
-    rewritten_grounding,
     too_large,
     zero_shot,
 )
@@ -119,7 +118,6 @@ _MAKERS: tuple[tuple[RungKind, Callable[[PlanInputs], RungPlan]], ...] = (
     (RungKind.PROMPT, few_shot),
     (RungKind.NEAREST, nearest),
     (RungKind.GROUNDING, grounding),
-    (RungKind.GROUNDING, rewritten_grounding),
     (RungKind.HOSTED, hosted_zero_shot),
     (RungKind.HOSTED, hosted_few_shot),
     (RungKind.HOSTED, hosted_grounded),
@@ -151,7 +149,7 @@ def _wanted(inputs: PlanInputs) -> list[RungPlan]:
 def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs], RungPlan]) -> bool:
     """An encoder where there are no labels, that there is not (``_untuned``), or that nobody lists where the floor is to read words alone;
     a prompt's search that nobody lists; a hosted model that the objective does not name, or that stands with another base,
-    and variants of it that nobody asks for; passages without documents; rewritten queries where nobody asks for them; a larger adapter
+    and variants of it that nobody asks for; passages without documents; a larger adapter
     where the objective lists rungs or says the rank, or the first one is the largest."""
     if kind is RungKind.ENCODER:
         unasked = inputs.objective.ladder == "auto" and bool(why_words(inputs.objective, inputs.train_rows))
@@ -163,8 +161,6 @@ def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs],
         return inputs.objective.hosted is None or elsewhere or not is_wanted(inputs.objective, _HOSTED[make])
     if kind in (RungKind.GROUNDING, RungKind.GROUNDED_LORA) and not inputs.documents and inputs.objective.ladder == "auto":
         return True
-    if make is rewritten_grounding:
-        return not inputs.objective.grounding.rewrite
     if make is not larger_lora:
         return False
     return inputs.objective.ladder != "auto" or inputs.objective.lora.rank != "auto" or rank(inputs)[0] == RANKS[-1]

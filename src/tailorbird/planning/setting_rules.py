@@ -286,18 +286,6 @@ def passages(inputs: PlanInputs) -> tuple[int, Reason]:
     return fitting, Reason(rule="grounding", text=text, source="Lewis et al. 2020, arXiv 2005.11401; Cormack et al. 2009 (fusion)")
 
 
-#: Tokens of a rewritten query, about.
-QUERY_TOKENS = 24
-
-
-def rewriting(inputs: PlanInputs) -> tuple[TokenProfile, Reason]:
-    """The rows' lengths with a query that is written before the answer, and why it is tried: no evidence, no rewriting."""
-    tokens, text = inputs.tokens, "the base model rewrites the last message of a conversation as a question that stands alone"
-    longer = {"prompt_mean": 2 * tokens.prompt_mean, "target_mean": tokens.target_mean + QUERY_TOKENS}
-    why = f"{text}; it costs one more answer a request, and is taken only where it is measured to be better by more than the margin"
-    return tokens.model_copy(update=longer), Reason(rule="rewrite", text=why, source="Elgohary et al. 2019, CANARD")
-
-
 def with_passages(inputs: PlanInputs, count: int) -> TokenProfile:
     """The rows' lengths with ``count`` passages in each prompt."""
     tokens, more = inputs.tokens, count * PASSAGE_TOKENS

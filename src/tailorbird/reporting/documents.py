@@ -327,8 +327,7 @@ def _passages(found: Explanation) -> list[str]:
     retrieval = found.release.content.retrieval if found.release else None
     if retrieval is None or retrieval.what != "passages":
         return []
-    rewritten = ", of a conversation by its last message as the base model rewrites it" if retrieval.rewrite else ""
-    lines = [f"{retrieval.count} of index {short(retrieval.index)}, by {' and '.join(retrieval.ways)}{rewritten}"]
+    lines = [f"{retrieval.count} of index {short(retrieval.index)}, by {' and '.join(retrieval.ways)}"]
     if (ranker := found.ranker) is None:
         return lines
     content, approved = ranker.content, [" ".join(decision_text(approval)) for approval in ranker.approvals]

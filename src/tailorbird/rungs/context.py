@@ -266,7 +266,6 @@ def retrieval_of(context: RungContext, what: Literal["examples", "passages"], en
             count=plan.shots,
             index=index,
             encoder=plan.encoder,
-            rewrite=plan.rewrite,
         )
     return Retrieval(
         what=what,
@@ -278,7 +277,6 @@ def retrieval_of(context: RungContext, what: Literal["examples", "passages"], en
         reranker=plan.ranker.reranker,
         depth=plan.ranker.depth,
         release=plan.ranker.release,
-        rewrite=plan.rewrite,
     )
 
 

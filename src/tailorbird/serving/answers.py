@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from tailorbird.chat.prompts import messages_for, without_reasoning
 from tailorbird.chat.tool_calls import offered_tools
@@ -28,7 +28,6 @@ from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
 from tailorbird.serving.hosted_models import NOT_ASKED, STOOD_IN_FOR
 from tailorbird.text.label_rules import answered_label, decide_label, is_blank, is_outside, is_referred, scope_scores
 from tailorbird.text.regex import occurs
-from tailorbird.text.search_index import SAMPLING, query_of, query_prompt
 
 
 class RankedDocument(Value):
@@ -78,14 +77,6 @@ LABEL_SAMPLING = Sampling(max_tokens=256)
 
 #: Documents of an answer, at most.
 MOST_DOCUMENTS = 100
-
-
-class _Written(NamedTuple):
-    """A text, and the tokens that writing it took."""
-
-    text: str
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 class AnswerService:
@@ -190,13 +181,17 @@ class AnswerService:
         text = last_user_text(messages)
         found = await self._found(arm, text, groups)
         asked = messages_for(arm.prompt, text, [one.entry for one in found])
-        written = await self._written(GenerateRequest(release=arm.release, prompt=tuple(asked), sampling=LABEL_SAMPLING))
-        label = answered_label(arm.prompt, written.text)
+        written, read, wrote = "", 0, 0
+        request = GenerateRequest(release=arm.release, prompt=tuple(asked), sampling=LABEL_SAMPLING)
+        async with aclosing(await self._driver.ask(request)) as chunks:
+            async for chunk in chunks:
+                written, read, wrote = written + chunk.text, read + chunk.prompt_tokens, max(wrote, chunk.completion_tokens)
+        label = answered_label(arm.prompt, written)
         return AnswerPiece(
             text=label,
             finish_reason="stop",
-            prompt_tokens=written.prompt_tokens,
-            completion_tokens=written.completion_tokens,
+            prompt_tokens=read,
+            completion_tokens=wrote,
             probabilities={},
             referred=not label,
             passages=_quoted(found),
@@ -205,8 +200,7 @@ class AnswerService:
     async def _text(
         self, arm: TrafficArm, messages: Sequence[Message], sampling: Sampling, groups: frozenset[str]
     ) -> AsyncGenerator[AnswerPiece, None]:
-        query = await self._query(arm, messages, groups)
-        found = await self._found(arm, query.text, groups)
+        found = await self._found(arm, last_user_text(messages), groups)
         asked = conversation_for(arm.prompt, messages, [one.entry for one in found])
         said: list[str] = []
         request = GenerateRequest(release=arm.release, prompt=asked, sampling=sampling, groups=groups)
@@ -218,31 +212,14 @@ class AnswerService:
                     text=chunk.text,
                     tool_calls=chunk.tool_calls,
                     finish_reason=chunk.finish_reason,
-                    prompt_tokens=chunk.prompt_tokens + (query.prompt_tokens if ends else 0),
-                    completion_tokens=chunk.completion_tokens + (query.completion_tokens if ends else 0),
+                    prompt_tokens=chunk.prompt_tokens,
+                    completion_tokens=chunk.completion_tokens,
                     cached_tokens=chunk.cached_tokens,
                     reasoning_tokens=chunk.reasoning_tokens,
                     logprobs=chunk.logprobs,
                     referred=bool(ends and arm.refer_pattern and occurs(arm.refer_pattern, "".join(said))),
                     passages=_quoted(found) if ends else (),
                 )
-
-    async def _query(self, arm: TrafficArm, messages: Sequence[Message], groups: frozenset[str]) -> _Written:
-        """What is looked up for a conversation: its last message, or that as the release's base model rewrites it."""
-        last = last_user_text(messages)
-        asked = query_prompt(messages) if arm.retrieval is not None and arm.retrieval.rewrite else None
-        if asked is None:
-            return _Written(last)
-        written = await self._written(GenerateRequest(release=arm.release, prompt=tuple(asked), sampling=SAMPLING, groups=groups))
-        return written._replace(text=query_of(written.text, last))
-
-    async def _written(self, request: GenerateRequest) -> _Written:
-        """The whole of an answer."""
-        text, read, wrote = "", 0, 0
-        async with aclosing(await self._driver.ask(request)) as chunks:
-            async for chunk in chunks:
-                text, read, wrote = text + chunk.text, read + chunk.prompt_tokens, max(wrote, chunk.completion_tokens)
-        return _Written(text, read, wrote)
 
     async def _found(self, arm: TrafficArm, text: str, groups: frozenset[str]) -> list[RetrievedEntry]:
         """What the release looks up for the text, of what somebody in ``groups`` may read, or everybody."""

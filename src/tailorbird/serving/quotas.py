@@ -108,9 +108,9 @@ class Quotas:
         self.loop = BackgroundLoop("limits of tenants", self.refresh, read_every)
         #: None: its row cannot be read.
         self._tenants: dict[str, Tenant | None] = {}
-        self._meters: dict[str, _Meter] = {}
-        self._keys: dict[str, _Meter] = {}
-        self._keys_by_others: dict[tuple[str, datetime, str], Amounts] = {}
+        #: By whose they are: a tenant's (and no key's), or a key's. By others, by the start of a window and its period, too.
+        self._meters: dict[tuple[str, str], _Meter] = {}
+        self._by_others: dict[tuple[tuple[str, str], datetime, str], Amounts] = {}
 
     async def start(self) -> None:
         """Reads the ledger, and starts the periodic refresh."""
@@ -135,15 +135,14 @@ class Quotas:
             raise Unavailable(f"the limits of the tenant {tenant} cannot be read", hint, code="limits_unreadable")
         if found is None or found.suspended_at is not None:
             raise Forbidden(f"the tenant {tenant} is suspended", "ask the operator of this server", code="tenant_suspended")
-        windows = [self._meters[tenant].at(period, at) for period in _PERIODS]
-        for period, window in zip(_PERIODS, windows, strict=True):
-            _check(found.limits.of(period), period, window, most, at)
-        if key is not None and key.limits.is_set:
-            meter = self._meter_of_key(key.id, at)
-            own = [meter.at(period, at) for period in _KEY_PERIODS]
-            for key_period, window in zip(_KEY_PERIODS, own, strict=True):
-                _check(key.limits.of(key_period), key_period, window, most, at, of_key=True)
-            windows += own
+        windows = list[_Window]()
+        for period in _PERIODS:
+            windows.append(self._window((tenant, ""), period, at))
+            _check(found.limits.of(period), period, windows[-1], most, at)
+        for key_period in _KEY_PERIODS if key is not None and key.limits.is_set else ():
+            assert key is not None
+            windows.append(self._window((tenant, key.id), key_period, at))
+            _check(key.limits.of(key_period), key_period, windows[-1], most, at, of_key=True)
         for window in windows:
             window.held = window.held.plus(most)
         return Reservation(tuple(windows), most)
@@ -157,10 +156,10 @@ class Quotas:
         found = self._tenants.get(tenant)
         if found is None:
             return {}
-        told = _left(self._meters[tenant].at("minute", at), found.limits.of("minute"), at)
-        if key is None or key.id not in self._keys:
+        told = _left(self._window((tenant, ""), "minute", at), found.limits.of("minute"), at)
+        if key is None or (tenant, key.id) not in self._meters:
             return told
-        for name, left in _left(self._keys[key.id].at("minute", at), key.limits.of("minute"), at).items():
+        for name, left in _left(self._meters[tenant, key.id].at("minute", at), key.limits.of("minute"), at).items():
             known = told.get(_TOLD_AS[name])
             if known is None or left.left < known.left:
                 told[_TOLD_AS[name]] = left
@@ -172,25 +171,21 @@ class Quotas:
         starts: dict[Period, datetime] = {period: window_start(period, now) for period in _PERIODS}
         key_starts: dict[str, datetime] = {period: window_start(period, now) for period in _KEY_PERIODS}
         self._tenants, others = await asyncio.to_thread(self._read, starts, key_starts)
-        self._keys_by_others = {(key, key_starts[period], period): counted for (_, key, period), counted in others.items() if key}
-        self._meters = {name: self._meters.get(name) or _Meter() for name in self._tenants}
-        for name, meter in self._meters.items():
-            for period, start in starts.items():
-                meter.at(period, start).others = others.get((name, "", period), NOTHING)
+        begun = key_starts | {str(period): start for period, start in starts.items()}
+        self._by_others = {((tenant, key), begun[period], period): counted for (tenant, key, period), counted in others.items()}
+        for whose, meter in list(self._meters.items()):
+            for period in _KEY_PERIODS if whose[1] else _PERIODS:
+                self._window(whose, period, now)
             meter.forget(starts["minute"] - timedelta(hours=1))
-        for key in list(self._keys):
-            self._meter_of_key(key, now).forget(starts["minute"] - timedelta(hours=1))
-            if not any(window.used != NOTHING for window in self._keys[key].windows.values()):
-                del self._keys[key]
+            if not any(window.used != NOTHING for window in meter.windows.values()):
+                del self._meters[whose]
 
-    def _meter_of_key(self, key: str, at: datetime) -> _Meter:
-        """The key's windows, with what others counted in those that hold ``at``, as the record had it lately: in a minute that has just
-        begun that is nothing yet, and not what they counted in the one before."""
-        meter = self._keys.setdefault(key, _Meter())
-        for period in _KEY_PERIODS:
-            window = meter.at(period, at)
-            window.others = self._keys_by_others.get((key, window.start, period), window.others)
-        return meter
+    def _window(self, whose: tuple[str, str], period: Period | KeyPeriod, at: datetime) -> _Window:
+        """A window, with what others counted in it, as the record had it lately: in a minute that has just begun that is nothing yet, and
+        not what they counted in the one before."""
+        window = self._meters.setdefault(whose, _Meter()).at(period, at)
+        window.others = self._by_others.get((whose, window.start, period), window.others)
+        return window
 
     def _read(
         self, starts: Mapping[Period, datetime], key_starts: Mapping[str, datetime]

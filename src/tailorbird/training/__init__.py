@@ -9,12 +9,13 @@ Must not know: why this job was chosen, tenants, releases.
 
 from tailorbird.ports.trainer import Trainer
 from tailorbird.system.process import limit_primitive_cache
-from tailorbird.training.trainer import TorchTrainer
 
 __all__ = ["open_trainer"]
 
 
 def open_trainer(processes: int = 1) -> Trainer:
     """The trainer of this process; a job is trained by ``processes`` together, 0 for one on each CUDA device. Nothing is read yet."""
+    from tailorbird.training.trainer import TorchTrainer  # the engine asks this package for its device alone
+
     limit_primitive_cache()
     return TorchTrainer(processes)

@@ -1,4 +1,4 @@
-"""Device that a training computes on: which it is, its name, its memory, and waiting for it. Nothing else here asks for CUDA."""
+"""Device that training and engine compute on: which it is, its name, its memory, and waiting for it. Nothing else asks for CUDA."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -178,16 +178,8 @@ class TrainableEncoder:
 
 
 Item = TypeVar("Item")
-_Asked = TypeVar("_Asked", contravariant=True)
-
-
-class EncoderLoss(Protocol[_Asked]):
-    """A loss of training rows."""
-
-    def of(self, rows: Sequence[_Asked]) -> torch.Tensor:
-        """The mean loss, a scalar."""
-        ...
-
+#: The mean loss of training rows, a scalar.
+EncoderLoss = Callable[[Sequence[Item]], torch.Tensor]
 
 #: Batches that rows are sorted across, where those of like length are learned together.
 _ALIKE = 8
@@ -259,7 +251,7 @@ class Tuning:
     def learn(self, optimiser: Optimiser, loss: EncoderLoss[Item], rows: Sequence[Item], rate: float) -> float:
         """Takes a step, and gives the loss of ``rows`` before it."""
         self.memory.begin()
-        value = loss.of(rows)
+        value = loss(rows)
         self.memory.sample()
         torch.autograd.backward(value)
         optimiser.clip()
@@ -351,7 +343,7 @@ def _copied(optimiser: Optimiser) -> dict[str, torch.Tensor]:
 def _held_out_loss(run: Tuning, loss: EncoderLoss[Item], rows: Sequence[Item]) -> float:
     size = run.job.settings.batch_size
     parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-    return run.finite(math.fsum(float(loss.of(part)) * len(part) for part in parts) / len(rows))
+    return run.finite(math.fsum(float(loss(part)) * len(part) for part in parts) / len(rows))
 
 
 def save(job: EncoderJob, encoder: TrainableEncoder, head: nn.Linear | None) -> Path:
@@ -412,7 +404,7 @@ class TowardsLabels:
             return LabelPrototypes(weights_KH.double().numpy(), self.biases_K.double().numpy())
 
     def of(self, rows: Sequence[LabelledText]) -> torch.Tensor:
-        """As ``EncoderLoss.of``."""
+        """The mean loss of rows."""
         rows = sorted(rows, key=lambda row: len(row.text))
         scores_BK, wanted_BK = self.scores(rows), self.wanted(rows)
         if self._alone:
@@ -448,7 +440,7 @@ def tune_labels(job: LabelJob, report: ReportProgress) -> TrainedModel:
     loss = TowardsLabels(encoder, job, rows)
     beside = loss.parameters()
     rates = dict.fromkeys(beside, PROTOTYPES_RATE)
-    told = tuned(job, rows, encoder.parameters() | beside, loss, report, rates)
+    told = tuned(job, rows, encoder.parameters() | beside, loss.of, report, rates)
     learned = told.trained_parameters - sum(parameter.numel() for parameter in beside.values())
     folder = save(job, encoder, None)
     if job.alone:
@@ -491,15 +483,16 @@ def tune_averaged(job: LabelJob, report: ReportProgress, origin: Digest) -> Trai
         encoder.adapt(job.settings.lora)
     begun = {name: weight.detach().clone() for name, weight in encoder.parameters().items()}
     parts = sorted({part for part in job.parts if part >= 0})
-    run, kept = Tuning(job, report, sum(_steps(job, part) for part in parts)), _KeptEncoders(job, origin)
+    run, key = Tuning(job, report, sum(_steps(job, part) for part in parts)), bytes.fromhex(job.seal_key)
     mean, left_out_NK, losses = dict[str, torch.Tensor](), torch.full((len(job.train), len(job.labels)), math.nan), []
     for part in parts:
-        found = kept.read(part)
+        path = job.workspace / "encoders" / f"{origin.removeprefix('sha256:')[:16]}-{part}.safetensors"
+        found = _read_kept(path, key)
         if found is None:
             began = time.monotonic()
             _put(encoder, begun)
             found = _tuned_without(run, job, encoder, part)
-            kept.write(part, found | {_SECONDS: torch.tensor(time.monotonic() - began, dtype=torch.float64)})
+            _keep(path, key, found | {_SECONDS: torch.tensor(time.monotonic() - began, dtype=torch.float64)})
         else:
             run.step += _steps(job, part)
             run.before += float(found.pop(_SECONDS))
@@ -534,7 +527,7 @@ def _tuned_without(run: Tuning, job: LabelJob, encoder: TrainableEncoder, part: 
     for step, batch in enumerate(_batches(job, rows, part)):
         rate = learning_rate(settings, step, steps)
         with encoder.dropout():
-            learned = run.learn(optimiser, loss, batch, rate)
+            learned = run.learn(optimiser, loss.of, batch, rate)
         if (step + 1) % max(1, steps // settings.epochs) == 0:
             run.tell(learned, None, rate)
     scores_LK, last = _loss_of(loss, left)
@@ -558,92 +551,76 @@ def _loss_of(loss: TowardsLabels, rows: list[LabelledText]) -> tuple[torch.Tenso
     return nats_BK, -float((nats_BK * loss.wanted(rows)).sum(1).mean())
 
 
-class _KeptEncoders:
-    """Finished encoders of ``origin`` in the job's workspace, encrypted where it has a key. One that cannot be read is made anew."""
+def _read_kept(path: Path, key: bytes) -> dict[str, torch.Tensor] | None:
+    """A finished encoder, encrypted where there is a ``key``; None where it cannot be read, and is made anew."""
+    try:
+        return read_sealed(path, key, path.name) if key else load_file(path)
+    except (OSError, ValueError, SafetensorError, Corrupt):
+        return None
 
-    def __init__(self, job: LabelJob, origin: Digest) -> None:
-        self._folder, self._key = job.workspace / "encoders", bytes.fromhex(job.seal_key)
-        self._name = origin.removeprefix("sha256:")[:16]
 
-    def read(self, part: int) -> dict[str, torch.Tensor] | None:
-        """The tensors of the encoder without ``part``; None where it is not finished."""
-        path = self._path(part)
-        try:
-            return read_sealed(path, self._key, path.name) if self._key else load_file(path)
-        except (OSError, ValueError, SafetensorError, Corrupt):
-            return None
-
-    def write(self, part: int, tensors: dict[str, torch.Tensor]) -> None:
-        """Keeps ``tensors``; the file is whole or not there."""
-        path = self._path(part)
-        private_folder(path.parent)
-        new = path.with_suffix(".new")
-        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        if self._key:
-            write_sealed(new, whole, self._key, path.name)
-        else:
-            save_file(whole, new)
-        new.replace(path)
-
-    def _path(self, part: int) -> Path:
-        return self._folder / f"{self._name}-{part}.safetensors"
+def _keep(path: Path, key: bytes, tensors: dict[str, torch.Tensor]) -> None:
+    """Keeps ``tensors``; the file is whole or not there."""
+    private_folder(path.parent)
+    new = path.with_suffix(".new")
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    if key:
+        write_sealed(new, whole, key, path.name)
+    else:
+        save_file(whole, new)
+    new.replace(path)
 
 
 #: Documents that a question is compared with at once by a cross-encoder, the relevant ones among them, and how deep they are drawn from.
 CANDIDATES, DEPTH = 12, 50
 
 
-class TowardsDocuments:
+def _towards_documents(encoder: TrainableEncoder, index: SearchIndex) -> EncoderLoss[JudgedQuery]:
     """-Σ p log softmax(q · D / 0.05) over all documents of the index, p in proportion to the grades: only the side of the questions
     learns, so the index stays as it is and need not be made anew."""
+    assert index.vectors is not None
+    documents_DH = torch.from_numpy(np.asarray(index.vectors, dtype=np.float32))
+    # What compares products has longer vectors than the temperature is made for.
+    documents_DH = documents_DH / (1.0 if encoder.described.normalised else float(documents_DH.norm(dim=-1).mean()))
+    places = {entry.id: place for place, entry in enumerate(index.entries)}
 
-    def __init__(self, encoder: TrainableEncoder, index: SearchIndex) -> None:
-        assert index.vectors is not None
-        self._encoder = encoder
-        documents_DH = torch.from_numpy(np.asarray(index.vectors, dtype=np.float32))
-        # What compares products has longer vectors than the temperature is made for.
-        longer = 1.0 if encoder.described.normalised else float(documents_DH.norm(dim=-1).mean())
-        self._documents_DH = documents_DH / longer
-        self._places = {entry.id: place for place, entry in enumerate(index.entries)}
-
-    def of(self, queries: Sequence[JudgedQuery]) -> torch.Tensor:
-        """As ``EncoderLoss.of``."""
-        q_BH = torch.nn.functional.normalize(self._encoder.texts([query.text for query in queries], "query"), dim=-1)
-        log_p_BD = torch.log_softmax(q_BH @ self._documents_DH.T / TEMPERATURE, dim=-1)
-        return -(self._wanted(queries) * log_p_BD).sum(1).mean()
-
-    def _wanted(self, queries: Sequence[JudgedQuery]) -> torch.Tensor:
-        wanted_BD = torch.zeros(len(queries), len(self._documents_DH))
+    def loss(queries: Sequence[JudgedQuery]) -> torch.Tensor:
+        q_BH = torch.nn.functional.normalize(encoder.texts([query.text for query in queries], "query"), dim=-1)
+        log_p_BD = torch.log_softmax(q_BH @ documents_DH.T / TEMPERATURE, dim=-1)
+        wanted_BD = torch.zeros(len(queries), len(documents_DH))
         for row, query in enumerate(queries):
             for document, grade in query.relevant.items():
-                if document in self._places:
-                    wanted_BD[row, self._places[document]] = max(0.0, grade)
-        return wanted_BD / wanted_BD.sum(1, keepdim=True).clamp(min=1e-9)
+                if document in places:
+                    wanted_BD[row, places[document]] = max(0.0, grade)
+        wanted_BD = wanted_BD / wanted_BD.sum(1, keepdim=True).clamp(min=1e-9)
+        return -(wanted_BD * log_p_BD).sum(1).mean()
+
+    return loss
 
 
-class AgainstCandidates:
+def _against_candidates(
+    encoder: TrainableEncoder, index: SearchIndex, head: nn.Linear, queries: Sequence[JudgedQuery]
+) -> EncoderLoss[JudgedQuery]:
     """-Σ p log softmax(score) over one relevant document and those that words find first without being relevant (listwise,
-    Cao et al. 2007). ``head`` turns the vector of a pair into its score."""
+    Cao et al. 2007). ``head`` turns the vector of a pair into its score; ``queries`` are all that are learned or held out."""
+    texts = {entry.id: f"{entry.title} {entry.text}".strip() for entry in index.entries}
+    groups = frozenset(group for entry in index.entries for group in entry.access) | {EVERYONE}
+    found = {query.text: [one.entry.id for one in index.find(query.text, (), groups, DEPTH)] for query in queries}
 
-    def __init__(self, encoder: TrainableEncoder, index: SearchIndex, head: nn.Linear, found: dict[str, tuple[str, ...]]) -> None:
-        self._encoder, self._head, self._found = encoder, head, found
-        self._texts = {entry.id: f"{entry.title} {entry.text}".strip() for entry in index.entries}
-
-    def of(self, queries: Sequence[JudgedQuery]) -> torch.Tensor:
-        """As ``EncoderLoss.of``; the relevant document of the highest grade stands first."""
+    def loss(queries: Sequence[JudgedQuery]) -> torch.Tensor:
         losses = []
         for query in queries:
-            candidates = self._candidates(query)
+            # The relevant document of the highest grade stands first.
+            relevant = [name for name in sorted(query.relevant, key=lambda name: (-query.relevant[name], name)) if name in texts]
+            others = [name for name in found[query.text] if name not in query.relevant]
+            # Neighbours in the first ranking differ little: every fourth is drawn, so that the list reaches deep.
+            candidates = relevant[:1] + others[:: max(1, len(others) // CANDIDATES)][: CANDIDATES - 1]
             if len(candidates) > 1:
-                scores_K = self._head(self._encoder.vectors([(query.text, self._texts[one]) for one in candidates])).squeeze(1)
+                scores_K = head(encoder.vectors([(query.text, texts[one]) for one in candidates])).squeeze(1)
                 losses.append(-torch.log_softmax(scores_K, dim=0)[0])
         return torch.stack(losses).mean() if losses else torch.zeros((), requires_grad=True)
 
-    def _candidates(self, query: JudgedQuery) -> list[str]:
-        relevant = [name for name in sorted(query.relevant, key=lambda name: (-query.relevant[name], name)) if name in self._texts]
-        others = [name for name in self._found[query.text] if name not in query.relevant]
-        # Neighbours in the first ranking differ little: every fourth is drawn, so that the list reaches deep.
-        return relevant[:1] + others[:: max(1, len(others) // CANDIDATES)][: CANDIDATES - 1]
+    return loss
 
 
 def tune_ranking(job: RankingJob, report: ReportProgress) -> TrainedModel:
@@ -657,14 +634,8 @@ def tune_ranking(job: RankingJob, report: ReportProgress) -> TrainedModel:
     if job.kind == "cross-encoder":
         head = nn.Linear(encoder.width, 1)
         parameters |= {f"head.{name}": parameter for name, parameter in head.named_parameters()}
-        loss: EncoderLoss[JudgedQuery] = AgainstCandidates(encoder, index, head, _first_found(index, [*job.train, *job.held_out]))
+        loss = _against_candidates(encoder, index, head, [*job.train, *job.held_out])
     else:
-        loss = TowardsDocuments(encoder, index)
+        loss = _towards_documents(encoder, index)
     told = tuned(job, EncoderRows(job.train, job.held_out), parameters, loss, report)
     return TrainedModel(folder=save(job, encoder, head), report=told)
-
-
-def _first_found(index: SearchIndex, queries: Sequence[JudgedQuery]) -> dict[str, tuple[str, ...]]:
-    """What words find first for each question: hard candidates."""
-    groups = frozenset(group for entry in index.entries for group in entry.access) | {EVERYONE}
-    return {query.text: tuple(one.entry.id for one in index.find(query.text, (), groups, DEPTH)) for query in queries}

@@ -26,7 +26,7 @@ from tailorbird.base_models.adapter_format import (
     refused_adapter,
     unreadable_adapter,
 )
-from tailorbird.decoders import model_class
+from tailorbird.decoders import divergences, model_class, next_token_nats
 from tailorbird.domain.errors import Corrupt
 from tailorbird.ports.trainer import Merged, MergeJob
 from tailorbird.system.process import model_load
@@ -48,11 +48,11 @@ def merge(job: MergeJob) -> Merged:
         raise unreadable_adapter(job.adapter, TENSORS_FILE) from error
     dtype = _write(job, adapter_changes(job.adapter, tensors))
     rows = [torch.tensor([row.ids]) for row in RowTokenizer(job.base, thinking=job.prompt.thinking).encode(job.prompt, job.probes)]
-    divergences = _divergences(_log_probabilities(job.base, job.adapter, rows), _log_probabilities(job.target, None, rows))
+    apart = divergences(_log_probabilities(job.base, job.adapter, rows), _log_probabilities(job.target, None, rows))
     merged = Merged(
-        positions=len(divergences),
-        mean_kl=float(divergences.mean()),
-        max_kl=float(divergences.max()),
+        positions=len(apart),
+        mean_kl=float(apart.mean()),
+        max_kl=float(apart.max()),
         dtype=str(dtype).removeprefix("torch."),
     )
     if not merged.mean_kl <= TOLERANCE[dtype]:
@@ -125,9 +125,8 @@ def _read_model(folder: Path) -> Any:
         )
 
 
-@torch.no_grad()
 def _log_probabilities(folder: Path, adapter: Path | None, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Log-probabilities (T, V) of the next token at each place of each row, as stock libraries compute them."""
+    """As ``next_token_nats``, by the model in ``folder`` and an adapter."""
     model = _read_model(folder)
     if adapter is not None:
         from peft import PeftModel
@@ -136,10 +135,4 @@ def _log_probabilities(folder: Path, adapter: Path | None, rows: Sequence[torch.
             # PEFT asks transformers by an old name.
             warnings.simplefilter("ignore", FutureWarning)
             model = PeftModel.from_pretrained(model, adapter)
-    return [model.eval()(row, use_cache=False).logits[0].float().log_softmax(dim=-1) for row in rows]
-
-
-def _divergences(expected: list[torch.Tensor], found: list[torch.Tensor]) -> torch.Tensor:
-    """KL(expected ‖ found) at each place, in nats."""
-    parts = [(p_TV.exp() * (p_TV - q_TV)).sum(dim=-1) for p_TV, q_TV in zip(expected, found, strict=True)]
-    return torch.cat(parts).clamp_min(0)
+    return next_token_nats(model, rows)

@@ -136,7 +136,7 @@ def train_together(job: TrainingJob, report: ReportProgress, processes: int) -> 
     places = [lead.model_copy(update={"rank": rank}) for rank in range(processes)]
     try:
         with _members(job, places) as members:
-            return _MemberDialogue(members, report).held()
+            return _until_done(members, report)
     finally:
         meeting.unlink(missing_ok=True)
 
@@ -175,65 +175,45 @@ def _write(member: subprocess.Popen[str], line: str) -> None:
     member.stdin.flush()
 
 
-class _MemberDialogue:
-    """What members say, from a thread each, in one queue; None from a member that has ended."""
+def _until_done(members: Sequence[subprocess.Popen[str]], report: ReportProgress) -> TrainedModel:
+    """What the members made. Raises what ended it: the report's own, a member's error, or Unavailable when a member was killed. An
+    interruption is remembered, and told with the next answer; a second one waits for nobody."""
+    # What members say, from a thread each; None from a member that has ended.
+    news: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    ended: BaseException | None = None
 
-    def __init__(self, members: list[subprocess.Popen[str]], report: ReportProgress) -> None:
-        self._members = members
-        self._report = report
-        self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._ended: BaseException | None = None
-        for member in members:
-            threading.Thread(target=self._listen, args=(member,), daemon=True).start()
-
-    def _listen(self, member: subprocess.Popen[str]) -> None:
+    def listen(member: subprocess.Popen[str]) -> None:
         assert member.stdout is not None
         for line in member.stdout:
-            self._said.put(json.loads(line))
-        self._said.put(None)
+            news.put(json.loads(line))
+        news.put(None)
 
-    def held(self) -> TrainedModel:
-        """To its end. Raises what ended it: the report's own, a member's error, or Unavailable when a member was killed."""
-        while True:
-            said = self._next()
-            if said is None or said["event"] == "ended":
-                raise self._ended or _lost()
-            if said["event"] == "error":
-                raise self._ended or error_named(said["kind"], said["message"], said["hint"], said["code"])
-            if said["event"] == "done":
-                return TrainedModel.model_validate(said["trained"])
-            if said["event"] == "progress":
-                self._answer(TrainingProgress.model_validate(said["line"]))
-
-    def _next(self) -> dict[str, Any] | None:
-        """What is said next. An interruption is remembered, and told with the next answer; a second one waits for nobody."""
-        while True:
-            try:
-                return self._said.get(timeout=self._patience())
-            except queue.Empty:
-                return None
-            except KeyboardInterrupt as error:
-                if self._ended is not None:
-                    return None
-                self._ended = error
-
-    def _patience(self) -> float | None:
-        if self._ended is None:
-            return None
-        return _INTERRUPTED if isinstance(self._ended, KeyboardInterrupt) else _PATIENCE
-
-    def _answer(self, line: TrainingProgress) -> None:
+    for member in members:
+        threading.Thread(target=listen, args=(member,), daemon=True).start()
+    while True:
         try:
-            self._report(line)
-        except BaseException as error:  # noqa: BLE001 - raised once the members have ended
-            self._ended = self._ended or error
-        with suppress(BrokenPipeError):  # it is gone, which is heard next
-            _write(self._members[0], "end" if self._ended else "go")
-
-
-def _lost() -> Unavailable:
-    return Unavailable(
-        "a process of the team that trains was ended from outside",
-        "see member-*.log in the workspace (memory is the usual reason), then start again: the run goes on from its checkpoint",
-        code="member_lost",
-    )
+            said = news.get(timeout=None if ended is None else _INTERRUPTED if isinstance(ended, KeyboardInterrupt) else _PATIENCE)
+        except queue.Empty:
+            said = None
+        except KeyboardInterrupt as error:
+            if ended is None:
+                ended = error
+                continue
+            said = None
+        if said is None or said["event"] == "ended":
+            raise ended or Unavailable(
+                "a process of the team that trains was ended from outside",
+                "see member-*.log in the workspace (memory is the usual reason), then start again: the run goes on from its checkpoint",
+                code="member_lost",
+            )
+        if said["event"] == "error":
+            raise ended or error_named(said["kind"], said["message"], said["hint"], said["code"])
+        if said["event"] == "done":
+            return TrainedModel.model_validate(said["trained"])
+        if said["event"] == "progress":
+            try:
+                report(TrainingProgress.model_validate(said["line"]))
+            except BaseException as error:  # noqa: BLE001 - raised once the members have ended
+                ended = ended or error
+            with suppress(BrokenPipeError):  # it is gone, which is heard next
+                _write(members[0], "end" if ended else "go")

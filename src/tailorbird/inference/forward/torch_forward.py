@@ -8,12 +8,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tailorbird.inference.devices import is_gpu
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.decoder_traits import BlockNorms, block_norms, norm_weight, traits_of
 from tailorbird.inference.forward.lazy_memory import lazy_zeros
+from tailorbird.inference.forward.module_adapter import LowRank
 from tailorbird.inference.forward.weights import GROUPS, Changes, WrittenOutForward, joined, linear_shapes
 from tailorbird.inference.scheduling import BLOCK
+from tailorbird.training.devices import is_gpu
 
 
 class Linear(NamedTuple):
@@ -32,17 +33,10 @@ class Linear(NamedTuple):
         return self.weight_OI.nbytes + (0 if self.bias_O is None else self.bias_O.nbytes)
 
 
-class LowRankDelta(NamedTuple):
-    """A low-rank change of a group of linear layers: ``up @ down`` is added to their joint weight."""
-
-    down_RI: torch.Tensor
-    up_OR: torch.Tensor
-
-
 class TorchAdapter:
     """The changes that an adapter makes, by (layer, group)."""
 
-    def __init__(self, deltas: dict[tuple[int, str], LowRankDelta]) -> None:
+    def __init__(self, deltas: dict[tuple[int, str], LowRank]) -> None:
         self.deltas = deltas
 
     @property
@@ -115,7 +109,7 @@ class TorchForward(WrittenOutForward):
                     ups = [
                         present[name].scaled_up_OR if name in present else torch.zeros(self.linears[name][1], 0) for name in names
                     ]  # a layer that is left alone has rows and no columns
-                    deltas[layer, group] = LowRankDelta(*(each.to(self._dtype).to(self._device) for each in (down_RI, _diagonal(ups))))
+                    deltas[layer, group] = LowRank(*(each.to(self._dtype).to(self._device) for each in (down_RI, _diagonal(ups))))
         return TorchAdapter(deltas)
 
     def hidden(self, batch: Batch, memory: torch.Tensor) -> torch.Tensor:

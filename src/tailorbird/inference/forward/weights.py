@@ -13,9 +13,9 @@ import transformers
 from tailorbird import __version__
 from tailorbird.base_models.adapter_format import AdapterChange, check_fit, refused_adapter
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.inference.devices import is_bf16_fast, pick_device
 from tailorbird.inference.forward.adapter_files import read_changes
 from tailorbird.inference.scheduling import SequenceNeeds
+from tailorbird.training.devices import is_bf16_fast, pick_device
 
 Precision = Literal["auto", "bf16", "fp32", "int8"]
 #: What is computed in; ``int8`` holds the weights of linear layers in eight bits and computes in bf16.
