@@ -208,14 +208,6 @@ def grounding(inputs: PlanInputs) -> RungPlan:
     return by_ranker(inputs, planned.model_copy(update={"rung": RungKind.GROUNDING}), inputs.dev_rows)
 
 
-def rewritten_grounding(inputs: PlanInputs) -> RungPlan:
-    """The same, of a conversation found by its last message as the base model rewrites it: one more answer a request, priced as such."""
-    more, reason = setting_rules.rewriting(inputs)
-    planned = grounding(replace(inputs, tokens=more))
-    update = {"variant": f"{planned.variant}, query rewritten", "rewrite": True, "reasons": (*planned.reasons, reason)}
-    return planned.model_copy(update=update)
-
-
 def grounded_lora(inputs: PlanInputs) -> RungPlan:
     """An adapter that learns to use the passages."""
     shots, reason = setting_rules.passages(inputs)
