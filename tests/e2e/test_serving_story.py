@@ -26,7 +26,8 @@ def releases(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> tuple[str,
     write_rows(folder / "rows.csv", support_rows(INTENTS, 60))
     first = desk.json("adapt", str(write_objective(folder, ladder=["prompt"])))["release"]
     desk.promote(first)
-    second = desk.json("adapt", str(write_objective(folder, ladder=["lora"], lora={"epochs": 1})))["release"]
+    # A margin that seven steps of training keep to, in whatever number format this processor is fast.
+    second = desk.json("adapt", str(write_objective(folder, ladder=["lora"], lora={"epochs": 1}, margin=0.5)))["release"]
     assert first
     assert second
     assert first != second
