@@ -22,7 +22,7 @@ NAME=ledger` (or another folder of `benchmarks/`) runs a benchmark; `QUICK=1` ta
 minutes. Where a peer is named, both sides did the same work in the same run, and the value is a
 ratio. `benchmarks/pairs` compares this checkout with an earlier commit: above 1 is faster now. A
 quick run is shorter than a full one and proves less. What is not listed has not been measured.
-[models.md](models.md) lists architectures, [design notes](design/README.md) say what was found.
+[models.md](reference/models.md) lists architectures, [design notes](design/README.md) say what was found.
 """
 
 

@@ -1,4 +1,4 @@
-"""docs/models.md, written from ``results/models/training.json`` and ``inference.json``: ``page.py``."""
+"""docs/reference/models.md, written from ``results/models/training.json`` and ``inference.json``: ``page.py``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Written by `benchmarks/models/page.py` from `benchmarks/results/models/`; do not
 architecture is a tiny random model, made from a config, with every kind of layer of its family,
 so nothing is downloaded. A base model of an architecture that is not listed is tried: the same
 tests of equality on its own config decide how it is trained and served
-([base models](design/base-models.md)). vLLM was not run on these models. Sliding windows of the
+([base models](../design/base-models.md)). vLLM was not run on these models. Sliding windows of the
 tiny models are 8 tokens wide, narrower than the rows of the test; in a model whose rows lie within
 its window the test may pass (it does for Mistral), and rows are packed.
 
@@ -43,7 +43,7 @@ its window the test may pass (it does for Mistral), and rows are packed.
 
 def main() -> None:
     """Writes the page."""
-    (ROOT / "docs" / "models.md").write_text(
+    (ROOT / "docs" / "reference" / "models.md").write_text(
         page(*(read_rows(RESULTS / f"{part}.json") for part in ("training", "inference"))), encoding="utf-8"
     )
 

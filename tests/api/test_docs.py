@@ -19,7 +19,7 @@ from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import key_path
 from tailorbird.usecases.registry import AnyUseCase, use_cases
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "http.md"
 START, END = "<!-- operations: generated, see tests/api/test_docs.py -->\n", "<!-- end of operations -->"
 
 

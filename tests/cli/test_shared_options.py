@@ -118,7 +118,7 @@ def test_the_session_is_the_same_wherever_the_options_stand(call: tuple[list[str
 def documented() -> list[list[str]]:
     """The commands in the blocks of README and docs, without what the shell does with them."""
     root = Path(__file__).resolve().parents[2]
-    pages = [root / "README.md", *(root / "docs").glob("*.md")]
+    pages = [root / "README.md", *(root / "docs").rglob("*.md")]
     blocks = [block for page in pages for block in page.read_text(encoding="utf-8").split("```")[1::2]]
     lines = re.findall(r"^(?:\$ )?tailorbird (.+)$", re.sub(r"\s*\\\n\s*", " ", "\n".join(blocks)), re.MULTILINE)
     commands = (shlex.split(re.split(r"\s{2,}", line)[0], comments=True) for line in lines if "..." not in line)

@@ -11,9 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "docs" / "jobs").glob("*.md")),
-    *sorted((ROOT / "docs" / "design").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 )
 WIDTH = 100
 

@@ -76,7 +76,7 @@ def test_concepts_name_every_rung() -> None:
 
 
 def test_the_page_of_rungs_has_a_row_for_each() -> None:
-    assert set(column(page("rungs.md").split("\n## ")[0])) == set(RungKind)
+    assert set(column(page("reference/rungs.md").split("\n## ")[0])) == set(RungKind)
 
 
 def test_concepts_have_every_risk_tier_with_its_confidence() -> None:
@@ -91,13 +91,13 @@ def test_the_tutorial_names_every_role() -> None:
 
 #: Keys of an objective that stand beside the metrics which need them.
 KEYS = ("referral", "task.format", "task.out_of_scope", "task.label_order")
-#: Columns of the table of KPIs in ``docs/objective.md``.
+#: Columns of the table of KPIs in ``docs/reference/objective.md``.
 COLUMNS = (AnswerKinds.LABEL, AnswerKinds.LABELS, AnswerKinds.TEXT, AnswerKinds.RANKING)
 
 
 @pytest.mark.parametrize("number", range(len(COLUMNS)), ids=[kind.name for kind in COLUMNS])
 def test_the_objective_page_lists_the_metrics_of_each_task(number: int) -> None:
-    table = [row for row in rows(section("objective.md", "## KPIs")) if row[number + 1].startswith("yes")]
+    table = [row for row in rows(section("reference/objective.md", "## KPIs")) if row[number + 1].startswith("yes")]
     same((name for row in table for name in quoted(row[0]) if name not in KEYS), metrics_for(COLUMNS[number]))
 
 
@@ -124,24 +124,24 @@ def test_the_evaluation_page_has_direction_unit_and_margin_of_every_metric() -> 
 
 
 def test_the_objective_page_has_every_key() -> None:
-    same(column(section("objective.md", "## Keys")), Objective.model_fields)
+    same(column(section("reference/objective.md", "## Keys")), Objective.model_fields)
 
 
 def test_the_objective_page_has_every_limit() -> None:
-    same(quoted(row_of(section("objective.md", "## Keys"), "limits")[1]), Limits.model_fields)
+    same(quoted(row_of(section("reference/objective.md", "## Keys"), "limits")[1]), Limits.model_fields)
 
 
 def test_the_objective_page_has_every_key_of_a_split() -> None:
-    same(column(section("objective.md", "## Shifted data")), SplitPolicy.model_fields)
+    same(column(section("reference/objective.md", "## Shifted data")), SplitPolicy.model_fields)
 
 
 def test_the_objective_page_has_every_live_kpi() -> None:
-    listed = quoted(section("objective.md", "## Live KPIs"))
+    listed = quoted(section("reference/objective.md", "## Live KPIs"))
     same(listed, LiveKpi.model_json_schema()["properties"]["metric"]["enum"])
 
 
 def test_the_objective_page_has_every_format() -> None:
-    local = [name for name in column(section("objective.md", "## Data sources")) if re.fullmatch(r"messages(\.\w+|/)", name)]
+    local = [name for name in column(section("reference/objective.md", "## Data sources")) if re.fullmatch(r"messages(\.\w+|/)", name)]
     same([name.removeprefix("messages").replace("/", FOLDER) for name in local], READERS)
 
 
@@ -159,7 +159,7 @@ def test_the_data_page_names_every_format() -> None:
 
 
 def test_the_objective_page_has_the_policies_of_curation() -> None:
-    text = section("objective.md", "## Curation")
+    text = section("reference/objective.md", "## Curation")
     same(column(text), PrivacyAction)
     (kinds,) = re.findall(r"^Kinds: (.*?)\bneed\s+a\s+model\b", text, flags=re.DOTALL | re.MULTILINE)
     same(quoted(kinds), PersonalKind)
@@ -167,7 +167,7 @@ def test_the_objective_page_has_the_policies_of_curation() -> None:
     same(quoted(rules), QualityRule)
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/objective.md"])
+@pytest.mark.parametrize("path", ["README.md", "docs/reference/objective.md"])
 def test_every_template_is_named(path: str) -> None:
     text = (ROOT / path).read_text(encoding="utf-8")
     found = re.search(r"init --template ([a-z]+)`?\s*(?:#|\()\s*or ([^)\n]*(?:\n[^)\n]*\))?)", text)
@@ -176,13 +176,13 @@ def test_every_template_is_named(path: str) -> None:
 
 
 def test_the_cli_page_lists_every_exit_status() -> None:
-    table = rows(section("cli.md", "## Exit statuses"))
+    table = rows(section("reference/cli.md", "## Exit statuses"))
     assert [(row[0], row[1].strip("`")) for row in table] == [(str(status.value), status.name) for status in ExitStatus]
     assert all(row[2] for row in table)
 
 
 def test_the_cli_page_lists_every_verb_as_help_does() -> None:
-    listed = re.findall(r"^\| `([a-z]+)` \| (.+) \|$", page("cli.md"), flags=re.MULTILINE)
+    listed = re.findall(r"^\| `([a-z]+)` \| (.+) \|$", page("reference/cli.md"), flags=re.MULTILINE)
     assert listed == [(verb, what) for verb, (_, what) in VERBS.items() if verb != "engine"]
 
 
@@ -237,7 +237,7 @@ def test_a_row_is_read_with_its_cells() -> None:
 
 def test_the_page_on_python_has_every_call_with_its_parameters() -> None:
     """As it is written: name and parameters, without types."""
-    calls = [call for head in ("## Opening a workspace", "## Calls") for call in column(section("python.md", head))]
+    calls = [call for head in ("## Opening a workspace", "## Calls") for call in column(section("reference/python.md", head))]
     methods = {name: member for name, member in vars(Workspace).items() if not name.startswith("_")}
     known = [_call(name, member) for name, member in methods.items() if name != "close"]
     known.append(_call("__init__", Workspace.__init__).replace("__init__", "Workspace"))

@@ -27,7 +27,7 @@ def committed() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def test_the_page_is_the_one_that_the_results_give(committed: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    assert (ROOT / "docs" / "models.md").read_text(encoding="utf-8") == page(*committed)
+    assert (ROOT / "docs" / "reference" / "models.md").read_text(encoding="utf-8") == page(*committed)
 
 
 def test_a_partial_run_dates_no_other_row_anew(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Shared options, exit statuses, interruption, command groups and plain text of one call. ``docs/cli.md`` lists them."""
+"""Shared options, exit statuses, interruption, command groups and plain text of one call. ``docs/reference/cli.md`` lists them."""
 
 from __future__ import annotations
 

@@ -230,7 +230,7 @@ def _columns(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], t
     if missing:
         hint = f"name it: --{missing[0]} COLUMN; the file has: {_listed([column.name for column in found.columns])}"
         if task == "rank":
-            hint += "; where judgements lie in a file of their own, write `id` and `qrels` into the objective (docs/objective.md)"
+            hint += "; where judgements lie in a file of their own, write `id` and `qrels` into the objective (docs/reference/objective.md)"
         hint = "; ".join((*found.notes, hint))
         raise InvalidInput(f"{found.name} does not show which column is the {missing[0]} of a task {task}", hint)
     return {"text": _one_or_all(texts), "label": _one_or_all(labels)}

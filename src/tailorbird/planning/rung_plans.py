@@ -154,7 +154,7 @@ def _asking(inputs: PlanInputs, asked: _HostedPrompt) -> RungPlan:
         energy=energy_estimate(inputs, time),
         serving_cost=_paid(inputs, endpoint, asked.tokens, 1000),
         endpoint=endpoint,
-        reasons=(Reason(rule="hosted", text=text, source="docs/rungs.md"),),
+        reasons=(Reason(rule="hosted", text=text, source="docs/reference/rungs.md"),),
     )
 
 
