@@ -43,7 +43,9 @@ RESULTS = ROOT / "benchmarks" / "results" / "pairs.json"
 WORK = ROOT / ".cache" / "benchmarks" / "pairs"
 WORKER = "benchmarks/pairs/worker.py"
 #: The commit whose worker runs commits from before there was one.
-OLDEST_WORKER = "38858740"
+OLDEST_WORKER = "81fffe0b"
+#: Packages that earlier commits import and this one no longer requires.
+FORMER_PACKAGES = ("alembic", "Mako")
 #: The bar of each family, and how many rounds come before those that count.
 FAMILIES = {
     "lora_short": (0.86, 3),
@@ -65,7 +67,12 @@ class Side:
     def __init__(self, family: str, root: Path, script: Path, folder: Path) -> None:
         folder.mkdir(parents=True)
         environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-        environment |= {"PYTHONPATH": str(root / "src"), "TOKENIZERS_PARALLELISM": "false", "GOMP_SPINCOUNT": "1000"}
+        environment |= {
+            "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root / 'packages'}",
+            "TOKENIZERS_PARALLELISM": "false",
+            "GOMP_SPINCOUNT": "1000",
+        }
+        environment["TAILORBIRD_MODEL_CACHE"] = str(WORK / "models")  # no encoder: both floors read words
         environment["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
         self._log = folder.with_suffix(".log")
         with self._log.open("w") as log:
@@ -136,6 +143,8 @@ def checkout(name: str) -> Path:
         script = _git("show", f"{whole if _git('ls-tree', whole, WORKER) else OLDEST_WORKER}:{WORKER}")
         (folder / WORKER).parent.mkdir(parents=True)
         (folder / WORKER).write_text(script + "\n", encoding="utf-8")
+        packages = ["--no-deps", "--target", str(folder / "packages"), *FORMER_PACKAGES]
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *packages], check=True)
         _write_metadata(folder / "src", tomllib.loads(_git("show", f"{whole}:pyproject.toml"))["project"])
     return folder
 

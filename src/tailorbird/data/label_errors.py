@@ -100,12 +100,13 @@ def _compared(vectors_NV: Any, given_N: NDArray[np.intp], labels: int) -> tuple[
     size = len(given_N)
     members_KN = sparse.csr_matrix((np.ones(size), (given_N, np.arange(size))), shape=(labels, size))
     sums_KV = (members_KN @ vectors_NV).tocsr()
+    sums_VK = sums_KV.T.tocsr()
     square_K = np.bincount(np.repeat(np.arange(labels), np.diff(sums_KV.indptr)), weights=sums_KV.data**2, minlength=labels)
     nearest, margins = list[int](), list[float]()
     for start in range(0, size, _BLOCK):
         given_B = given_N[start : start + _BLOCK]
         block = np.arange(len(given_B))
-        dots_BK = (vectors_NV[start : start + _BLOCK] @ sums_KV.T).toarray()
+        dots_BK = (vectors_NV[start : start + _BLOCK] @ sums_VK).toarray()
         own_B = dots_BK[block, given_B]
         # Without the row itself, whose length is 1: the sum's product with it falls by 1, its square by twice the product, less 1.
         self_B = (np.diff(vectors_NV.indptr)[start : start + _BLOCK] > 0).astype(np.float64)  # a text without words is no vector

@@ -36,7 +36,7 @@ from tailorbird.data.readers.formats import QRELS, judgement_of, read_records
 from tailorbird.data.readers.source_resolver import open_path, open_source
 from tailorbird.domain.dataset import EVERYONE, JOINED, Document, Provenance, Quarantined, SourceShape, Split, clash
 from tailorbird.domain.errors import DataInvalid, InvalidInput
-from tailorbird.domain.objective import DataSource, DocumentSource, Objective, TaskKind
+from tailorbird.domain.objective import DataSource, DocumentSource, Objective, TaskKind, TermColumns
 from tailorbird.domain.prompt import answer_of
 from tailorbird.domain.value import Digest
 from tailorbird.text import label_rules
@@ -107,6 +107,9 @@ class SourceRow:
         return Provenance(**fields, line=self.line, subject=self.subject, transforms=self.transforms)
 
 
+#: Terms of a row that states none of its own.
+_UNSTATED: tuple[str, str, str, date | None] = ("", "", "", None)
+
 #: Columns of one file of which the names are kept.
 MOST_COLUMNS = 100
 
@@ -161,6 +164,7 @@ class RowBuilder:
         self._labelled = objective.task.kind is TaskKind.CLASSIFY
         self._targets: dict[str, str] = {}
         self.split_by = objective.split.by if objective.split else ""
+        self._has_terms = source.terms != TermColumns()
         self._places: dict[tuple[object, ...], SourcePlace] = {}
 
     def row(self, file: DataFile, record: Record) -> SourceRow:
@@ -235,22 +239,30 @@ class RowBuilder:
 
     def _place(self, file: DataFile, record: Record) -> SourcePlace:
         """Where a row is from, and its terms: licence, time of collection, consent and retention, its own or else those of its source."""
-        stated, columns = self.source.source, self.source.terms
-        terms = (
-            plain_cell(record, "terms", columns.license) or stated.license,
-            plain_cell(record, "terms", columns.collected) or str(stated.collected),
-            plain_cell(record, "terms", columns.consent) or stated.consent,
-            date_cell(record, columns.retain_until) or stated.retain_until,
-        )
-        place = self._places.get((file.name, *terms))
+        cells, columns = _UNSTATED, self.source.terms
+        if self._has_terms:
+            cells = (
+                plain_cell(record, "terms", columns.license),
+                plain_cell(record, "terms", columns.collected),
+                plain_cell(record, "terms", columns.consent),
+                date_cell(record, columns.retain_until),
+            )
+        place = self._places.get((file.name, cells))
         if place is None:
+            stated, (license_, collected, consent, retain_until) = self.source.source, cells
+            terms = (
+                license_ or stated.license,
+                collected or str(stated.collected),
+                consent or stated.consent,
+                retain_until or stated.retain_until,
+            )
             use = self._objective.business.use
             if why := clash(terms[0], use):
                 message = f"{file.name}:{record.line}: the licence {terms[0][:60]} clashes with `business.use: {use}`: {why}"
                 hint = "leave such rows out, agree on other terms with their owner, or set `business.use` to what the result is really for"
                 raise DataInvalid(message, hint, code="license_clash")
             place = SourcePlace(file.name, None if file.name == self.source.path else file.digest, stated.origin, *terms)
-            self._places[(file.name, *terms)] = place
+            self._places[(file.name, cells)] = place
         return place
 
     @property
