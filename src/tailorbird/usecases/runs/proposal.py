@@ -255,7 +255,7 @@ def _personal(built: BuiltSnapshot) -> Iterator[str]:
     kept = [count for count in built.report.personal if count.rows and count.action is PrivacyAction.KEEP]
     if kept:
         listed = ", ".join(f"{count.kind.value} in {count.rows:,} rows" for count in kept)
-        yield f"personal data in the texts: {listed}; they stay there unless `curation.privacy` says otherwise (docs/reference/objective.md)"
+        yield f"personal data in the texts: {listed}; they stay there unless `curation.privacy` says otherwise"
 
 
 def _alike(groups: Mapping[Split, Sequence[int]]) -> Iterator[str]:
