@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from uuid import uuid4
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound
@@ -70,6 +70,8 @@ class Settings(Value):
     """Settings of one installation. Paths are relative to the workspace; what each means stands below it and in
     ``docs/reference/settings.md``, which is generated from here.
     """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     workspace: Path
     database: str = ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
 import pytest
-import yaml
 
 from tailorbird import Workspace
 from tailorbird.cli.invocation import ExitStatus
@@ -17,13 +19,13 @@ from tailorbird.cli.main import VERBS
 from tailorbird.data.readers.data_file import FOLDER
 from tailorbird.data.readers.formats import READERS
 from tailorbird.domain.curation import PersonalKind, PrivacyAction, QualityRule
+from tailorbird.domain.event import EVENTS
 from tailorbird.domain.feedback import FeedbackKind, SignalName
 from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import AdapterWishes, Limits, LiveKpi, Objective, RiskTier, SplitPolicy
 from tailorbird.evaluation.metrics import CATALOGUE, AnswerKinds, Pairing, lower_is_better, metrics_for
 from tailorbird.objective.proposal import TEMPLATES
-from tailorbird.settings import Settings
 from tailorbird.training.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,13 +188,30 @@ def test_the_cli_page_lists_every_verb_as_help_does() -> None:
     assert listed == [(verb, what) for verb, (_, what) in VERBS.items() if verb != "engine"]
 
 
-def test_the_operations_page_lists_every_setting_with_its_default() -> None:
-    fields = {name: field.default for name, field in Settings.model_fields.items() if name != "workspace"}
-    table = {row[0].strip("`"): row[1].strip("`") for row in rows(section("operations.md", "## Settings"))}
-    assert table.keys() == fields.keys()
-    for name, default in fields.items():
-        if name != "prices":
-            assert yaml.safe_load(table[name]) == (list(default) if isinstance(default, tuple) else default), name
+def test_generated_pages_are_up_to_date() -> None:
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "reference.py", "--check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["settings", "commands", "objective-keys", "events", "metrics"])
+def test_everything_that_is_listed_is_explained(name: str) -> None:
+    listed = rows(page(f"reference/{name}.md"))
+    assert len(listed) > 10
+    assert [row[0] for row in listed if not row[-1]] == []
+
+
+def test_events_are_recorded_by_the_kinds_that_are_listed() -> None:
+    """What is written into a call that makes an event, and the constants beside it."""
+    writers = {"record", "_record_signed", "_event", "_change", "Event"}
+    recorded: set[str] = set()
+    sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py") if path.name != "event.py"}
+    for source in sources.values():
+        calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+        for call in (call for call in calls if ast.unparse(call.func).rpartition(".")[2] in writers):
+            constants = (node.value for node in ast.walk(call) if isinstance(node, ast.Constant))
+            recorded |= {str(each) for each in constants if re.fullmatch(r"[a-z]+\.[a-z_]+", str(each))}
+    assert recorded - {"response.created", "response.in_progress", "session.open"} <= EVENTS.keys()
+    assert [kind for kind in EVENTS if not any(f'"{kind}"' in source for source in sources.values())] == []
 
 
 def test_the_training_page_lists_every_option() -> None:

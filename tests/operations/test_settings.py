@@ -20,7 +20,7 @@ from tailorbird.settings import (
     save_settings,
 )
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "settings.md"
 
 
 #: Variables that a setting names (``endpoint_keys``), by the file that reads them.
@@ -32,7 +32,7 @@ AMONG_PROCESSES = {("process_group.py", "name")}
 def test_no_other_variable_of_the_environment_is_read_than_those_documented() -> None:
     """Every ``os.environ[NAME]``, ``.get``, ``.pop``, ``.setdefault`` and ``getenv`` of the sources, by name."""
     named = set(re.findall(r"`([A-Z][A-Z_]+)`", PAGE.read_text()))
-    for path in (PAGE.parents[1] / "src").rglob("*.py"):
+    for path in (PAGE.parents[2] / "src").rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         constants = {
             ast.unparse(one.targets[0]): one.value.value

@@ -542,7 +542,7 @@ class Objective(Section):
     documents: tuple[DocumentSource, ...] = ()
     """The documents that answers are found in: those that ``kind: rank`` orders, those that ``grounding`` quotes."""
     grounding: GroundingWishes = GroundingWishes()
-    """What finds the passages that ``grounding`` quotes: a released ranking, with or without rewritten queries."""
+    """What finds the passages that ``grounding`` quotes: a released ranking."""
     hosted: HostedWishes | None = None
     """A hosted model to measure beside the others: the rung ``hosted``."""
     prompt_search: PromptSearchWishes = PromptSearchWishes()
