@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test jobs check fast format format-check lint types contracts shape models gpu vllm llamacpp detectors ray nightly nightly-status deploy-check deploy-render browser fuzz reference bench dist lock clean
+.PHONY: help setup demo demo-clean test jobs check fast format format-check lint types contracts shape models gpu vllm llamacpp detectors ray nightly nightly-status deploy-check deploy-render browser fuzz docs reference bench dist lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -91,6 +91,11 @@ nightly-status: setup  ## What make test leaves to the night, and when each suit
 # Ten thousand examples of each reader, and others at each call; what is found becomes a test.
 fuzz: setup  ## Feed every reader of foreign bytes with broken ones, for hours: make fuzz EXAMPLES=10000.
 	TAILORBIRD_FUZZ_EXAMPLES=$(or $(EXAMPLES),10000) $(BIN)/python -m pytest -q tests/fuzz
+
+docs:  ## The documentation as a site with search, in .cache/site (fetches mkdocs-material on first use).
+	@test -x .cache/docs/bin/mkdocs || { $(PYTHON) -m venv .cache/docs && .cache/docs/bin/pip install --quiet 'mkdocs-material>=9.8,<10'; }
+	NO_MKDOCS_2_WARNING=1 .cache/docs/bin/mkdocs build --quiet --strict
+	@echo 'open .cache/site/index.html'
 
 reference: setup  ## Write the generated pages of docs/reference.
 	$(BIN)/python scripts/reference.py
