@@ -16,7 +16,7 @@ class Subject:
 SUBJECTS: dict[str, Subject] = {
     "gate": Subject(
         ("release/gate.py", "usecases/runs/sealed_test.py", "usecases/runs/provability.py"),
-        ("release/test_gate*.py", "usecases/runs", "usecases/test_adapt.py"),
+        ("release/test_gate*.py", "release/test_remedies.py", "usecases/runs", "usecases/test_adapt.py"),
     ),
     "paired tests": Subject(
         ("stats/paired_tests.py", "stats/sequential.py", "stats/intervals.py", "stats/power.py", "evaluation/comparison.py"),

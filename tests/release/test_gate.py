@@ -143,6 +143,11 @@ def test_wilsons_ends_give_back_the_items_they_rest_on(hits: int, n: int, wanted
     assert interval_at(bare, wanted) == pytest.approx(wilson(hits, n, wanted), abs=1e-6)
 
 
+def test_an_interval_without_width_rests_on_no_items() -> None:
+    bare = Metric(name="accuracy", value=0.5, low=0.5, high=0.5, confidence=0.9, n=10, method="wilson")
+    assert interval_at(bare, 0.95) == (0.0, 1.0)
+
+
 def test_other_intervals_stretch_by_the_quantiles_and_stay_in_range() -> None:
     stretched = interval_at(average("macro_f1", 0.9, 0.88, 0.93), 0.95)
     ratio = 1.959964 / 1.644854

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,7 +16,9 @@ from support.usecases import write_objective
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import Choice, Ladder
+from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.plan import PreflightSeverity
+from tailorbird.stats.intervals import spend, wilson
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.provability import thin_labels_finding, trivial_target_finding
@@ -57,6 +61,17 @@ def test_every_kind_of_metric_that_perfection_would_not_prove_is_refused(
     assert hint in error.hint
     line = error.message.split(":")[1]
     assert "target" in (tmp_path / "few" / "objective.yaml").read_text().splitlines()[int(line) - 1]
+
+
+def test_the_rows_that_a_hint_asks_for_would_do(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = small(tmp_path / "few", 60, kpis=[{"metric": "accuracy", "target": 0.99}])
+    draw = Random(1)
+    lines = [",".join(("".join(draw.choices("abcdefghij", k=30)), ("login", "refund")[number % 2])) for number in range(60)]
+    (path.parent / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    error = refused(deps, author, path)
+    needed = int(re.findall(r"at least ([\d,]+) that bear on it", error.hint)[0].replace(",", ""))
+    confidence = spend(RiskTier.LIMITED.confidence, 1)
+    assert wilson(needed, needed, confidence)[0] >= 0.99 > wilson(needed - 1, needed - 1, confidence)[0]
 
 
 def test_a_dev_set_that_can_never_pass_is_refused_although_test_could(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

@@ -252,17 +252,13 @@ def _hint(finding: Finding, split: Split, objective: Objective, groups: Sequence
 
 
 def _needed(finding: Finding, confidence: float) -> int | None:
-    """Rows with which a perfect candidate would do, from Wilson's interval at 0 or 1: n ≥ z² b / (1 − b); where groups make rows worth
-    less, as many times more. None where perfection is no 0 or 1, or no number of rows would do."""
+    """Rows with which a perfect candidate would do, from Wilson's interval at 0 or 1: n ≥ z² b / (1 − b). None where perfection is no 0
+    or 1, or no number of rows would do."""
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     if finding.value is None or finding.low is None or finding.high is None:
         return _TWO_BINS if finding.name == "ece" else None
     gap = finding.bound if finding.value == 0 else 1 - finding.bound
-    seen = finding.high if finding.value == 0 else 1 - finding.low
-    if finding.value not in (0.0, 1.0) or not 0 < gap < 1 or not 0 < seen < 1:
-        return None
-    worth = z2 * (1 - seen) / seen
-    return math.ceil(z2 * (1 - gap) / gap * max(1.0, finding.n / worth))
+    return math.ceil(z2 * (1 - gap) / gap) if finding.value in (0.0, 1.0) and 0 < gap < 1 else None
 
 
 def _latency(context: StepContext, manifest: SnapshotManifest, dev: int) -> Iterator[tuple[str, str, str]]:
