@@ -109,14 +109,14 @@ fast: setup  ## The fast tests.
 	$(if $(EXAMPLES),TAILORBIRD_FUZZ_EXAMPLES=$(EXAMPLES) )$(BIN)/python -m pytest -q -m 'not slow and not jobs and not vllm and not llamacpp and not detectors and not ray and not models and not gpu' -n 2
 
 format: setup  ## Format the code.
-	$(BIN)/ruff format src tests examples scripts
-	$(BIN)/ruff check --fix src tests examples scripts
+	$(BIN)/ruff format src tests examples scripts benchmarks
+	$(BIN)/ruff check --fix src tests examples scripts benchmarks
 
 format-check: setup
-	$(BIN)/ruff format --check src tests examples scripts
+	$(BIN)/ruff format --check src tests examples scripts benchmarks
 
 lint: setup
-	$(BIN)/ruff check src tests examples scripts
+	$(BIN)/ruff check src tests examples scripts benchmarks
 
 types: setup
 	$(BIN)/mypy

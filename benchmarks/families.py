@@ -4,7 +4,8 @@ Every file ``<family>_bar.py`` of a benchmark is a program that measures a famil
 on stderr, and prints its bars (JSON, by name) as the last line of stdout. Results are merged by family into ``benchmarks/results``, each
 with its date, machine, commit and conditions, so that one can be measured again alone; a quick one is printed and not kept. ``--take FILE``
 takes what a family's program printed elsewhere (``{"commit": …, "bars": {…}}``), as for the kill points, which take an hour in several
-sittings. A bar's ``in`` is the run that its value is of, ``quick`` or ``full``; where only a full run can tell, a quick one says ``full`` with
+sittings. A bar's ``in`` is the run that its value is of, ``quick`` or ``full``; where only a full run can tell, a quick one says
+``full`` with
 ``holds`` null. The last line of stdout is all bars that were asked for. Exit status 1: one does not hold.
 """
 

@@ -60,7 +60,7 @@ def both(text: str, drawn: random.Random) -> str:
 PLANTED = {"typos": typos, "case": recased, "word order": reordered, "case, order and typos": both}
 
 
-def half_of_two(text: str, other: str, drawn: random.Random) -> str:
+def half_of_two(text: str, other: str, drawn: random.Random) -> str:  # noqa: ARG001 — all take the same
     """The first half of one message and the second half of another: a near-miss."""
     one, two = text.split(), other.split()
     return " ".join([*one[: max(1, len(one) // 2)], *two[len(two) // 2 :]])
@@ -74,7 +74,7 @@ def other_words(text: str, other: str, drawn: random.Random) -> str:
     return " ".join(words)
 
 
-def longer(text: str, other: str, drawn: random.Random) -> str:
+def longer(text: str, other: str, drawn: random.Random) -> str:  # noqa: ARG001 — all take the same
     """The message with half as much again from another: a near-miss."""
     words, others = text.split(), other.split()
     return " ".join([*words, *(others * 3)[: max(3, len(words) * 2 // 3)]])
@@ -109,7 +109,8 @@ class Chain:
 
 
 def made_rows(count: int, seed: int) -> list[tuple[str, str]]:
-    """``count`` short rows: most are made new, 3 % are copies, 5 % near-copies of earlier ones; one in ten holds a number, a card, a phone or
+    """``count`` short rows: most are made new, 3 % are copies, 5 % near-copies of earlier ones; one in ten holds a number, a card, a
+    phone or
     an address."""
     drawn, rows = random.Random(seed), banking77()
     chain, labels, made = Chain([text for text, _ in rows]), sorted({label for _, label in rows}), list[tuple[str, str]]()

@@ -22,11 +22,9 @@ from cases import DIGEST, ROOT, Case, base_folder, job_of, settings_of
 from tailorbird.base_models import ModelDigests, describe
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.plan import Machine, Prices, TokenProfile
-from tailorbird.domain.plan import Calibration
+from tailorbird.domain.plan import Calibration, Machine, Prices, TokenProfile
 from tailorbird.planning import PlanInputs
-from tailorbird.planning.estimates import training_memory
-from tailorbird.planning.estimates import loop_time
+from tailorbird.planning.estimates import loop_time, training_memory
 
 HERE = Path(__file__).resolve().parent
 WORK = ROOT / ".cache" / "benchmarks" / "estimates"
@@ -87,8 +85,7 @@ def worker(script: str, case: Case) -> dict[str, Any]:
 
 def inputs_of(case: Case, machine: Machine, timed: tuple[Calibration, ...]) -> PlanInputs:
     """What the planner would be given for a case."""
-    from tailorbird.training.batches import shared_prefix
-    from tailorbird.training.batches import RowTokenizer
+    from tailorbird.training.batches import RowTokenizer, shared_prefix
 
     folder = base_folder(case.base)
     job = job_of(case, Path("/nonexistent"))

@@ -103,7 +103,8 @@ def right_answer(truth: Truth, target: float, items: int) -> str | None:
 
 def _turning(bed: KindBed, truth: Truth, costs: Mapping[str, Cost]) -> list[Case]:
     """``nearest`` and the adapter reach the target, and prompts without training do not. Right is which of the two costs less in all, by
-    the ladder's own rule (docs/design/ladder.md) on measured costs: to make it, to measure it on dev, and to answer the traffic. No objective where
+    the ladder's own rule (docs/design/ladder.md) on measured costs: to make it, to measure it on dev, and to answer the traffic. No
+    objective where
     the two are not clearly apart."""
     passing = [max(name for name in truth if name.startswith(kind)) for kind in ("nearest", "lora")]
     below = max(value for name, value in truth.items() if name.startswith("prompt"))

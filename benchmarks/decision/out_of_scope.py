@@ -32,8 +32,7 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.evidence import ScopeScorer
 from tailorbird.inference import open_encoder
 from tailorbird.rungs import FloorModel, fit_floor, prototype_fit, remembered, trial_of, with_references
-from tailorbird.rungs.floor import Embed
-from tailorbird.rungs.floor import Fit
+from tailorbird.rungs.floor import Embed, Fit
 from tailorbird.stats.roc import auroc, refusal_threshold
 from tailorbird.training import open_trainer
 

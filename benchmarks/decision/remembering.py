@@ -15,9 +15,9 @@ from typing import Any
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.plan import Calibration
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.run import TrainingReport
-from tailorbird.domain.plan import Calibration
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Generation, LabelScores, LocalEngine
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, Trainer, TrainingJob

@@ -181,7 +181,8 @@ def powers(one: dict[str, Any]) -> list[float]:
 
 
 def setting(world: World, simulations: int, random: np.random.Generator) -> dict[str, Any]:
-    """All that is told of one world; ``one_look`` is the power of the rule before docs/design/ladder.md, at the value that the plan stated then."""
+    """All that is told of one world; ``one_look`` is the power of the rule before docs/design/ladder.md, at the value that the plan
+    stated then."""
     stated, before, pools = world.stated(), world.stated_for_one(), Pools(world, simulations, random)
 
     def played(last: float, rungs: int, layout: Layout, *, goes_on: bool) -> float:

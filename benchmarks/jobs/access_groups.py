@@ -24,10 +24,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "examples")]
-from climb import DATA, WORK, say
-from story import Story
+from climb import DATA, WORK, say  # noqa: E402
+from story import Story  # noqa: E402
 
-from tailorbird import settings
+from tailorbird import settings  # noqa: E402
 
 BARS = {"access_groups_answers_beyond": (0.0, 0.0, "answers", True)}
 GROUPS = ("wings", "heat", "shells", "flows", "shocks", "jets")

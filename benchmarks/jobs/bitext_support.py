@@ -14,11 +14,11 @@ from typing import Any
 
 from climb import DATA, by_cluster, climbed, say
 
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation.comparison import ComparisonRule, compare
 from tailorbird.evaluation.measure_spec import MeasureSpec
 from tailorbird.evaluation.metrics import metrics_of
-from tailorbird.domain.dataset import Split
-from tailorbird.domain.objective import TaskKind
 
 BARS = {"bitext_best_minus_zero_shot_low": (0.0, 0.10, "ROUGE-L", False)}
 METRIC, CONFIDENCE, SEED = "rouge_l", 0.95, 20

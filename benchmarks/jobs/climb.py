@@ -13,15 +13,15 @@ from typing import Any
 import yaml
 
 from tailorbird import data, rungs, settings, wiring
-from tailorbird.evaluation.measure_spec import MeasureSpec
-from tailorbird.evaluation.metrics import item_results
-from tailorbird.evaluation.predictions import PredictionRequest, engine_predictions
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import Row, SnapshotManifest, Split
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.ladder import Candidate, Climb
 from tailorbird.domain.prompt import Sampling
+from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.evaluation.metrics import item_results
+from tailorbird.evaluation.predictions import PredictionRequest, engine_predictions
 from tailorbird.usecases import Progress
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path

@@ -29,11 +29,11 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "sales_assistant"
 sys.path[:0] = [str(EXAMPLE), str(EXAMPLE.parent)]
-from climb import WORK, say
-from make_rows import ASKING, MOODS, NEEDS, NINTH, ROWS, SHOPS, Shop, write
-from vendor import NAME, VENDOR, Vendor, add_ninth
+from climb import WORK, say  # noqa: E402
+from make_rows import ASKING, MOODS, NEEDS, NINTH, ROWS, SHOPS, Shop, write  # noqa: E402
+from vendor import NAME, VENDOR, Vendor, add_ninth  # noqa: E402
 
-from tailorbird import settings
+from tailorbird import settings  # noqa: E402
 
 BARS = {
     "tenants_crossed_answers": (0.0, 0.0, "answers", True),

@@ -21,14 +21,13 @@ import numpy as np
 from climb import DATA, ROOT, WORK, say
 from numpy.typing import NDArray
 
-from tailorbird.evaluation.measure_spec import MeasureSpec
-from tailorbird.evaluation.metrics import metrics_of
 from tailorbird.base_models import pull
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation.metrics import MetricReading, corpus_metric_of
+from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.evaluation.metrics import MetricReading, corpus_metric_of, metrics_of
 from tailorbird.inference import open_encoder, open_model_reader
 from tailorbird.planning.floor import LABEL_SET_PASSES, LABEL_SET_RATE, tuning_settings
 from tailorbird.planning.setting_rules import usual_precision

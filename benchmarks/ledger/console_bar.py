@@ -2,7 +2,8 @@
 
 One run is really climbed, with in-memory twins for trainer and engine; its rows are then written again under other names, straight into the
 tables, which is what makes this fast. Every page is asked for over ASGI in this process, with a session, as a browser would. Prints one
-line of JSON: ``console_page_p95_ms`` is the 95th percentile of the slowest page, ``explain_p95_ms`` that of what `explain` tells of a request.
+line of JSON: ``console_page_p95_ms`` is the 95th percentile of the slowest page, ``explain_p95_ms`` that of what `explain` tells of a
+request.
 """
 
 from __future__ import annotations

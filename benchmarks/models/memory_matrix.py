@@ -114,8 +114,7 @@ def profile_of(folder: Path, job: Any) -> Any:
     """Lengths and layout of the rows, as a plan counts them."""
     from tailorbird.domain.plan import TokenProfile
     from tailorbird.training import open_trainer
-    from tailorbird.training.batches import shared_prefix
-    from tailorbird.training.batches import RowTokenizer
+    from tailorbird.training.batches import RowTokenizer, shared_prefix
 
     rows = RowTokenizer(folder).encode(job.prompt, [*job.train, *job.held_out])
     prompts, targets = sorted(row.prompt for row in rows), [len(row.ids) - row.prompt for row in rows]

@@ -1,7 +1,8 @@
 """This checkout against an earlier commit: the same work in interleaved pairs, so that a change which slows it is seen.
 
 In: ``--against COMMIT``, ``--pairs N``, ``--only FAMILY,...``. Out: benchmarks/results/pairs.json, and the same
-as the last line of stdout: for each family the geometric mean of now/then (above 1: faster now) and its 95 % interval (Student's t over the logarithms of the
+as the last line of stdout: for each family the geometric mean of now/then (above 1: faster now) and its 95 % interval (Student's t over
+the logarithms of the
 pairs); trainings say the ratio of their peak memory, too (below 1: less now). A family holds where the lower end reaches its bar.
 
 Each side runs ``worker.py`` of its own commit on that commit's sources, in one environment and on the same inputs; a commit from before

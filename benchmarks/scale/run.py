@@ -3,7 +3,8 @@
 In: ``--only`` one of ``adapt`` (a whole ``tailorbird adapt`` of the demo on one two-core raylet ÷ local, both by two threads), ``pair``
 (two such at once on two one-core raylets ÷ two local processes of one thread each) and ``kills`` (the faults' small story on Ray,
 PostgreSQL and S3, with one kill in each, of worker, raylet, head, driver, database and S3 in turn, at moments drawn by ``--seed``; one that
-was over before its kill does not count); else all of these. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair, and six kills. ``--objective FILE`` in place of the
+was over before its kill does not count); else all of these. ``--pairs`` (3) and ``--points`` (36) say how many; ``--quick``: one pair,
+and six kills. ``--objective FILE`` in place of the
 demo's. Out: bars in benchmarks/results/scale.json (not with ``--quick``), progress on stderr, one JSON object as the last line of stdout.
 
 Each side has a copy of one workspace that knows nothing yet (releases of two workspaces differ by their salts), in turn the one or the

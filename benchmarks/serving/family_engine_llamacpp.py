@@ -1,4 +1,5 @@
-"""Ours, through the gateway, against llama.cpp's own server, over HTTP, in turns: one request at a time, 16 at a time, eight adapters mixed,
+"""Ours, through the gateway, against llama.cpp's own server, over HTTP, in turns: one request at a time, 16 at a time, eight adapters
+mixed,
 and the time to the first token of a prompt of 1,000 tokens.
 
 Ours computes in bf16, and with weights in int8; llama.cpp computes its Q4_1 file, which the base model comes from, and our exports in q8_0

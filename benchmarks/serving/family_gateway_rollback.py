@@ -30,7 +30,8 @@ def measure(quick: bool) -> Measured:
 
 
 def _move(lone: Lone, place: int) -> dict[str, Any]:
-    """Points the name to the other release while clients ask; the time is from the commit to the last request that the old one was given."""
+    """Points the name to the other release while clients ask; the time is from the commit to the last request that the old one was
+    given."""
     old, new = lone.classifiers if place % 2 == 0 else lone.classifiers[::-1]
     answered: list[tuple[float, str]] = []
     failed: list[int] = []

@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from support.serving import House
-from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.identity import QuotaLimits
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.value import Digest
 from tailorbird.processes.http_servers import free_port
 

@@ -15,10 +15,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 from workload import ALL_LINEAR, Spec
 
-from tailorbird.training.batches import pack
+from tailorbird.training.batches import TokenizedRow, pack
 from tailorbird.training.methods import METHODS, Learner
 from tailorbird.training.network import Network, read_model
-from tailorbird.training.batches import TokenizedRow
 
 
 def main() -> None:
