@@ -104,12 +104,12 @@ def test_the_objective_page_lists_the_metrics_of_each_task(number: int) -> None:
 
 
 @pytest.mark.parametrize(("head", "kind"), list(zip(("classify", "classify, labels: many", "generate", "rank"), COLUMNS, strict=True)))
-def test_the_evaluation_page_lists_the_metrics_of_each_task(head: str, kind: AnswerKinds) -> None:
-    (row,) = [row for row in rows(section("evaluation.md", "## Metrics")) if row[0].replace("`", "") == head]
+def test_the_page_of_metrics_lists_those_of_each_task(head: str, kind: AnswerKinds) -> None:
+    (row,) = [row for row in rows(section("reference/quality-metrics.md", "## Metrics")) if row[0].replace("`", "") == head]
     same((name for name in quoted(row[1]) if name not in KEYS), metrics_for(kind))
 
 
-def test_the_evaluation_page_has_direction_unit_and_margin_of_every_metric() -> None:
+def test_the_page_of_metrics_has_direction_unit_and_margin_of_each() -> None:
     how = {Pairing.ITEMS: "item by item", Pairing.LABEL: "item by item, on the label's items", Pairing.WHOLE: "resampled"}
     known = [
         [
@@ -122,7 +122,7 @@ def test_the_evaluation_page_has_direction_unit_and_margin_of_every_metric() -> 
         for name, measure in CATALOGUE.items()
         if measure.compared
     ]
-    assert rows(section("evaluation.md", "## Comparison")) == known
+    assert rows(section("reference/quality-metrics.md", "## Comparison")) == known
 
 
 def test_the_objective_page_has_every_key() -> None:
@@ -155,8 +155,8 @@ def test_the_first_pages_name_every_format(path: str) -> None:
     assert "folder" in sentence
 
 
-def test_the_data_page_names_every_format() -> None:
-    (sentence,) = re.findall(r"^Formats: ([^;]*);", page("data.md"), flags=re.MULTILINE)
+def test_the_page_on_own_data_names_every_format() -> None:
+    (sentence,) = re.findall(r"^Formats: ([^;]*);", page("howto/own-data.md"), flags=re.MULTILINE)
     same(quoted(sentence), (kind for kind in READERS if kind != FOLDER))
 
 

@@ -115,7 +115,10 @@ def _written(data: str, documents: str, into: Path, tenant: str, said: ProvidedF
     if seen.unused:
         more = f" and {len(seen.unused) - _NAMED:,} more" if len(seen.unused) > _NAMED else ""
         say(f"columns that the objective does not read: {', '.join(repr(name[:40]) for name in seen.unused[:_NAMED])}{more}")
-        say("hint: `subject: COLUMN` keeps a person's rows in one split; `split: {by: COLUMN}` tests on newer rows (docs/data.md)")
+        say(
+            "hint: `subject: COLUMN` keeps a person's rows in one split; `split: {by: COLUMN}` tests on newer rows "
+            "(docs/howto/splits-and-shifted-data.md)"
+        )
     for doubt in found.doubts:
         say(f"note: {doubt}")
     if found.refused is not None:

@@ -1,7 +1,7 @@
 """Near-duplicates: texts of which most characters, or most words, are the same.
 
-Texts that meet in a bucket of their signatures are candidates; each pair is then compared exactly, so precision is full and recall is high
-(docs/data.md gives it). In a bucket with many texts each is compared with the few before it, in the order of appearance.
+Texts that meet in a bucket of their signatures are candidates; each pair is then compared exactly, so precision is full and recall is high.
+In a bucket with many texts each is compared with the few before it, in the order of appearance.
 
 Two texts are alike when at most a seventh of the longer one's characters must be edited; or, the order of words aside, a tenth. The edits
 are counted exactly (Levenshtein 1966, by rapidfuzz), in whole numbers: no rounding and no version of a library decides.
