@@ -58,8 +58,8 @@ def measured(*, protected: bool) -> dict[str, object]:
 
 
 def _quoted(text: str) -> str:
-    return f"A customer wrote to us yesterday, and nobody knew the answer: {text} I said that we would come back to them,"
-    " please advise me soon."
+    before = "A customer wrote to us yesterday, and nobody knew the answer:"
+    return f"{before} {text} I said that we would come back to them, please advise me soon."
 
 
 def _one_line_each(rows: list[tuple[str, str]]) -> bool:
