@@ -72,10 +72,10 @@ def settings() -> str:
     """Every setting with its default."""
     intro = """# Settings
 
-Settings stand in `settings.yaml` of the workspace. A variable `TAILORBIRD_<NAME>` of the environment
-overrides the file (lists separated by commas; `prices`, `credentials` and `endpoint_keys` in the file
-only), and options of a command override both. Paths are relative to the workspace. Unknown names are
-refused, with the nearest match.
+Settings stand in `settings.yaml` of the workspace. A variable `TAILORBIRD_<NAME>` of the
+environment overrides the file (lists separated by commas; `prices`, `credentials` and
+`endpoint_keys` in the file only), and options of a command override both. Paths are relative to the
+workspace. Unknown names are refused, with the nearest match.
 
 """
     fields = [(name, field) for name, field in Settings.model_fields.items() if name != "workspace"]

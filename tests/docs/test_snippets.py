@@ -64,6 +64,7 @@ def as_objective(part: dict[str, Any]) -> list[str]:
             source["source"] = SOURCE | source.get("source", {})
     refusals = []
     for head, whole in product(HEADS, WHOLES):
+        head = {key: value for key, value in head.items() if key != "base_model" or "base_models" not in given}
         text = yaml.safe_dump(head | whole | given, allow_unicode=True)
         try:
             parse_objective(text, "objective.yaml", tenant="acme" if "{tenant}" in text else "")

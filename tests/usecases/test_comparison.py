@@ -23,7 +23,9 @@ def test_runs_rungs_candidates_and_releases_are_compared(deps: Dependencies, aut
     assert all(told.difference == 0 for told in within.paired)
     assert within.paired[0].standing in (Standing.TIE, Standing.NOT_PROVEN)
     assert any("dev" in remark for remark in within.remarks)
-    assert compare(deps, VIEWER, f"{run}:floor", run).paired
+    floor = compare(deps, VIEWER, f"{run}:floor", run)
+    assert floor.paired
+    assert compare(deps, VIEWER, floor.one.candidate[:20], run).one.candidate == floor.one.candidate
     assert ended.conclusion.release is not None
     itself = compare(deps, VIEWER, ended.conclusion.release, run)
     assert (itself.one.split, itself.one.candidate) == ("test", itself.other.candidate)

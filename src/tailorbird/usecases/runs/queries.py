@@ -375,20 +375,21 @@ def _by_run(deps: Dependencies, actor: Actor, run: str, rung: str) -> _Found | N
 
 
 def _by_candidate(deps: Dependencies, actor: Actor, digest: str, _rung: str) -> _Found | None:
-    start, found = digest.removeprefix("sha256:"), dict[Digest, str]()
+    start, found = digest.removeprefix("sha256:"), dict[Digest, tuple[str, Climb]]()
     with deps.ledger.work(actor.tenant, write=False) as work:
         runs = work.runs.all()
         with suppress(NotFound):
             start = work.releases.get(digest).content.candidate.removeprefix("sha256:")
         for run in runs if len(start) >= 6 else ():
             (steps,) = anchored_steps(work, run)
-            named = (climb.candidate for climb in StoredRun(work, run, steps).climbs)
-            found |= {digest: run.id for digest in named if digest.removeprefix("sha256:").startswith(start) and digest not in found}
+            stored = StoredRun(work, run, steps)
+            for climb in (*stored.climbs, *([stored.floor] if stored.floor else [])):
+                if climb.candidate.removeprefix("sha256:").startswith(start):
+                    found.setdefault(climb.candidate, (run.id, climb))
     if len(found) > 1:
         raise InvalidInput(f"{len(found)} candidates begin with {start}", "name more of the digest")
-    for candidate, run_id in found.items():
+    for candidate, (run_id, climb) in found.items():
         told = show_run(deps, actor, run_id)
-        climb = next(climb for climb in told.climbs if climb.candidate == candidate)
         test = told.evidence if told.evidence and told.evidence.candidate == candidate else None
         return _Found(told.run, told.objective, told.plan.comparison if told.plan else None, climb, test)
     return None
