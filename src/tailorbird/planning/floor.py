@@ -1,7 +1,7 @@
 """Plan of the floor: its role, words alone or vectors beside them, and estimates of its time and memory.
 
 Fitting is a loop over the sparse matrix, whose cost goes by rows × features of a row × labels × iterations; a vector is a forward pass of
-the encoder. The constants fit the floors of the support desk example (docs/planning.md).
+the encoder. The constants fit the floors of the support desk example (docs/design/training.md).
 
 Plan of the rung ``encoder``: a sentence encoder tuned for the labels of a classify task, with a linear head over its vectors.
 

@@ -434,7 +434,7 @@ def _on_base(rung: RungPlan, offer: BaseOffer, record: str) -> RungPlan:
     if rung.endpoint is not None:
         return rung.model_copy(update={"base": record})
     text = f"on {offer.label}: rungs of all bases stand in the order of what they cost in all"
-    reason = Reason(rule="base", text=text, source="docs/planning.md")
+    reason = Reason(rule="base", text=text, source="docs/design/ladder.md")
     return rung.model_copy(update={"variant": f"{rung.variant} on {offer.label}", "base": record, "reasons": (reason, *rung.reasons)})
 
 

@@ -88,7 +88,7 @@ def alpha(inputs: PlanInputs) -> tuple[int, Reason]:
 
 
 #: A run of fewer steps than this is short: an adapter then wants fifteen times the rate of full fine-tuning, not ten, and full fine-tuning
-#: twice its rate (measured: docs/planning.md).
+#: twice its rate (measured: docs/design/training.md).
 SHORT_RUN = 200
 
 
@@ -148,7 +148,7 @@ def epochs(inputs: PlanInputs, method: Method, batch: int) -> tuple[int, Reason]
     why = "repeats beyond that add little, and the checkpoint with the best held-out loss is kept"
     source = "Tulu 3, arXiv 2411.15124; arXiv 2305.16264"
     if needed > passes:
-        passes, source = needed, "docs/planning.md"
+        passes, source = needed, "docs/design/training.md"
         why = "fewer would end before much is learned, and the checkpoint with the best held-out loss is kept"
     return passes, Reason(rule="R10", text=f"{passes} over {rows:,} rows: {why}", source=source)
 
@@ -200,7 +200,7 @@ def usual_token_budget(machine: Machine) -> int:
 def smaller_passes(budget: int) -> Reason:
     """Passes of ``budget`` tokens, as the memory holds no larger ones."""
     text = f"{budget} packed tokens a pass: the memory holds no more; a batch is as large as ever, in more passes"
-    return Reason(rule="packing", text=text, source="docs/planning.md")
+    return Reason(rule="packing", text=text, source="docs/design/training.md")
 
 
 def usual_precision(machine: Machine) -> Literal["bf16", "fp32"]:
