@@ -215,15 +215,15 @@ def test_events_are_recorded_by_the_kinds_that_are_listed() -> None:
 
 
 def test_the_training_page_lists_every_option() -> None:
-    same(column(section("training.md", "## Training options")), AdapterWishes.model_fields)
+    same(column(section("reference/training.md", "## Training options")), AdapterWishes.model_fields)
 
 
 def test_the_training_page_lists_every_method() -> None:
-    same(column(section("training.md", "## Methods")), METHODS)
+    same(column(section("reference/training.md", "## Methods")), METHODS)
 
 
 def test_the_training_page_lists_every_finding_of_the_doctor() -> None:
-    table = rows(section("training.md", "## The doctor"))
+    table = rows(section("reference/training.md", "## Findings of the doctor"))
     listed = {code: row[1] for row in table for code in quoted(row[0])}
     source = (ROOT / "src" / "tailorbird" / "training" / "preflight.py").read_text(encoding="utf-8")
     found = {code: kind for kind, code in re.findall(r'\b(blocking|warning)\("(\w+)"', source)}
