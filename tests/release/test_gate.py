@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,6 +165,22 @@ def test_a_candidate_must_not_be_worse_than_what_answers_now() -> None:
         assert gate(good, against).verdict is verdict
     # Twenty items leave more open than the margin even where the two never differ.
     assert gate(good, average("against_incumbent", 0.0, -0.119, 0.119, n=20)).verdict is Verdict.PASS
+    # They leave 0.150 open: a difference that may be larger is not proven to be none.
+    assert gate(good, average("against_incumbent", 0.0, -0.14, 0.14, n=20)).verdict is Verdict.INCONCLUSIVE
+
+
+def test_where_no_smallest_margin_was_measured_that_of_the_objective_holds() -> None:
+    found = against("chrf", -0.5, -0.6, -0.4, 0.02)
+    assert found.against_incumbent is not None
+    bare = found.model_copy(update={"against_incumbent": found.against_incumbent.model_copy(update={"smallest_margin": None})})
+    judged = apply_gate(GateInputs(objective=objective(), evidence=bare, look=1))
+    assert judged.verdict is Verdict.FAIL
+
+
+def test_a_finding_says_the_proven_end_in_thousandths_on_the_safe_side() -> None:
+    finding = _only(share("accuracy", 371, 400))
+    assert finding.low is not None
+    assert f"{math.floor(1000 * finding.low) / 1000:.3f}" in finding.reason
 
 
 def against(metric: str, difference: float, low: float, high: float, margin: float, reason: str = "") -> Evidence:

@@ -35,6 +35,15 @@ def test_items_that_would_prove_it_are_told_as_rows_at_the_present_split() -> No
     assert any(" 19 " in line and " 190 " in line for line in told)
 
 
+def test_nobody_is_sent_for_more_than_a_million_items() -> None:
+    closest = _closest(share("accuracy", 371, 400))
+    for needed, named in ((1_000_000, True), (1_000_001, False), (None, False)):
+        (finding,) = closest.gate.findings
+        gate = closest.gate.model_copy(update={"findings": (finding.model_copy(update={"items_needed": needed}),)})
+        lines = remedies(EndedClimb(objective(), closest.model_copy(update={"gate": gate}), COUNTS))
+        assert any("more independent" in line for line in lines) is named
+
+
 def test_where_less_is_better_the_target_is_the_upper_end() -> None:
     loss = Metric(name="log_loss", value=0.4, low=0.31, high=0.482, confidence=spend(0.9, 1), n=400, method="bootstrap-bca")
     told = remedies(EndedClimb(objective(kpis=LOSS), _closest(loss, kpis=LOSS), COUNTS))

@@ -187,5 +187,31 @@ def test_answers_that_shall_cost_nothing_are_refused(deps: Dependencies, author:
     assert "no answer costs nothing" in error.message
 
 
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        ({"a": (72, 4, 4), "b": (8, 6, 6)}, False),  # half of its share
+        ({"a": (110, 5, 5), "b": (50, 15, 15)}, False),  # five rows
+        ({"a": (46, 2, 2), "b": (34, 8, 8)}, True),  # a share of five
+    ],
+)
+def test_a_label_is_named_where_a_split_holds_less_than_half_of_its_share_and_fewer_than_five(
+    labels: dict[str, tuple[int, int, int]], named: bool
+) -> None:
+    assert (thin_labels_finding(_counted(**labels)) is not None) is named
+
+
+def test_answers_that_decline_do_not_count_against_a_perfect_candidate(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    kpis = [{"metric": "rouge_l", "target": 0.3}, {"metric": "refusal_rate", "target": 0.2}]
+    path = write_objective(tmp_path / "job", task={"kind": "generate", "instruction": "Answer."}, kpis=kpis)
+    lines = (path.parent / "rows.csv").read_text().splitlines()
+    answers = (
+        f"{line.rpartition(',')[0]},{'I cannot help' if number % 2 else 'It is'} with case {number}"
+        for number, line in enumerate(lines[1:])
+    )
+    (path.parent / "rows.csv").write_text("\n".join([lines[0], *answers]) + "\n")
+    climbing.plan(deps, author, path, SILENT)
+
+
 def test_labels_that_are_rare_or_evenly_split_are_not_named() -> None:
     assert thin_labels_finding(_counted(login=(100, 20, 20), rare=(10, 0, 1), trouble=(40, 7, 9))) is None
