@@ -12,7 +12,7 @@ random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 if [ ! -e roles.sql ]; then
     admin=$(random) owner=$(random) gateway=$(random) worker=$(random)
     printf '%s' "$admin" > postgres_password
-    # The owner migrates; gateway and worker log in as members of the roles that the product gives their rights (decision 0087).
+    # The owner migrates; gateway and worker log in as members of the roles that the product gives their rights.
     cat > roles.sql <<SQL
 CREATE ROLE tailorbird_owner LOGIN PASSWORD '$owner';
 CREATE ROLE tailorbird_gateway NOLOGIN;

@@ -255,7 +255,7 @@ def _perform(task: StepTask) -> None:
     try:
         settings = load_settings(find_workspace(Path(task.workspace)))
     except NotFound as error:
-        hint = "every node needs the same settings.yaml at the same path: share the folder, or copy the file (docs/scale.md)"
+        hint = "every node needs the same settings.yaml at the same path: share the folder, or copy the file (docs/howto/ray.md)"
         raise NotFound(f"this node has no workspace at {task.workspace}", hint, code="workspace_missing") from error
     if settings.results_digest != task.settings:
         raise InvalidInput(

@@ -148,13 +148,13 @@ def require_shared(deps: Dependencies, compute: Compute, nodes: Sequence[Compute
     if others and deps.upkeep.record_file is not None:
         raise InvalidInput(
             f"the record is a file of this machine, and nodes of others take part ({', '.join(others[:3])})",
-            "keep the record on PostgreSQL and the artifacts in S3 or a shared folder (docs/scale.md), or use this machine alone",
+            "keep the record on PostgreSQL and the artifacts in S3 or a shared folder (docs/howto/ray.md), or use this machine alone",
         )
     if not compute.protected:
         raise Forbidden(
             "the cluster takes orders from whoever reaches its ports",
             "start every node, and this process, with RAY_AUTH_MODE=token and the same token, or the only one on loopback "
-            "(ray start --node-ip-address=127.0.0.1; docs/scale.md)",
+            "(ray start --node-ip-address=127.0.0.1; docs/howto/ray.md)",
             code="cluster_open",
         )
 
