@@ -16,6 +16,7 @@ import pytest
 from tailorbird import Workspace
 from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.main import VERBS
+from tailorbird.console.web import SECTIONS
 from tailorbird.data.readers.data_file import FOLDER
 from tailorbird.data.readers.formats import READERS
 from tailorbird.domain.curation import PersonalKind, PrivacyAction, QualityRule
@@ -234,17 +235,16 @@ def test_the_training_page_lists_every_finding_of_the_doctor() -> None:
 
 
 def test_the_console_page_lists_every_page_of_its_menu() -> None:
-    layout = (ROOT / "src" / "tailorbird" / "console" / "templates" / "layout.html").read_text(encoding="utf-8")
-    listed = re.findall(r"^\|[^|]*`(/console[^`]*)`", page("console.md"), flags=re.MULTILINE)
-    assert set(re.findall(r'link_to\("(/console[^"]*)"', layout)) <= set(listed)
+    listed = re.findall(r"^\|[^|]*`(/console[^`]*)`", page("howto/console.md"), flags=re.MULTILINE)
+    same(listed, (f"/console{address}" for address in SECTIONS.values()))
 
 
-def test_the_monitoring_page_lists_every_signal() -> None:
-    same(column(section("monitoring.md", "## Signals")), get_args(SignalName))
+def test_the_page_of_signals_lists_every_signal() -> None:
+    same(column(section("reference/signals.md", "## Signals")), get_args(SignalName))
 
 
-def test_the_serving_page_lists_every_kind_of_feedback() -> None:
-    (listed,) = re.findall(r"^`kind` is ([^;]*);", page("serving.md"), flags=re.MULTILINE)
+def test_the_gateway_page_lists_every_kind_of_feedback() -> None:
+    (listed,) = re.findall(r"^`kind` is ([^;]*);", page("reference/gateway.md"), flags=re.MULTILINE)
     same(quoted(listed), FeedbackKind)
 
 

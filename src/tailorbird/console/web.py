@@ -274,7 +274,7 @@ def cells(entry: object, columns: Mapping[str, str]) -> Iterator[tuple[str, obje
 
 
 #: The pages that every page leads to, by their address.
-_SECTIONS = {
+SECTIONS = {
     "Objectives": "",
     "Data": "/data",
     "Runs": "/runs",
@@ -293,7 +293,7 @@ def _environment() -> Environment:
     made.filters.update(_FORMATS, cells=cells, short=short, markdown=markdown_html)
     made.filters["bound"] = lambda metric: "≤" if lower_is_better(metric) else "≥"
     parts: Any = made.get_template("_parts.html").module
-    made.globals.update(static=_static_address, sections=_SECTIONS, table=parts.table, facts=parts.facts)
+    made.globals.update(static=_static_address, sections=SECTIONS, table=parts.table, facts=parts.facts)
     return made
 
 

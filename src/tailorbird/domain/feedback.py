@@ -135,7 +135,7 @@ class Severity(StrEnum):
     ALARM = "alarm"
 
 
-#: Every reading there is: what is compared, and of what (docs/monitoring.md explains each).
+#: Every reading there is: what is compared, and of what (docs/reference/signals.md explains each).
 SignalName = Literal[
     "drift.text",
     "drift.length",

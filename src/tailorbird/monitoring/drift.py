@@ -44,7 +44,7 @@ def text_drift(reference: Sequence[str], live: Sequence[str], seed: int) -> Drif
     """Do two sets of sketches come from the same kind of text? Maximum mean discrepancy (Gretton 2012, JMLR 13), permutation p-value.
 
     The kernel is Gaussian, exp(−4 d² / m), m the median squared distance of the pool: narrower than the customary median rule, which all
-    but sees the mean of text vectors only (measured in docs/monitoring.md). At most 1,000 of either side are compared, drawn with ``seed``;
+    but sees the mean of text vectors only (see docs/design/releases.md). At most 1,000 of either side are compared, drawn with ``seed``;
     give each text once a side. ``effect`` is how often the test's own witness function ranks a live message above a reference one (the
     area under its ROC curve): 0.5 is chance, 1 is always. Raises InvalidInput on fewer than two items a side.
     """

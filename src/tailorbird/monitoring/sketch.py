@@ -5,7 +5,7 @@ of its vectors (signed feature hashing, Weinberger 2009, with the dense ±1 proj
 therefore, up to noise of about 1/8, the cosine of the counts of their words and pairs.
 
 What it hides: case, punctuation, word order beyond neighbours, and in a message of ten words or more the words themselves: of the many
-texts that fit 64 numbers, a search found none that was right (docs/monitoring.md).
+texts that fit 64 numbers, a search found none that was right (docs/design/releases.md).
 What it does not hide: whether two texts are alike, and a *guess*. The hash has no key, so whoever suspects a text can sketch it and
 compare, and the text of a few words can be found by trying likely words: a search found most messages of two to four words. A sketch is
 therefore personal data where its text was: it is kept, shown and erased with the request it belongs to.

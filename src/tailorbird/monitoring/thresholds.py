@@ -54,7 +54,7 @@ ALPHA = 0.01
 #: Fewer messages a side find nothing but an upheaval; of so many requests, five lie above the 95th percentile.
 MIN_MESSAGES, MIN_REQUESTS = 50, 100
 #: How often live and training messages are told apart (0.5 is chance). On banking77, held-out messages give 0.52, messages of half the
-#: topics 0.58, of 10 topics in 77 0.71, and one foreign message in five 0.57 (docs/monitoring.md).
+#: topics 0.58, of 10 topics in 77 0.71, and one foreign message in five 0.57 (docs/design/releases.md).
 TEXT = ThresholdGuard(0.55, 0.70)
 #: The largest gap of the two distributions of length (Kolmogorov–Smirnov's D).
 LENGTH = ThresholdGuard(0.10, 0.30)
