@@ -73,6 +73,24 @@ def test_the_index_lists_every_design_note_with_its_title() -> None:
     assert listed == titles
 
 
+def test_the_index_of_the_documentation_lists_every_page_with_its_title() -> None:
+    folder = ROOT / "docs"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    listed = {(name, title) for title, name in re.findall(r"^- \[([^\]]+)\]\(([\w/-]+\.md)\)$", index, flags=re.M)}
+    pages = {str(page.relative_to(folder)): page for page in folder.rglob("*.md")}
+    titles = {
+        (name, re.findall(r"^# (.+)$", page.read_text(encoding="utf-8"), flags=re.M)[0])
+        for name, page in pages.items()
+        if not name.startswith("design/") and name != "README.md"
+    }
+    assert listed == titles
+
+
+def test_how_to_pages_hold_one_task() -> None:
+    pages = {page.name: len(page.read_text(encoding="utf-8").split()) for page in (ROOT / "docs" / "howto").glob("*.md")}
+    assert {name: words for name, words in pages.items() if words > 800} == {}
+
+
 def test_design_notes_are_few_and_short() -> None:
     notes = [page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "design").glob("*.md")]
     assert len(notes) <= 16
