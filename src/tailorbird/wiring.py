@@ -215,31 +215,35 @@ def _compute(settings: Settings) -> Compute | None:
 def _trainer(settings: Settings) -> Trainer:
     with _torch():
         from tailorbird.training import open_trainer
-    return open_trainer(settings.training_processes)
+
+        return open_trainer(settings.training_processes)
 
 
 def open_engine(settings: Settings) -> LocalEngine:
     """Our own engine."""
     with _torch():
         from tailorbird.inference import open_engine as open_torch
-    return open_torch(
-        settings.engine_precision,
-        settings.engine_kernels,
-        memory_mb=settings.engine_memory_mb,
-        kv_mb=settings.engine_kv_mb,
-    )
+
+        return open_torch(
+            settings.engine_precision,
+            settings.engine_kernels,
+            memory_mb=settings.engine_memory_mb,
+            kv_mb=settings.engine_kv_mb,
+        )
 
 
 def _encoder() -> Encoder:
     with _torch():
         from tailorbird.inference import open_encoder
-    return open_encoder()
+
+        return open_encoder()
 
 
 def _model_reader() -> ModelReader:
     with _torch():
         from tailorbird.inference import open_model_reader
-    return open_model_reader()
+
+        return open_model_reader()
 
 
 @contextmanager
