@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent / "src" / "tailorbird"
 #: Lower them with each removal; never raise them.
-MOST_MODULES, MOST_TOKENS = 372, 598_000
+MOST_MODULES, MOST_TOKENS = 370, 591_000
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER, tokenize.ENCODING}
 
 

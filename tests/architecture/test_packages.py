@@ -1,4 +1,4 @@
-"""The README's source layout, the layers contract and the folders list the same packages; heavy libraries load where they may."""
+"""CONTRIBUTING's source layout, the layers contract and the folders list the same packages; heavy libraries load where they may."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def layers() -> list[set[str]]:
     return [{name.strip() for name in layer.split("|")} for layer in layered["layers"]]
 
 
-def readme_layout() -> list[str]:
-    return re.findall(r"^    ([a-z_]+)/ ", (ROOT / "README.md").read_text(), flags=re.M)
+def source_layout() -> list[str]:
+    return re.findall(r"^    ([a-z_]+)/ ", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.M)
 
 
 def test_every_package_is_in_the_layers_contract() -> None:
     assert packages() == set().union(*layers()) - {"settings", "wiring", "decoders"}
 
 
-def test_the_readme_lists_every_package_once() -> None:
-    assert set(readme_layout()) == packages()
-    assert len(readme_layout()) == len(packages())
+def test_contributing_lists_every_package_once() -> None:
+    assert set(source_layout()) == packages()
+    assert len(source_layout()) == len(packages())
 
 
-def test_the_package_docstring_lists_the_packages_in_the_readmes_order() -> None:
+def test_the_package_docstring_lists_the_packages_in_the_order_of_contributing() -> None:
     text = (PACKAGE / "__init__.py").read_text()
     listed = text[text.index("outermost:") : text.index("``settings``")].removeprefix("outermost:")
-    assert re.findall(r"[a-z_]+", listed) == readme_layout()
+    assert re.findall(r"[a-z_]+", listed) == source_layout()
 
 
 def test_help_needs_no_torch_and_no_database() -> None:

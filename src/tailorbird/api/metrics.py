@@ -29,23 +29,23 @@ _ENGINE = {
     "requests_running": ("running", "Requests that the engine works on."),
     "requests_waiting": ("waiting", "Requests that wait for the engine."),
     "kv_tokens": ("kv_tokens", "Room for keys and values, in tokens."),
-    "kv_tokens_used": ("kv_tokens_used", "Of which used."),
+    "kv_tokens_used": ("kv_tokens_used", "Tokens of keys and values in use."),
     "prefix_queries": ("prefix_queries", "Prompt tokens looked up in the prefix cache."),
-    "prefix_hits": ("prefix_hits", "Of which found."),
+    "prefix_hits": ("prefix_hits", "Prompt tokens found in the prefix cache."),
     "prompt_tokens": ("prompt_tokens", "Prompt tokens computed."),
     "generated_tokens": ("generated_tokens", "Tokens generated."),
     "memory_bytes": ("memory_used", "Memory of weights, indexes and encoders."),
-    "memory_budget_bytes": ("memory_budget", "What they may take."),
+    "memory_budget_bytes": ("memory_budget", "Budget of memory for weights, indexes and encoders."),
 }
 
 
 #: The same of its releases, summed.
 _RELEASES = {
-    "releases_resident": ("resident", "Releases whose weights are in memory."),
+    "releases_resident": ("resident", "Releases with their weights in memory."),
     "releases_pinned": ("pinned", "Releases that stay there whatever the budget."),
-    "loads": ("loads", "How often weights came into memory."),
-    "load_seconds": ("load_seconds", "What that took."),
-    "evictions": ("evictions", "How often weights were put out of memory."),
+    "loads": ("loads", "Loads of weights into memory."),
+    "load_seconds": ("load_seconds", "Seconds that bringing weights into memory took."),
+    "evictions": ("evictions", "Evictions of weights from memory."),
 }
 
 
@@ -94,7 +94,7 @@ class Metrics:
         engine = {field: self._gauge(f"engine_{name}", what) for name, (field, what) in _ENGINE.items()}
         releases = {field: self._gauge(f"engine_{name}", what) for name, (field, what) in _RELEASES.items()}
         silent = self._gauge("endpoints_silent", "Endpoints whose circuit breaker is open.")
-        not_sent = self._gauge("endpoint_requests_not_sent", "Requests that were not sent to those.")
+        not_sent = self._gauge("endpoint_requests_not_sent", "Requests that were not sent to endpoints whose circuit breaker is open.")
         dropped = self._gauge("requests_not_mirrored", "Requests that too many others kept from a shadow.")
         shown = Gauge("tailorbird_release_effects", "Releases by what the engine showed of them.", ["standing"], registry=self.registry)
 
